@@ -1,0 +1,111 @@
+"""The rules that options are held to, so that every wrong value of a constructor is reported at once, in the same words."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+
+from resilience_kit.errors import ConfigurationError, Violation
+
+
+def nearest(value: object, known: Iterable[str]) -> str:
+    """`; did you mean 'balanced'?` when a known name is close to `value`, else the list of known names."""
+    names = sorted(known)
+    close = difflib.get_close_matches(str(value).lower(), names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names) or 'none yet'}"
+
+
+class Checks:
+    """Collects violations of one owner's fields; `done()` raises them all as one `ConfigurationError`."""
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._found: list[Violation] = []
+
+    def fail(self, field: str, rule: str, got: object) -> None:
+        """Note a violation."""
+        self._found.append(Violation(f"{self._owner}.{field}", rule, got))
+
+    def whole(self, field: str, value: object, low: int) -> bool:
+        """An int (not a bool) of at least `low`; tells whether it is."""
+        good = isinstance(value, int) and not isinstance(value, bool) and value >= low
+        if not good:
+            self.fail(field, f"must be a whole number of at least {low}", value)
+        return good
+
+    def seconds(self, field: str, value: object, *, zero: bool = False) -> bool:
+        """A finite number (not a bool) above zero, or from zero on; returns whether it is."""
+        wrong = not _is_finite(value) or value < 0 or (value == 0 and not zero)  # type: ignore[operator]  # a number by then
+        if wrong:
+            self.fail(field, f"must be a finite number of seconds {'of at least' if zero else 'above'} 0", value)
+        return not wrong
+
+    def optional_seconds(self, field: str, value: object, *, zero: bool = False) -> bool:
+        """None, or as `seconds`."""
+        return value is None or self.seconds(field, value, zero=zero)
+
+    def number(self, field: str, value: object, low: float = -math.inf, high: float = math.inf) -> None:
+        """A finite number (not a bool) from `low` to `high`."""
+        if not _is_finite(value) or not low <= value <= high:  # type: ignore[operator]  # a number by then
+            self.fail(field, "must be a finite number" + _reach(low, high), value)
+
+    def one_of(self, field: str, value: object, known: Iterable[str | None]) -> None:
+        """One of some names (None among them where it is listed)."""
+        allowed = tuple(known)
+        if value not in allowed or isinstance(value, bool):
+            close = difflib.get_close_matches(str(value).lower(), [name for name in allowed if name is not None], n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            self.fail(field, f"must be one of {', '.join(map(repr, allowed))}{hint}", value)
+
+    def flag(self, field: str, value: object) -> None:
+        """True or False, not a number or text that looks like one."""
+        if not isinstance(value, bool):
+            self.fail(field, "must be True or False", value)
+
+    def optional_callable(self, field: str, value: object, takes: str) -> None:
+        """None, or something callable."""
+        if value is not None and not callable(value):
+            self.fail(field, f"must be callable with {takes}", value)
+
+    def provides(self, field: str, value: object, *methods: str) -> None:
+        """An object with some methods."""
+        missing = [name for name in methods if not callable(getattr(value, name, None))]
+        if missing:
+            self.fail(field, f"must have the methods {', '.join(methods)}", value)
+
+    def exception_types(self, field: str, value: object) -> None:
+        """A tuple of exception classes."""
+        if not isinstance(value, tuple) or not all(
+            isinstance(entry, type) and issubclass(entry, BaseException) for entry in value
+        ):
+            self.fail(field, "must be a tuple of exception classes", value)
+
+    def instance(self, field: str, value: object, *kinds: type) -> None:
+        """An object of one of some classes."""
+        if not isinstance(value, kinds):
+            self.fail(field, "must be " + " or ".join(_say(kind) for kind in kinds), value)
+
+    def done(self) -> None:
+        """Raise what was found."""
+        if self._found:
+            raise ConfigurationError(self._found)
+
+
+def _say(kind: type) -> str:
+    return "None" if kind is type(None) else f"a {kind.__name__}"
+
+
+def _reach(low: float, high: float) -> str:
+    if high < math.inf:
+        return f" from {low:g} to {high:g}"
+    return f" of at least {low:g}" if low > -math.inf else ""
+
+
+def _is_finite(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond every float
+        return False

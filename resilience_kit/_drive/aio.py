@@ -1,0 +1,146 @@
+"""Carries out calls of async functions on asyncio."""
+
+from __future__ import annotations
+
+import functools
+from asyncio import CancelledError, current_task
+from collections.abc import Awaitable, Callable
+from types import CoroutineType
+from typing import Any, ParamSpec, TypeVar
+
+from resilience_kit._drive import streams
+from resilience_kit._drive.call import TIMED_OUT, Call
+from resilience_kit._drive.first import FirstAttempt
+from resilience_kit._drive.plan import CallSite, Plan
+from resilience_kit._drive.refusal import ASKED_EVERY, fallback_for, tell_at_gate
+from resilience_kit._drive.timers import cutter_for, limited
+from resilience_kit._kinds import UNFINISHED_TYPES, is_awaitable
+from resilience_kit.context import current_call
+from resilience_kit.errors import CircuitBreakerOpenError
+from resilience_kit.outcome import Verdict
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def protect(site: CallSite, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:  # noqa: C901, PLR0915 - see below
+    """`function` under the plan of `site`. As in `sync.protect`, what costs is here in place, also for a call with a deadline."""
+    inside, enter, leave = current_call.get, current_call.set, current_call.reset
+
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:  # noqa: C901, PLR0912, PLR0915 - a function more costs each call
+        plan: Any = site.plan
+        if not plan.light:
+            return await run(site.current(), function, args, kwargs)  # type: ignore[no-any-return]  # what the function gives
+        token = plan.breaker.snapshot
+        if token.gate:
+            token = plan.breaker.ask(token)
+            if type(token) is CircuitBreakerOpenError:
+                if not plan.refuse() & ASKED_EVERY or plan.tells_refusals:
+                    tell_at_gate(plan, token)
+                try:
+                    raise token
+                finally:
+                    del token
+        if inside() is not None:
+            plan.breaker.released(token)
+            return await run(plan, function, args, kwargs)  # type: ignore[no-any-return]
+        if plan.timed:
+            cutter = cutter_for(plan.clock)
+            first = FirstAttempt(plan, current_task(cutter.loop))
+            cutter.live[first] = True
+            if first.due < cutter.armed_for:
+                cutter.arm(first.due)
+            context = enter(first)
+            try:
+                result = await (function(*args, **kwargs) if kwargs else function(*args))  # type: ignore[call-arg]  # cheaper
+            except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
+                failure, cut_off = error, cutter.over(first) and isinstance(error, CancelledError)
+            else:
+                if not cutter.live.pop(first, False):
+                    first.take_back()
+                plan.metrics.last_success = ended = plan.now()
+                sample = ended - first.started
+                shift = (sample | 8).bit_length() - 4
+                plan.buckets[(shift << 3) + (sample >> shift)] += 1
+                if token.reports:
+                    plan.report(token, sample)
+                return result
+            finally:
+                first.ended = True
+                leave(context)
+            call = first.hand_over(function, args, kwargs, token)
+        else:
+            started, cut_off = plan.now(), False
+            try:
+                result = await (function(*args, **kwargs) if kwargs else function(*args))  # type: ignore[call-arg]  # cheaper
+            except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
+                failure = error
+            else:
+                plan.metrics.last_success = ended = plan.now()
+                sample = ended - started
+                shift = (sample | 8).bit_length() - 4
+                plan.buckets[(shift << 3) + (sample >> shift)] += 1
+                if token.reports:
+                    plan.report(token, sample)
+                return result
+            call = Call.resumed(plan, function, args, kwargs, token, started)
+        try:
+            return await (drive(call, call.timed_out(), TIMED_OUT) if cut_off else drive(call, failure))  # type: ignore[no-any-return]
+        finally:
+            del failure
+
+    return functools.update_wrapper(wrapper, function)
+
+
+async def run(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """One call from its first admission on, and its fallback; both may be plain or async."""
+    if plan.fallback is None:
+        return await drive(Call(plan, function, args, kwargs))
+    try:
+        return await drive(Call(plan, function, args, kwargs))
+    except Exception as error:
+        fallback = fallback_for(plan, error)
+        if fallback is None:
+            raise
+        answer = fallback(*args, **kwargs)
+        if is_awaitable(answer):
+            answer = await answer
+    plan.operation.metrics.fallback_calls.add()
+    return answer
+
+
+async def drive(call: Call, failure: BaseException | None = None, verdict: Verdict | None = None) -> Any:
+    """Attempts and pauses until the last word. `failure` is that of a first attempt made without the call."""
+    sleep, context = call.plan.clock.sleep_async, current_call.set(call.known_to_callee(failure))
+    try:
+        while True:
+            if failure is None:
+                while pause := call.admit():
+                    await sleep(pause)
+                call.begin()
+                limit = limited(call.plan.clock, call.cut_at())
+                try:
+                    given = call.function(*call.args, **call.kwargs)
+                    awaited = type(given) is CoroutineType or is_awaitable(given)
+                    result = await given if awaited else given
+                except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
+                    cut_off = limit.over() and isinstance(error, CancelledError)
+                    failure, verdict = (call.timed_out(), TIMED_OUT) if cut_off else (error, None)
+                else:
+                    limit.over()
+                    if not awaited and type(result) in UNFINISHED_TYPES:
+                        call.hand_over()
+                        return streams.adopt(call.plan, call.function, call.args, call.kwargs, result)
+                    call.succeeded(result)
+                    return result
+            next_pause = call.failed(failure, verdict)
+            if next_pause is None:
+                raise failure
+            failure = None
+            await sleep(next_pause)
+    except BaseException as error:
+        call.abandon(error)
+        raise
+    finally:
+        current_call.reset(context)
+        failure = None

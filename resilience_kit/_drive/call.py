@@ -1,0 +1,379 @@
+"""The rules of one call, from its first admission to its last word. Nothing waits here and no user function is called."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from resilience_kit._drive.plan import Plan
+from resilience_kit._drive.refusal import tell_refusal
+from resilience_kit._drive.retries import Retries, mark_retried, why_final
+from resilience_kit.classification import classify
+from resilience_kit.context import CallContext, KeyHolder, current_call
+from resilience_kit.errors import (
+    APITimeoutError,
+    CircuitBreakerOpenError,
+    DeadlineExceededError,
+    Rejected,
+    StreamInterruptedError,
+)
+from resilience_kit.events import CallCancelled, CallFailed, CallRejected, CallSucceeded, RetryScheduled
+from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Permit, Verdict
+
+#: Seconds between two looks at a circuit whose trial is under way, for callers who wait for it to close.
+_TRIAL_POLL = 0.05
+TIMED_OUT = Verdict(FailureKind.TIMEOUT, retryable=True, counts_against_breaker=True)
+
+
+class Call(KeyHolder):
+    """One call under way. Used by one thread or task at a time; as a `CallContext`, readable from others."""
+
+    __slots__ = (
+        "_attempt_timeout", "_first", "_key", "_permits", "_retries", "_seen", "args", "around", "attempt_started", "attempts",
+        "ended", "ends", "function", "kwargs", "last_error", "own_ends", "plan", "started", "token",
+    )  # fmt: skip
+
+    def __init__(
+        self, plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], started: int | None = None
+    ) -> None:
+        self.plan, self.function, self.args, self.kwargs = plan, function, args, kwargs
+        self.started = self.attempt_started = plan.now() if started is None else started
+        self.attempts = 0
+        self.ended = False
+        self.last_error: Exception | None = None
+        self.token: Any = None
+        self._permits: tuple[Permit, ...] | None = None
+        self._retries: Retries | None = None
+        self._key: str | None = None
+        self._first: KeyHolder | None = None
+        self._seen: TracebackType | None = None
+        self._attempt_timeout = plan.attempt_timeout
+        self.own_ends = None if plan.deadline is None else self.started + plan.deadline_ns
+        outer = current_call.get()
+        #: When a deadline around this call ends. It binds this call too, though it is the outer call's to enforce.
+        self.around = None if outer is None else self._end_of(outer)
+        self.ends = self.own_ends if self.around is None else _earliest(self.own_ends, self.around)
+
+    def _end_of(self, outer: CallContext) -> int | None:
+        left = outer.remaining()
+        return None if left is None else self.plan.now() + int(left * 1e9)
+
+    @classmethod
+    def resumed(  # noqa: PLR0913 - a call and its first attempt
+        cls, plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Any, started: int
+    ) -> Call:
+        """A call whose first attempt was made without one."""
+        call = cls(plan, function, args, kwargs, started)
+        call.token, call.attempts = token, 1
+        return call
+
+    # --- what the callee may know ----------------------------------------------------------------------------------------
+
+    def remaining(self) -> float | None:
+        """See `context.remaining_time`. A task that outlives the call is not bound by it."""
+        if self.ended:
+            return None
+        timeout = self._attempt_timeout
+        ends = self.ends if timeout is None else _earliest(self.ends, self.attempt_started + int(timeout * 1e9))
+        return None if ends is None else max(0.0, (ends - self.plan.now()) / 1e9)
+
+    def known_to_callee(self, failure: BaseException | None) -> Call | None:
+        """The context of further attempts: none when the first one failed without a context, so that all see the same."""
+        return None if failure is not None and self.plan.direct else self
+
+    def take_over_from(self, first: KeyHolder) -> None:
+        """Go on with the key of an attempt that was made before, which makes one when either is asked."""
+        self._first = first
+
+    def key(self) -> str:
+        """See `idempotency_key`."""
+        return super().key() if self._first is None else self._first.key()
+
+    def elapsed(self) -> float:
+        """Seconds since the call began."""
+        return (self.plan.now() - self.started) * 1e-9
+
+    def fits(self, seconds: float) -> bool:
+        """Whether a sleep ends before the nearest deadline."""
+        return self.ends is None or self.plan.now() + seconds * 1e9 < self.ends
+
+    # --- before an attempt -----------------------------------------------------------------------------------------------
+
+    def admit(self) -> float:
+        """0.0 when the attempt may start, else the seconds to sleep before asking again.
+
+        Raises the refusal, or the last real error when there has been one, or `DeadlineExceededError`.
+        """
+        if not self.fits(0.0):
+            raise self._too_late()
+        try:
+            return self._ask_all()
+        except Rejected as refusal:
+            self._release()
+            pause = self._pause_for(refusal)
+            if pause is not None:
+                return pause
+            self._refused(refusal)
+            if self.last_error is None:
+                raise
+        raise self._take_last_error()
+
+    def _ask_all(self) -> float:
+        breaker = self.plan.breaker
+        if self._permits is not None and (breaker is None or breaker.still_admits(self.token)):
+            return 0.0  # the guards' waits are over
+        self._release()
+        if breaker is not None:
+            self.token = breaker.enter()
+        return self._ask_guards() if self.plan.guards else 0.0
+
+    def _ask_guards(self) -> float:
+        self._permits = ()
+        wait = 0.0
+        for guard in self.plan.guards:
+            permit = guard.admit()
+            self._permits = (*self._permits, permit)
+            wait = max(wait, permit.wait)
+            if not self.fits(wait):
+                raise Rejected(guard.name, wait)
+        return wait
+
+    def _pause_for(self, refusal: Rejected) -> float | None:
+        """Seconds to wait for the circuit, None when this call does not wait for it."""
+        breaker = self.plan.breaker
+        if (
+            breaker is None
+            or not self.plan.waits_when_open
+            or not isinstance(refusal, CircuitBreakerOpenError)
+            or breaker.forced_open
+        ):
+            return None
+        pause = max(refusal.retry_after or _TRIAL_POLL, 1e-3)
+        return pause if self.fits(pause) else None
+
+    def _refused(self, refusal: Rejected) -> None:
+        """The call is over: refused at its first attempt, or failed with its last real error at a later one."""
+        operation = self.plan.operation
+        error = self.last_error
+        if error is not None:
+            self._give_up(error, classify(error), f"{refusal.name!r} refused a further attempt")
+            self.last_error = error  # for `admit` to raise
+            return
+        self.ended = True
+        operation.metrics.rejected_calls.add()
+        if operation.events.wants(CallRejected):
+            tell_refusal(self.plan, refusal)
+
+    def _too_late(self) -> DeadlineExceededError:
+        self._release()
+        error = self._deadline_error()
+        self._give_up(error, TIMED_OUT, "its time is over")
+        return error
+
+    def _take_last_error(self) -> Exception:
+        """The last real error, no longer held here: a call that holds what it raises would be a circle."""
+        error, self.last_error = self.last_error, None
+        return error if error is not None else RuntimeError()
+
+    def begin(self) -> None:
+        """An attempt starts."""
+        self.attempts += 1
+        if self.attempts > 1:
+            self.plan.operation.metrics.retry_attempts.add()
+            self.attempt_started = self.plan.now()
+            self._seen = None if self.last_error is None else self.last_error.__traceback__
+
+    def cut_at(self, timeout: float | None = None) -> int | None:
+        """When this call itself ends the present attempt, in nanoseconds; an outer deadline is the outer call's to enforce."""
+        timeouts = (self.plan.attempt_timeout, timeout)
+        limits = (None if limit is None else self.attempt_started + int(limit * 1e9) for limit in timeouts)
+        return _earliest(self.own_ends, *limits)
+
+    def flows(self) -> None:
+        """The first item of a stream has come. The call's own time limits were for that; one around it goes on."""
+        self.own_ends = self._attempt_timeout = None
+        self.ends = self.around
+
+    # --- after an attempt ------------------------------------------------------------------------------------------------
+
+    def succeeded(self, value: Any) -> None:
+        """The attempt, and with it the call, ended well with `value`."""
+        plan, now = self.plan, self.plan.now()
+        self.ended = True
+        if plan.breaker is not None and self.token.reports:
+            plan.breaker.succeeded(self.token, (now - self.attempt_started) * 1e-9)
+        if self._permits:
+            self._settle(Outcome(OutcomeKind.SUCCESS, (now - self.attempt_started) * 1e-9, value=value))
+        metrics = plan.operation.metrics
+        metrics.succeeded(now - self.started)
+        metrics.last_success = now
+        if plan.budget is not None and plan.budget.short:
+            plan.refill(0 if self._retries is None else self._retries.spent)
+        if plan.tells_success:
+            self._tell_success(now)
+        self._let_go()
+
+    def _tell_success(self, now: int) -> None:
+        operation = self.plan.operation
+        operation.events.emit(
+            CallSucceeded(operation=operation.name, attempts=self.attempts, duration=(now - self.started) * 1e-9)
+        )
+
+    def failed(self, error: BaseException, verdict: Verdict | None = None) -> float | None:
+        """The attempt ended in an error: seconds until the next one, or None when this error is the last word."""
+        if not isinstance(error, Exception):
+            self.abandon(error)
+            return None
+        verdict = verdict or classify(error)
+        if error is self.last_error:
+            _forget_earlier(error, self._seen)
+        self.record(error, verdict)
+        answer = self._ask_retries(error, verdict)
+        if isinstance(answer, float):
+            self.last_error = error
+            self._tell_retry(error, verdict, answer)
+            return answer
+        self._give_up(error, verdict, answer)
+        return None
+
+    def _ask_retries(self, error: Exception, verdict: Verdict) -> float | str:
+        """Seconds until the next attempt, or why there is none."""
+        config = self.plan.retry
+        if config is None:
+            return "it has no retries"
+        why = why_final(self, config, error, verdict)
+        if why:
+            return why
+        self._retries = self._retries or Retries(self, config)
+        pause = self._retries.pause_after(error, verdict)
+        if pause is not None:
+            return pause
+        if config.max_attempts > 1:
+            mark_retried(error, self.plan.operation.name, self.plan.now())
+        return self._retries.reason(config)
+
+    def _tell_retry(self, error: Exception, verdict: Verdict, pause: float) -> None:
+        operation = self.plan.operation
+        if operation.events.wants(RetryScheduled):
+            name = type(error).__name__
+            operation.events.emit(
+                RetryScheduled(operation=operation.name, attempt=self.attempts, delay=pause, kind=verdict.kind, error_type=name)
+            )
+
+    def record(self, error: Exception, verdict: Verdict) -> None:
+        """Tell the breaker and the guards that the attempt ended in an error."""
+        seconds = (self.plan.now() - self.attempt_started) * 1e-9
+        counted = self.plan.counts(error, verdict)
+        token, self.token = self.token, None
+        if self.plan.breaker is not None:
+            if counted:
+                self.plan.breaker.failed(token, error, seconds, verdict.retry_after)
+            else:
+                self.plan.breaker.released(token)
+        if self._permits:
+            self._settle(Outcome(OutcomeKind.FAILURE if counted else OutcomeKind.IGNORED, seconds, verdict, error))
+
+    def _settle(self, outcome: Outcome) -> None:
+        permits, self._permits = self._permits or (), None
+        for permit in reversed(permits):
+            permit.settle(outcome)
+
+    def _release(self) -> None:
+        """Give back what was taken for an attempt that was not made, or says nothing."""
+        token, self.token = self.token, None
+        if token is not None and self.plan.breaker is not None:
+            self.plan.breaker.released(token)
+        self._settle(Outcome(OutcomeKind.CANCELLED))
+
+    def _give_up(self, error: Exception, verdict: Verdict, why: str) -> None:
+        self.ended = True
+        operation = self.plan.operation
+        operation.metrics.failed_calls.add()
+        operation.metrics.last_failure = self.plan.now()
+        seconds = self.elapsed()
+        _note(error, operation.name, f"failed after {self.attempts} attempt{'s'[: self.attempts != 1]} in {seconds:.1f} s: {why}")
+        if operation.events.wants(CallFailed):
+            name = type(error).__name__
+            event = CallFailed(
+                operation=operation.name, attempts=self.attempts, duration=seconds, kind=verdict.kind, error_type=name, reason=why
+            )
+            operation.events.emit(event)
+        self._let_go()
+
+    def abandon(self, error: BaseException) -> None:
+        """The call ends without a word of the service: cancelled, or broken off by an error of a hook or guard."""
+        if self.ended:
+            return
+        self._release()
+        if isinstance(error, Exception):
+            self._give_up(error, classify(error), "it was broken off between attempts")
+            return
+        self.ended = True
+        operation = self.plan.operation
+        operation.metrics.cancelled_calls.add()
+        if operation.events.wants(CallCancelled):
+            operation.events.emit(CallCancelled(operation=operation.name, attempts=self.attempts))
+        self._let_go()
+
+    def hand_over(self) -> None:
+        """The work goes on under another call: what this one took goes back, and it is not counted."""
+        self.ended = True
+        self._release()
+        self._let_go()
+
+    def interrupted(self, error: Exception, delivered: int, partial: Sequence[object]) -> StreamInterruptedError:
+        """A stream broke after its first item: the end of the call, in words that say what the caller has."""
+        verdict = classify(error)
+        self.record(error, verdict)
+        broken = StreamInterruptedError(self.plan.operation.name, delivered, partial)
+        broken.__cause__ = error
+        self._give_up(broken, verdict, "a stream that has begun is not repeated")
+        return broken
+
+    def _let_go(self) -> None:
+        """Break the circles of errors, their frames and this call, which would wait for the collector."""
+        self.last_error = self._seen = None
+        if self._retries is not None:
+            self._retries.let_go()
+
+    # --- time is over ----------------------------------------------------------------------------------------------------
+
+    def timed_out(self, first_item_timeout: float | None = None) -> Exception:
+        """The error of an attempt that this call has cut off; its verdict is `TIMED_OUT`."""
+        if self._own_time_is_over():
+            return self._deadline_error()
+        limits = (limit for limit in (self.plan.attempt_timeout, first_item_timeout) if limit is not None)
+        return APITimeoutError(f"{self.plan.operation.name!r}: no answer within {min(limits, default=0.0):.3g} s")
+
+    def _own_time_is_over(self) -> bool:
+        return self.own_ends is not None and self.plan.now() >= self.own_ends
+
+    def _deadline_error(self) -> DeadlineExceededError:
+        whose = f"its deadline of {self.plan.deadline:.3g} s" if self._own_time_is_over() else "the deadline around it"
+        error = DeadlineExceededError(f"{self.plan.operation.name!r} went past {whose} in attempt {max(1, self.attempts)}")
+        error.__cause__ = self.last_error
+        return error
+
+
+def _earliest(*ends: int | None) -> int | None:
+    return min((end for end in ends if end is not None), default=None)
+
+
+def _forget_earlier(error: Exception, seen: TracebackType | None) -> None:
+    """The same instance came again: drop from its traceback what it had before, or it would grow with each attempt."""
+    link = error.__traceback__
+    while link is not None and link.tb_next is not seen:
+        link = link.tb_next
+    if link is not None:
+        link.tb_next = None
+
+
+def _note(error: BaseException, operation: str, text: str) -> None:
+    """One note an operation, also when the same instance comes again. An error class may refuse attributes: then without."""
+    start = f"resilience_kit: {operation!r} "
+    with contextlib.suppress(Exception):
+        notes = getattr(error, "__notes__", [])
+        notes[:] = [note for note in notes if not note.startswith(start)]
+        error.add_note(start + text)

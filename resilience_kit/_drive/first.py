@@ -1,0 +1,41 @@
+"""The first attempt of a call that has a deadline and nothing else to set it up for: the common case, kept light.
+
+It is both what the callee may ask about its call and the limit on it. When the attempt fails, a `Call` takes over.
+"""
+
+from __future__ import annotations
+
+from asyncio import Task
+from collections.abc import Callable
+from typing import Any
+
+from resilience_kit._drive.call import Call
+from resilience_kit._drive.plan import Plan
+from resilience_kit._drive.timers import Cut
+from resilience_kit.context import KeyHolder
+from resilience_kit.policies.breaker.states import Token
+
+
+class FirstAttempt(Cut, KeyHolder):
+    """A first attempt under a deadline. Of a plain function, which cannot be cut off, it has no task."""
+
+    __slots__ = ("_key", "_plan", "ended", "started")
+
+    _key: str | None
+
+    def __init__(self, plan: Plan, task: Task[Any] | None = None) -> None:
+        self._plan, self._key, self.ended = plan, None, False
+        self.started = started = plan.now()
+        self.due = started + plan.deadline_ns
+        if task is not None:
+            self.task, self.cancels = task, task.cancelling()
+
+    def remaining(self) -> float | None:
+        """See `context.remaining_time`. A task that outlives the attempt is not bound by it."""
+        return None if self.ended else max(0.0, (self.due - self._plan.now()) / 1e9)
+
+    def hand_over(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Token) -> Call:
+        """The call as it goes on after this attempt has failed, with the same start and key."""
+        call = Call.resumed(self._plan, function, args, kwargs, token, self.started)
+        call.take_over_from(self)
+        return call

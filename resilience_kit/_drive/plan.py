@@ -1,0 +1,179 @@
+"""What a driver has to know: the operation that a call belongs to, and the options that rule it, resolved beforehand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import tenacity
+
+from resilience_kit.events import CallRejected, CallSucceeded, EventStream
+from resilience_kit.outcome import Clock, FailureKind, Guard, Verdict
+from resilience_kit.policies.breaker import CircuitBreaker
+from resilience_kit.policies.breaker.states import Token
+from resilience_kit.policies.retry import RetryConfig
+from resilience_kit.policies.retry_budget import RetryBudget
+
+Fallback = Callable[..., Any]
+
+
+class Recorder(Protocol):
+    """Where the ends of calls are counted. Stamps are nanoseconds of the clock, None for never."""
+
+    latency: Any
+    failed_calls: Any
+    rejected_calls: Any
+    gate_refusals: Any
+    cancelled_calls: Any
+    retry_attempts: Any
+    fallback_calls: Any
+    last_success: int | None
+    last_failure: int | None
+
+    def succeeded(self, nanoseconds: int) -> None:
+        """Count a success that took so long."""
+        ...
+
+
+#: Without the GIL counting takes a lock, which the fast paths do not.
+_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+@dataclass(slots=True)
+class Operation:
+    """What all call sites of one name share. `told` holds what was reported once and need not be again."""
+
+    name: str
+    breaker: CircuitBreaker
+    metrics: Recorder
+    events: EventStream
+    clock: Clock
+    budget: RetryBudget | None = None
+    told: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """The options of one call site, ready for use.
+
+    `direct`: nothing is asked for but breaker, retries and metrics, so that a first attempt needs no `Call`; `timed`: nothing
+    but these and a deadline; `light`: one of the two.
+    `judges_itself`: the breaker counts by expected exceptions that the user named, not by the classifier.
+    """
+
+    operation: Operation
+    retry: RetryConfig | None
+    breaker: CircuitBreaker | None
+    deadline: float | None = None
+    attempt_timeout: float | None = None
+    guards: tuple[Guard, ...] = ()
+    budget: RetryBudget | None = None
+    idempotent: bool = True
+    carries_key: bool = False
+    waits_when_open: bool = False
+    first_item_timeout: float | None = None
+    idle_timeout: float | None = None
+    fallback: Fallback | None = None
+    judges_itself: bool = False
+    clock: Clock = field(init=False)
+    metrics: Recorder = field(init=False)
+    now: Callable[[], int] = field(init=False)
+    refuse: Callable[[], int] = field(init=False)
+    buckets: list[int] = field(init=False)
+    controller: tenacity.Retrying | None = field(init=False, default=None)
+    direct: bool = field(init=False, default=False)
+    timed: bool = field(init=False, default=False)
+    light: bool = field(init=False, default=False)
+    deadline_ns: int = field(init=False, default=0)
+    tells_success: bool = field(init=False, default=False)
+    tells_refusals: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        events = self.operation.events
+        self.clock, self.metrics = self.operation.clock, self.operation.metrics
+        self.now, self.buckets = self.clock.nanoseconds, self.metrics.latency.counts
+        self.refuse = self.metrics.gate_refusals.add
+        self.tells_success, self.tells_refusals = events.may_want(CallSucceeded), events.wants(CallRejected)
+        self.light = _GIL and self.breaker is not None and not self.tells_success and not self._asks_for_more()
+        self.timed = self.light and self.deadline is not None
+        self.direct = self.light and not self.timed
+        self.deadline_ns = int((self.deadline or 0.0) * 1e9)
+
+    def _asks_for_more(self) -> bool:
+        return (
+            bool(self.guards)
+            or self.carries_key
+            or self.waits_when_open
+            or self.attempt_timeout is not None
+            or self.fallback is not None
+        )
+
+    def report(self, token: Token, nanoseconds: int) -> None:
+        """Tell the breaker of a first attempt that went well, and the retry budget, which is short only after failures."""
+        self.operation.breaker.succeeded(token, nanoseconds * 1e-9)
+        self.refill()
+
+    def refill(self, spent: int = 0) -> None:
+        """Put back into the retry budget what a success gives. While it is short, successes are reported one by one."""
+        if self.budget is not None and self.budget.short:
+            self.budget.refund(spent)
+            self.operation.breaker.snapshot.reports = True
+
+    def withdraw(self, kind: FailureKind) -> int | None:
+        """Take a retry's tokens from the budget: how many, or None when there are too few."""
+        if self.budget is None:
+            return 0
+        tokens = self.budget.cost_of(kind)
+        granted = self.budget.withdraw(tokens)
+        self.operation.breaker.snapshot.reports = True  # after it, since a success that finds no shortage takes the flag down
+        return tokens if granted else None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a request that may have reached the service can be sent again."""
+        return self.idempotent or self.carries_key
+
+    def counts(self, error: Exception, verdict: Verdict) -> bool:
+        """Whether the breaker takes an error for a failure of the service."""
+        if self.breaker is None:
+            return verdict.counts_against_breaker
+        return (
+            self.breaker.counts(error)
+            if self.judges_itself
+            else verdict.counts_against_breaker and not self.breaker.excludes(error)
+        )
+
+
+class CallSite:
+    """A place where an operation is called. Its plan is replaced as a whole, so a call sees the old one or the new one."""
+
+    __slots__ = ("__weakref__", "_make_plan", "plan")
+
+    def __init__(self, make_plan: Callable[[], Plan]) -> None:
+        self._make_plan = make_plan
+        self.plan: Plan | _NoPlan = NO_PLAN
+
+    def current(self) -> Plan:
+        """The plan, made now when there is none."""
+        plan = self.plan
+        return plan if isinstance(plan, Plan) else self.renew()
+
+    def renew(self) -> Plan:
+        """Make the plan anew."""
+        plan = self.plan = self._make_plan()
+        return plan
+
+    def forget(self) -> None:
+        """Have the next call make the plan."""
+        self.plan = NO_PLAN
+
+
+class _NoPlan:
+    """Sends a call the long way round, where its plan is made."""
+
+    direct = timed = light = False
+
+
+NO_PLAN = _NoPlan()

@@ -1,0 +1,165 @@
+"""Whether there is another attempt, and after which pause: tenacity decides, fed with what only the call knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import tenacity
+from tenacity import DoSleep, IterState, RetryCallState
+from tenacity.stop import stop_base
+
+from resilience_kit._drive.plan import Plan
+from resilience_kit.classification import sdk_retries, surely_not_sent
+from resilience_kit.events import NestedRetry
+from resilience_kit.outcome import Verdict
+from resilience_kit.policies.retry import RetryConfig
+
+#: What tenacity answers when the retries are over, so that the driver raises the error itself, with its own traceback.
+_GIVE_UP = object()
+_MARK = "__resilience_kit_retried__"
+
+
+class Retried(Protocol):
+    """What is needed of a call here."""
+
+    plan: Plan
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    attempt_started: int
+
+    def elapsed(self) -> float:
+        """Seconds since the call began."""
+        ...
+
+    def fits(self, seconds: float) -> bool:
+        """Whether a sleep ends before the nearest deadline."""
+        ...
+
+
+class stop_when_call_says(stop_base):  # noqa: N801 - named as tenacity names its own
+    """Stops for the reasons that tenacity cannot know: deadline, breaker, retry budget."""
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return cast("Retries", retry_state).must_stop(retry_state.upcoming_sleep)
+
+
+def _controller_of(plan: Plan, config: RetryConfig) -> tenacity.Retrying:
+    """The plan's tenacity controller, made at its first failure. It answers a `DoSleep`, or gives up without raising."""
+    if plan.controller is None:
+        plan.controller = config.retrying(
+            stop=stop_when_call_says(), retry_error_callback=lambda _: _GIVE_UP, sleep=plan.clock.sleep
+        )
+    return plan.controller
+
+
+class _OneCall(tenacity.Retrying):
+    """A controller that keeps the state of one call. tenacity's own keeps it by thread, which tasks share."""
+
+    iter_state: Any = None
+    statistics: Any = None
+
+
+def _for_one_call(controller: tenacity.Retrying) -> _OneCall:
+    own = object.__new__(_OneCall)
+    own.__dict__.update(controller.__dict__)
+    own.iter_state, own.statistics = IterState(), {}
+    return own
+
+
+class Retries(RetryCallState):
+    """tenacity's state of one call, entered after its first failure as if tenacity had made that attempt."""
+
+    def __init__(self, call: Retried, config: RetryConfig) -> None:
+        own = _for_one_call(_controller_of(call.plan, config))
+        own.begin()
+        super().__init__(own, call.function, call.args, call.kwargs)
+        self.start_time -= call.elapsed()
+        own.statistics["start_time"] = self.start_time
+        self._call: Retried | None = call
+        self.verdict: Verdict | None = None
+        self.why = ""
+        #: Tokens that the present retry cost, to be given back by a success.
+        self.spent = 0
+
+    def pause_after(self, error: Exception, verdict: Verdict) -> float | None:
+        """Seconds to sleep before the next attempt, or None with the reason in `why`."""
+        self.verdict, self.why = verdict, ""
+        self.set_exception((type(error), error, error.__traceback__))
+        decision = self.retry_object.iter(retry_state=self)
+        if not isinstance(decision, DoSleep):
+            return None
+        self.prepare_for_next_attempt()
+        return float(decision)
+
+    def must_stop(self, pause: float) -> bool:
+        """Asked by tenacity once the attempts are counted and the pause is known. Takes from the retry budget last."""
+        call, verdict = self._call, self.verdict
+        if call is None or verdict is None:  # pragma: no cover - both are set while tenacity asks
+            return True
+        self.why = self._obstacle(call, pause)
+        if not self.why:
+            tokens = call.plan.withdraw(verdict.kind)
+            self.spent, self.why = tokens or 0, "the retry budget is used up" if tokens is None else ""
+        return bool(self.why)
+
+    def _obstacle(self, call: Retried, pause: float) -> str:
+        breaker = call.plan.breaker
+        if breaker is not None and not breaker.fits():
+            if not call.plan.waits_when_open or breaker.forced_open:
+                return "its circuit has opened"
+            pause = max(pause, breaker.open_remaining)
+        return "" if call.fits(pause) else "the next attempt would begin after the deadline"
+
+    def reason(self, config: RetryConfig) -> str:
+        """Why `pause_after` gave None."""
+        if self.why:
+            return self.why
+        if self.attempt_number >= config.max_attempts:
+            return "no attempts are left"
+        hint = None if self.verdict is None else self.verdict.retry_after
+        return f"the service asked to come back in {hint or 0.0:.1f} s"
+
+    def let_go(self) -> None:
+        """Break the circles through which the last error would keep frames alive until the next collection."""
+        self._call = self.outcome = None
+        self.retry_object.iter_state.reset()
+
+
+def why_final(call: Retried, config: RetryConfig, error: Exception, verdict: Verdict) -> str:
+    """Why an error is the last word, before tenacity is asked; empty when there may be another attempt."""
+    if not config.wants(error, verdict):
+        return f"{verdict.kind.value} is not retried"
+    if not call.fits(0.0):
+        return "its time is over"
+    if not call.plan.repeatable and not surely_not_sent(error):
+        return "the request may have been carried out, and it is not idempotent"
+    return _why_nested(call, error)
+
+
+def _why_nested(call: Retried, error: Exception) -> str:
+    """A layer below has retried this error already: a second layer of retries would multiply the load."""
+    inner, remedy = _layer_below(call, error)
+    if not inner:
+        return ""
+    operation = call.plan.operation
+    if inner not in operation.told:
+        operation.told.add(inner)
+        operation.events.emit(NestedRetry(operation=operation.name, inner=inner, remedy=remedy))
+    return f"{inner} has retried it already"
+
+
+def _layer_below(call: Retried, error: Exception) -> tuple[str, str]:
+    for link in (error, error.__cause__):
+        name, at = getattr(link, _MARK, ("", 0))
+        if name and at >= call.attempt_started:
+            return f"operation {name!r}", "let only one of the two retry: give the other one retry=None"
+    if sdk_retries(error) > 0:
+        return "the SDK's client", "build the client with max_retries=0 and leave retrying to this operation"
+    return "", ""
+
+
+def mark_retried(error: Exception, operation: str, at: int) -> None:
+    """Leave word for an operation around this one that `error` was retried. The time keeps a mark of an earlier call apart."""
+    error.__dict__[_MARK] = (operation, at)

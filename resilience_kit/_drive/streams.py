@@ -1,0 +1,281 @@
+"""Carries out calls of generators and async generators: retries before the first item, one outcome for the whole stream.
+
+Once an item has reached the caller it cannot be taken back, so a break after that is told as `StreamInterruptedError`, with
+what was delivered. A stream that the caller leaves says nothing about the service. The call's context is set around each step
+only, since a generator runs in whatever context its consumer is in.
+"""
+
+from __future__ import annotations
+
+import functools
+from asyncio import CancelledError
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from types import GeneratorType
+from typing import Any, ParamSpec, TypeVar
+
+from resilience_kit._drive.call import TIMED_OUT, Call
+from resilience_kit._drive.plan import CallSite, Plan
+from resilience_kit._drive.refusal import fallback_for
+from resilience_kit._drive.timers import limited
+from resilience_kit._relay import relay_async_generator, relay_generator
+from resilience_kit.context import current_call
+from resilience_kit.errors import APITimeoutError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_KEPT_ITEMS = 1000
+
+
+def protect_generator(site: CallSite, function: Callable[P, R]) -> Callable[P, R]:
+    """A generator function under the plan of `site`."""
+    return relay_generator(function, lambda *args, **kwargs: stream(site.current(), function, args, kwargs))
+
+
+def protect_async_generator(site: CallSite, function: Callable[P, R]) -> Callable[P, R]:
+    """An async generator function under the plan of `site`."""
+    return relay_async_generator(function, lambda *args, **kwargs: AsyncStream(site.current(), function, args, kwargs))
+
+
+def adopt(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    """A plain function gave a generator: one that runs under its plan."""
+    site, first = CallSite(lambda: plan), given_first(result, function)
+    if isinstance(result, GeneratorType):
+        return protect_generator(site, first)(*args, **kwargs)
+    return protect_async_generator(site, first)(*args, **kwargs)
+
+
+def given_first(result: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, whose first call has been made already and gave `result`."""
+    given = [result]
+
+    def again(*args: Any, **kwargs: Any) -> Any:
+        return given.pop() if given else function(*args, **kwargs)
+
+    return functools.update_wrapper(again, function)
+
+
+class Delivered:
+    """What has reached the caller: how many items, and the last of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last: deque[Any] = deque(maxlen=_KEPT_ITEMS)
+
+    def note(self, item: Any) -> Any:
+        """One more."""
+        self.count += 1
+        self.last.append(item)
+        return item
+
+
+# --- plain generators ----------------------------------------------------------------------------------------------------
+
+
+def stream(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, Any, Any]:
+    """The items of a generator function's stream, or of its fallback's when it cannot be begun."""
+    call = Call(plan, function, args, kwargs)
+    try:
+        source, item, ended = _opened(call)
+    except Exception as error:
+        fallback = fallback_for(plan, error)
+        if fallback is None:
+            raise
+        plan.operation.metrics.fallback_calls.add()
+        return (yield from fallback(*args, **kwargs))
+    return item if ended else (yield from _rest(call, source, item))
+
+
+def _opened(call: Call) -> tuple[Any, Any, bool]:
+    """The stream and its first item; or its return value, and True, when it has none."""
+    sleep = call.plan.clock.sleep
+    failure: BaseException | None = None
+    try:
+        while True:
+            while pause := call.admit():
+                sleep(pause)
+            call.begin()
+            try:
+                source = call.function(*call.args, **call.kwargs)
+                item = _step(call, next, source)
+            except StopIteration as end:
+                call.succeeded(None)
+                return None, end.value, True
+            except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
+                failure = error
+            else:
+                call.flows()
+                return source, item, False
+            next_pause = call.failed(failure)
+            if next_pause is None:
+                raise failure
+            failure = None
+            sleep(next_pause)
+    except BaseException as error:
+        call.abandon(error)
+        raise
+    finally:
+        failure = None  # a frame that holds the error that holds the frame would wait for the collector
+
+
+def _step(call: Call, step: Callable[..., Any], *args: Any) -> Any:
+    context = current_call.set(call)
+    try:
+        return step(*args)
+    finally:
+        current_call.reset(context)
+
+
+def _rest(call: Call, source: Any, item: Any) -> Generator[Any, Any, Any]:
+    delivered, thrown, broken = Delivered(), None, None
+    try:
+        while True:
+            try:
+                sent = yield delivered.note(item)
+            except Exception as error:  # noqa: BLE001 - it is the stream's to answer
+                thrown = error
+                item = _step(call, source.throw, error)
+            else:
+                item = _step(call, source.send, sent)
+    except StopIteration as end:
+        call.succeeded(None)
+        return end.value
+    except BaseException as error:
+        if not isinstance(error, Exception) or error is thrown:
+            call.abandon(GeneratorExit())
+            source.close()
+            raise
+        broken = call.interrupted(error, delivered.count, tuple(delivered.last))
+    finally:
+        thrown = None
+    try:
+        raise broken
+    finally:
+        broken = None
+
+
+# --- async generators ----------------------------------------------------------------------------------------------------
+
+
+class AsyncStream:
+    """The items of an async generator function's stream, or of its fallback's when it cannot be begun."""
+
+    def __init__(self, plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._plan, self._call = plan, Call(plan, function, args, kwargs)
+        self._source: AsyncGenerator[Any, Any] | None = None
+        self._delivered = Delivered()
+        self._fell_back = False
+
+    async def asend(self, value: Any) -> Any:
+        """The next item."""
+        if self._source is None:
+            return await self._begin()
+        source = self._source
+        return await (source.asend(value) if self._fell_back else self._next(lambda: source.asend(value), None))
+
+    async def athrow(self, error: BaseException) -> Any:
+        """What the stream answers to an error of its consumer."""
+        source: Any = self._source
+        return await (source.athrow(error) if self._fell_back else self._next(lambda: source.athrow(error), error))
+
+    async def aclose(self) -> None:
+        """Leave the stream where it is."""
+        self._call.abandon(GeneratorExit())
+        if self._source is not None:
+            await self._source.aclose()
+
+    async def _begin(self) -> Any:
+        try:
+            return await self._open()
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            fallback = fallback_for(self._plan, error)
+            if fallback is None:
+                raise
+            self._fell_back = True
+            self._plan.operation.metrics.fallback_calls.add()
+            source = self._source = fallback(*self._call.args, **self._call.kwargs)
+            return await source.asend(None)
+
+    async def _open(self) -> Any:
+        call, sleep = self._call, self._plan.clock.sleep_async
+        failure: BaseException | None = None
+        try:
+            while True:
+                while pause := call.admit():
+                    await sleep(pause)
+                call.begin()
+                item, failure, cut_off = await self._attempt()
+                if failure is None:
+                    call.flows()
+                    return self._delivered.note(item)
+                if isinstance(failure, StopAsyncIteration):
+                    call.succeeded(None)
+                    raise failure
+                next_pause = call.failed(failure, TIMED_OUT if cut_off else None)
+                if next_pause is None:
+                    raise failure
+                failure = None
+                await sleep(next_pause)
+        except BaseException as error:
+            call.abandon(error)
+            raise
+        finally:
+            failure = None
+
+    async def _attempt(self) -> tuple[Any, BaseException | None, bool]:
+        """The first item, or the error and whether this call has cut the attempt off."""
+        try:
+            source = self._source = self._call.function(*self._call.args, **self._call.kwargs)
+            return await self._bounded(lambda: source.asend(None), self._call.cut_at(self._plan.first_item_timeout)), None, False
+        except _CutOffError:
+            return None, self._call.timed_out(self._plan.first_item_timeout), True
+        except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
+            return None, error, False
+
+    async def _next(self, step: Callable[[], Awaitable[Any]], thrown: BaseException | None) -> Any:
+        call = self._call
+        try:
+            return self._delivered.note(await self._bounded(step, self._idle_until()))
+        except StopAsyncIteration:
+            call.succeeded(None)
+            raise
+        except _CutOffError:
+            broken = self._broken(APITimeoutError(f"{self._plan.operation.name!r}: no item for {self._plan.idle_timeout:.3g} s"))
+        except BaseException as error:
+            if not isinstance(error, Exception) or error is thrown:
+                call.abandon(GeneratorExit())
+                raise
+            broken = self._broken(error)
+        try:
+            raise broken
+        finally:
+            del broken
+
+    def _broken(self, error: Exception) -> Exception:
+        return self._call.interrupted(error, self._delivered.count, tuple(self._delivered.last))
+
+    def _idle_until(self) -> int | None:
+        timeout = self._plan.idle_timeout
+        return None if timeout is None else self._plan.now() + int(timeout * 1e9)
+
+    async def _bounded(self, step: Callable[[], Awaitable[Any]], until: int | None) -> Any:
+        """One step of the stream, inside the call's context and not beyond `until` nanoseconds."""
+        context = current_call.set(self._call)
+        limit = limited(self._plan.clock, until)
+        cut_off = False
+        try:
+            return await step()
+        except CancelledError:
+            cut_off = True
+            raise
+        finally:
+            current_call.reset(context)
+            if limit.over() and cut_off:
+                raise _CutOffError
+
+
+class _CutOffError(Exception):
+    """A step took longer than its limit."""

@@ -1,0 +1,167 @@
+"""Carries out calls of plain functions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any, ParamSpec, TypeVar
+
+from resilience_kit._drive import aio, streams
+from resilience_kit._drive.call import Call
+from resilience_kit._drive.first import FirstAttempt
+from resilience_kit._drive.plan import CallSite, Plan
+from resilience_kit._drive.refusal import ASKED_EVERY, fallback_for, tell_at_gate
+from resilience_kit._kinds import FINISHED_TYPES, is_awaitable, is_unfinished
+from resilience_kit.context import current_call
+from resilience_kit.errors import CircuitBreakerOpenError
+from resilience_kit.policies.breaker.states import Token
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def protect(site: CallSite, function: Callable[P, R]) -> Callable[P, R]:  # noqa: C901 - see below
+    """`function` under the plan of `site`.
+
+    What costs is here in place: a first attempt that goes well reads the clock twice and takes no lock.
+    """
+    inside = current_call.get
+    usual: type = type(None)  # what a result was of last, so that most are looked at no further
+
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:  # noqa: C901, PLR0912 - a function more costs each call
+        nonlocal usual
+        plan: Any = site.plan
+        if not plan.light:
+            return run(site.current(), function, args, kwargs)  # type: ignore[no-any-return]  # what the function gives
+        token = plan.breaker.snapshot
+        if token.gate:
+            token = plan.breaker.ask(token)
+            if type(token) is CircuitBreakerOpenError:
+                if not plan.refuse() & ASKED_EVERY or plan.tells_refusals:
+                    tell_at_gate(plan, token)
+                try:
+                    raise token
+                finally:
+                    del token
+        if inside() is not None:
+            plan.breaker.released(token)
+            return run(plan, function, args, kwargs)  # type: ignore[no-any-return]
+        if plan.timed:
+            return timed(plan, function, args, kwargs, token)  # type: ignore[no-any-return]
+        started = plan.now()
+        try:
+            result = function(*args, **kwargs) if kwargs else function(*args)  # type: ignore[call-arg]  # cheaper
+        except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
+            failure = error
+        else:
+            if type(result) is not usual:
+                if is_unfinished(result):
+                    plan.breaker.released(token)
+                    return adopt(plan, function, args, kwargs, result)  # type: ignore[no-any-return]  # the same kind of thing
+                usual = type(result)
+            plan.metrics.last_success = ended = plan.now()
+            sample = ended - started
+            shift = (sample | 8).bit_length() - 4
+            plan.buckets[(shift << 3) + (sample >> shift)] += 1
+            if token.reports:
+                plan.report(token, sample)
+            return result
+        try:
+            return drive(Call.resumed(plan, function, args, kwargs, token, started), failure)  # type: ignore[no-any-return]
+        finally:
+            del failure
+
+    return functools.update_wrapper(wrapper, function)
+
+
+def timed(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Token) -> Any:
+    """A light call with a deadline, which the function may ask about: a plain function cannot be cut off."""
+    first = FirstAttempt(plan)
+    context = current_call.set(first)
+    try:
+        result = function(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
+        failure = error
+    else:
+        if type(result) not in FINISHED_TYPES and is_unfinished(result):
+            plan.operation.breaker.released(token)
+            return adopt(plan, function, args, kwargs, result)
+        plan.metrics.last_success = ended = plan.now()
+        plan.metrics.succeeded(ended - first.started)
+        if token.reports:
+            plan.report(token, ended - first.started)
+        return result
+    finally:
+        first.ended = True
+        current_call.reset(context)
+    try:
+        return drive(first.hand_over(function, args, kwargs, token), failure)
+    finally:
+        del failure
+
+
+def run(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """One call from its first admission on, and its fallback."""
+    if plan.fallback is None:
+        return drive(Call(plan, function, args, kwargs))
+    try:
+        return drive(Call(plan, function, args, kwargs))
+    except Exception as error:
+        fallback = fallback_for(plan, error)
+        if fallback is None:
+            raise
+        answer = fallback(*args, **kwargs)
+    plan.operation.metrics.fallback_calls.add()
+    return answer
+
+
+def drive(call: Call, failure: BaseException | None = None) -> Any:
+    """Attempts and pauses until the last word. `failure` is that of a first attempt made without the call."""
+    sleep, context = call.plan.clock.sleep, current_call.set(call.known_to_callee(failure))
+    try:
+        while True:
+            if failure is None:
+                while pause := call.admit():
+                    sleep(pause)
+                call.begin()
+                try:
+                    result = call.function(*call.args, **call.kwargs)
+                except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
+                    failure = error
+                else:
+                    return _finished(call, result)
+            next_pause = call.failed(failure)
+            if next_pause is None:
+                raise failure
+            failure = None
+            sleep(next_pause)
+    except BaseException as error:
+        call.abandon(error)
+        raise
+    finally:
+        current_call.reset(context)
+        failure = None
+
+
+def _finished(call: Call, result: Any) -> Any:
+    if type(result) not in FINISHED_TYPES and is_unfinished(result):
+        call.hand_over()
+        return adopt(call.plan, call.function, call.args, call.kwargs, result)
+    call.succeeded(result)
+    return result
+
+
+def adopt(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    """A plain function gave something whose work is still to be done: a generator of the same kind, or a coroutine."""
+    if is_awaitable(result):
+        return _awaited(plan, function, args, kwargs, result)
+    return streams.adopt(plan, function, args, kwargs, result)
+
+
+async def _awaited(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    try:
+        return await aio.run(plan, streams.given_first(result, function), args, kwargs)
+    finally:
+        if type(result) is CoroutineType:
+            result.close()  # has an effect only if it was refused and never begun

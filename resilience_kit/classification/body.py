@@ -1,0 +1,257 @@
+"""What the body of an answer says: codes, words, a status of its own, a wish for patience.
+
+Bodies come as JSON objects of a dozen shapes, as text that may hold JSON, as server-sent events and as HTML pages. Everything
+is bounded: 64 KiB of text are parsed, 16 KiB of wording are kept, a few dozen objects are looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from resilience_kit.classification.http_status import BEYOND, CLIENT_ERROR
+from resilience_kit.classification.providers import plain
+from resilience_kit.classification.retry_after import bounded, span
+from resilience_kit.classification.verdicts import CONTENT_FILTER, CONTEXT_LENGTH, SERVER_ERROR
+from resilience_kit.outcome import Verdict
+
+LONGEST_BODY = 64 * 1024
+LONGEST_TEXT = 16 * 1024
+_LONGEST_CODE = 200
+_MOST_OBJECTS, _MOST_ITEMS, _DEEPEST = 40, 8, 10
+
+_CODES = ("error_code", "code", "reason", "error_type", "limit_source", "type", "status", "__type", "Code", "errorCode", "name")
+_STATUSES = ("code", "status", "status_code", "http_status_code", "http_status", "raw_status_code", "statusCode")
+_WORDS = (
+    "message",
+    "Message",
+    "msg",
+    "detail",
+    "error",
+    "error_message",
+    "errorMessage",
+    "error_description",
+    "error_msg",
+    "status_msg",
+    "description",
+    "title",
+    "raw",
+    "limit_name",
+)
+_INNER = (
+    "error",
+    "errors",
+    "details",
+    "detail",
+    "metadata",
+    "innererror",
+    "inner_error",
+    "message",
+    "response",
+    "violations",
+    "base_resp",
+)
+_QUOTAS = ("quotaId", "quota_limit", "quotaMetric", "limit_source")
+_FINISHES = ("finish_reason", "finishReason", "stop_reason", "stopReason")
+
+_PAGE = re.compile(r"<(title|h1|h2)[^>]{0,200}>(.{0,400}?)</\1", re.IGNORECASE | re.DOTALL)
+_EVENT = re.compile(r"^data:[ ]?(\{.*\})\s*$", re.MULTILINE)
+
+# Why a model stopped, when that makes the answer useless.
+ENDINGS: dict[str, Verdict] = {
+    "contentfilter": CONTENT_FILTER,
+    "contentfiltered": CONTENT_FILTER,
+    "safety": CONTENT_FILTER,
+    "imagesafety": CONTENT_FILTER,
+    "recitation": CONTENT_FILTER,
+    "prohibitedcontent": CONTENT_FILTER,
+    "blocklist": CONTENT_FILTER,
+    "spii": CONTENT_FILTER,
+    "refusal": CONTENT_FILTER,
+    "guardrailintervened": CONTENT_FILTER,
+    "sensitive": CONTENT_FILTER,
+    "errortoxic": CONTENT_FILTER,
+    "modelcontextwindowexceeded": CONTEXT_LENGTH,
+    "modellength": CONTEXT_LENGTH,
+    "errorlimit": CONTEXT_LENGTH,
+    "error": SERVER_ERROR,
+    "networkerror": SERVER_ERROR,
+}
+
+
+@dataclass(slots=True)
+class Facts:
+    """What a body gave away. `failed`: it is an error object, whatever the status says; `broken`: JSON that stops short."""
+
+    codes: list[str] = field(default_factory=list)
+    text: str = ""
+    status: int | None = None
+    failed: bool = False
+    broken: bool = False
+    quotas: str = ""
+    delay: float | None = None
+    late_delay: float | None = None
+    top: Mapping[object, object] = field(default_factory=dict)
+
+
+def read(body: object) -> Facts:
+    """The facts of a body of any kind; an empty `Facts` for one that says nothing, or raises when it is looked at."""
+    try:
+        return _read(_content(body))
+    except Exception:  # noqa: BLE001 - a mapping of the caller's may do anything; status and headers still speak
+        return Facts()
+
+
+def _read(content: object) -> Facts:
+    if isinstance(content, Mapping):
+        return _facts(content)
+    if not isinstance(content, str):
+        return Facts()
+    return Facts(text=_lowered([_visible(content)]), broken=content.startswith(("{", "[")) and len(content) < LONGEST_BODY)
+
+
+def _content(body: object) -> object:
+    """The JSON object inside, else the text, else None."""
+    if isinstance(body, (bytes, bytearray)):
+        body = bytes(body[:LONGEST_BODY]).decode("utf-8", "replace")
+    if isinstance(body, str):
+        body = _parsed(body[:LONGEST_BODY].lstrip("\ufeff \t\r\n"))
+    return _telling_item(body) if isinstance(body, (list, tuple)) else body
+
+
+def _parsed(text: str) -> object:
+    if text.startswith(("data:", "event:", ":")):
+        return _telling_item([_json(found) for found in _EVENT.findall(text)]) or text
+    return _json(text) if text.startswith(("{", "[", '"')) else text
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _telling_item(items: list[object] | tuple[object, ...]) -> object:
+    """The item that holds an error, else the first object, of a list of chunks."""
+    found = [item for item in items[:_MOST_OBJECTS] if isinstance(item, Mapping)]
+    return next((item for item in found if item.get("error")), found[0] if found else None)
+
+
+def _visible(text: str) -> str:
+    """The title and headings of a page; other text as it is."""
+    if not text[:1000].lstrip().startswith("<"):
+        return text
+    return " ".join(found[1] for found in _PAGE.findall(text[:LONGEST_TEXT]))
+
+
+def _facts(top: Mapping[object, object]) -> Facts:
+    top, stream_code = _unwrapped(top)
+    facts = Facts(failed=stream_code is not None or _is_error(top), top=top)
+    words: list[str] = [] if stream_code is None else [stream_code]
+    facts.codes.extend(words)
+    for node in _nodes(top):
+        _note(node, facts, words)
+    facts.text = _lowered(words)
+    facts.late_delay = _late_delay(top)
+    return facts
+
+
+def _unwrapped(top: Mapping[object, object]) -> tuple[Mapping[object, object], str | None]:
+    """The object of a Bedrock stream event `{"throttlingException": {...}}` with its name, else `top` itself."""
+    if len(top) == 1:
+        name, inner = next(iter(top.items()))
+        if isinstance(name, str) and name.endswith("Exception") and isinstance(inner, Mapping):
+            return inner, name
+    return top, None
+
+
+def _is_error(top: Mapping[object, object]) -> bool:
+    if top.get("error") or top.get("errors") or top.get("type") == "error" or top.get("object") == "error":
+        return True
+    if top.get("event_type") == "error" or top.get("status") in ("failed", "failure") or top.get("error_code"):
+        return True
+    response = top.get("response")
+    return isinstance(response, Mapping) and bool(response.get("error"))
+
+
+def ending(facts: Facts) -> Verdict | None:
+    """What the reason why the model stopped, or the refusal of the prompt, makes of an answer that is no error."""
+    top = facts.top
+    feedback = top.get("promptFeedback") or top.get("prompt_feedback")
+    if isinstance(feedback, Mapping) and (feedback.get("blockReason") or feedback.get("block_reason")):
+        return CONTENT_FILTER
+    incomplete = top.get("incomplete_details")
+    reasons = [incomplete.get("reason")] if isinstance(incomplete, Mapping) else []
+    for answer in (top, *_answers(top)):
+        reasons.extend(answer.get(key) for key in _FINISHES)
+        message = answer.get("message")
+        if isinstance(message, Mapping) and message.get("refusal"):
+            return CONTENT_FILTER
+    found = (ENDINGS.get(plain(reason) or reason) for reason in reasons if isinstance(reason, str))
+    return next((verdict for verdict in found if verdict is not None), None)
+
+
+def _answers(top: Mapping[object, object]) -> Iterator[Mapping[object, object]]:
+    for key in ("choices", "candidates", "output"):
+        answers = top.get(key)
+        if isinstance(answers, list):
+            yield from (answer for answer in answers[:_MOST_ITEMS] if isinstance(answer, Mapping))
+
+
+def _nodes(top: Mapping[object, object]) -> list[Mapping[object, object]]:
+    """The error object and what hangs on it, inner ones before the body that wraps them."""
+    found: list[Mapping[object, object]] = []
+    for answer in _answers(top):
+        if answer.get("error"):
+            _collect(answer, found, _DEEPEST)
+    _collect(top, found, _DEEPEST)
+    return found
+
+
+def _collect(value: object, found: list[Mapping[object, object]], depth: int) -> None:
+    if depth == 0 or len(found) >= _MOST_OBJECTS:
+        return
+    if isinstance(value, Mapping):
+        for key in _INNER:
+            inner = value.get(key)
+            if isinstance(inner, (Mapping, list, tuple)):
+                _collect(inner, found, depth - 1)
+        found.append(value)
+    elif isinstance(value, (list, tuple)):
+        for item in value[:_MOST_ITEMS]:
+            _collect({"message": item} if isinstance(item, str) else item, found, depth - 1)
+
+
+def _note(node: Mapping[object, object], facts: Facts, words: list[str]) -> None:
+    facts.codes.extend(code for key in _CODES if isinstance(code := node.get(key), str) and len(code) <= _LONGEST_CODE)
+    words.extend(word[:LONGEST_TEXT] for key in _WORDS if isinstance(word := node.get(key), str))
+    facts.quotas += "".join(f" {quota[:_LONGEST_CODE]}" for key in _QUOTAS if isinstance(quota := node.get(key), str))
+    if facts.status is None:
+        facts.status = next((status for key in _STATUSES if (status := _status(node.get(key))) is not None), None)
+    if facts.delay is None:
+        facts.delay = span(node.get("retryDelay"))
+
+
+def _status(value: object) -> int | None:
+    """An HTTP error status that stands in a body, as a number or in digits."""
+    if isinstance(value, str) and len(value) == len("429") and value.isascii() and value.isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not CLIENT_ERROR <= value < BEYOND:
+        return None
+    return value
+
+
+def _late_delay(top: Mapping[object, object]) -> float | None:
+    error = top.get("error")
+    for node in (top, error if isinstance(error, Mapping) else {}):
+        for key in ("retry-after", "retry_after"):
+            if (delay := bounded(node.get(key))) is not None:
+                return delay
+    return None
+
+
+def _lowered(words: list[str]) -> str:
+    return " ".join(words)[:LONGEST_TEXT].lower().replace("\u2019", "'")

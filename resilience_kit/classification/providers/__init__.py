@@ -1,0 +1,60 @@
+"""What each provider's codes mean, as data.
+
+Three strengths: a *firm* code settles the matter; a *soft* one outranks the status but gives way to more precise wording; a
+*generic* one is said beside almost any error and counts only when no status tells more. Spelling does not matter: case,
+separators and a final `Error` or `Exception` are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from functools import lru_cache
+
+from resilience_kit.classification.providers import anthropic, aws, azure, gateways, google, local, openai, others
+from resilience_kit.classification.providers.families import FAMILIES
+from resilience_kit.outcome import Verdict
+
+
+class Strength(IntEnum):
+    """How much a code weighs."""
+
+    GENERIC = 1
+    SOFT = 2
+    FIRM = 3
+
+
+def plain(code: str) -> str:
+    """`com.amazon#ThrottlingException:http://x`, `THROTTLING` and `throttling_error` all become `throttling`."""
+    word = code.rpartition("#")[2].partition(":")[0].casefold()
+    letters = "".join(sign for sign in word if sign.isalnum())
+    return letters.removesuffix("exception").removesuffix("error") or letters
+
+
+def _merged(tables: Iterable[Mapping[str, Verdict]], strength: Strength) -> dict[str, tuple[Strength, Verdict]]:
+    return {plain(code): (strength, verdict) for table in tables for code, verdict in table.items()}
+
+
+_PROVIDERS = (openai, anthropic, azure, google, aws, gateways, others, local)
+_CODES = {
+    **_merged((openai.GENERIC, google.GENERIC, aws.GENERIC, local.GENERIC), Strength.GENERIC),
+    **_merged((provider.SOFT for provider in _PROVIDERS), Strength.SOFT),
+    **_merged((provider.FIRM for provider in _PROVIDERS), Strength.FIRM),
+}
+
+
+@lru_cache(maxsize=2048)
+def meaning(code: str, provider: str | None = None) -> tuple[Strength, Verdict] | None:
+    """How strong a code is and what it means, None for an unknown one."""
+    word = plain(code)
+    if word.isdecimal():
+        verdict = others.NUMBERS.get(provider or "", {}).get(word)
+        return None if verdict is None else (Strength.SOFT, verdict)
+    return _CODES.get(word) or _by_family(word)
+
+
+def _by_family(word: str) -> tuple[Strength, Verdict] | None:
+    for parts, verdict in FAMILIES:
+        if any(part in word for part in parts):
+            return Strength.SOFT, verdict
+    return None

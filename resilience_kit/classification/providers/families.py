@@ -1,0 +1,37 @@
+"""Parts of codes that nobody has listed yet: `project_budget_exceeded` is about money whoever says it. First match wins."""
+
+from __future__ import annotations
+
+from resilience_kit.classification.verdicts import (
+    AUTH,
+    CONFLICT,
+    CONTENT_FILTER,
+    CONTEXT_LENGTH,
+    HELD_MONEY,
+    NOT_FOUND,
+    OVERLOADED,
+    PERMISSION,
+    QUOTA,
+    RATE_LIMIT,
+    SERVER_ERROR,
+    TIMEOUT,
+    TRANSIENT,
+)
+from resilience_kit.outcome import Verdict
+
+FAMILIES: tuple[tuple[tuple[str, ...], Verdict], ...] = (
+    (("inflightbudget",), HELD_MONEY),
+    (("throttl", "ratelimit", "toomanyrequest", "concurrencylimit"), RATE_LIMIT),
+    (("billing", "spendlimit", "spendinglimit", "budget", "credit", "balance", "payment", "arrear", "quotaexceed"), QUOTA),
+    (("insufficientquota", "exceededquota", "dailylimit", "monthlylimit", "usagelimit", "spendcap"), QUOTA),
+    (("contextlength", "contextwindow", "contextsize", "prompttoolong", "inputtoolong", "tokenlimit"), CONTEXT_LENGTH),
+    (("contentfilter", "contentpolicy", "moderation", "guardrail", "responsibleai", "safety", "sensitive"), CONTENT_FILTER),
+    (("overload", "capacity", "serverbusy"), OVERLOADED),
+    (("timeout", "timedout", "deadline"), TIMEOUT),
+    (("apikey", "authenticat", "unauthorized", "credential", "invalidtoken", "expiredtoken"), AUTH),
+    (("permission", "accessdenied", "forbidden", "unsupportedcountry", "unsupportedregion"), PERMISSION),
+    (("notfound", "nosuchmodel", "doesnotexist", "unknownmodel", "deprecated", "decommission"), NOT_FOUND),
+    (("unavailable", "notready"), TRANSIENT),
+    (("conflict",), CONFLICT),
+    (("internalserver", "servererror", "badgateway"), SERVER_ERROR),
+)

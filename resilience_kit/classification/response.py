@@ -1,0 +1,145 @@
+"""An HTTP response -> Verdict.
+
+Authority, highest first: the `x-should-retry` header, a code in the body, its wording, the status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+from resilience_kit.classification import body as bodies
+from resilience_kit.classification.http_status import CLIENT_ERROR, PAYLOAD_TOO_LARGE, PAYMENT_REQUIRED, REDIRECT, by_status
+from resilience_kit.classification.providers import Strength, meaning
+from resilience_kit.classification.retry_after import bounded, header_hint, reset_hint
+from resilience_kit.classification.verdicts import (
+    HELD_MONEY,
+    QUOTA,
+    RATE_LIMIT,
+    REQUEST_OVER_LIMIT,
+    SERVER_ERROR,
+    TRANSIENT,
+    UNKNOWN,
+)
+from resilience_kit.classification.wording import HELD, refine
+from resilience_kit.outcome import FailureKind, Verdict
+
+_MOST_HEADERS, _LONGEST_HEADER = 256, 1024
+_CODE_HEADERS = ("x-amzn-errortype", "x-ms-error-code")
+_PACED = frozenset({FailureKind.RATE_LIMIT, FailureKind.OVERLOADED, FailureKind.QUOTA, FailureKind.TRANSIENT})
+_BY_DAY, _BY_MINUTE = ("perday", "per_day", "daily"), ("perminute", "per_minute", "persecond", "per_second")
+
+
+def classify_response(
+    status: int, headers: Mapping[str, str], body: object, *, provider: str | None = None, now: object = None
+) -> Verdict:
+    """What an HTTP response means for the next attempt. Never raises; thread-safe.
+
+    `body` is bytes, text, or parsed JSON. `provider` (`"mistral"`, `"zhipu"`, ...) gives a sense to codes that are mere
+    numbers. `now` (datetime, seconds since the epoch or RFC 3339 text) is what dates count against; without it the response's
+    own `Date` does. A 2xx answer whose body is an error object is an error; one that is none is `unknown`.
+    """
+    try:
+        who = provider.lower() if isinstance(provider, str) else None
+        return judge(status, lowered(headers), bodies.read(body), provider=who, now=now)
+    except Exception:  # noqa: BLE001 - a status that is no number, a clock that raises
+        return by_status(status) if isinstance(status, int) else UNKNOWN
+
+
+def judge(  # noqa: PLR0913 - one argument a fact
+    status: int | None,
+    headers: Mapping[str, str],
+    facts: bodies.Facts,
+    *,
+    names: Sequence[str] = (),
+    provider: str | None = None,
+    now: object = None,
+) -> Verdict:
+    """The verdict of collected facts; `names` are codes from elsewhere (exception classes), heard last."""
+    codes = [*facts.codes, *(headers[name] for name in _CODE_HEADERS if name in headers), *names]
+    verdict = _sized(_of_facts(_effective(status, facts), codes, facts, provider), status)
+    return _told(verdict, headers, facts, now)
+
+
+def lowered(headers: object) -> dict[str, str]:
+    """Headers by lower-case name; what is not text is absent, and so are headers that raise when they are looked at."""
+    try:
+        return {
+            name.lower(): value[:_LONGEST_HEADER]
+            for name, value in islice(headers.items() if isinstance(headers, Mapping) else (), _MOST_HEADERS)
+            if isinstance(name, str) and isinstance(value, str)
+        }
+    except Exception:  # noqa: BLE001 - a mapping of the caller's may do anything
+        return {}
+
+
+def _effective(status: int | None, facts: bodies.Facts) -> int | None:
+    """The status in the body, when there is one, is the nearer to the cause."""
+    return facts.status if facts.status is not None and (status is None or facts.failed or status >= CLIENT_ERROR) else status
+
+
+def _of_facts(status: int | None, codes: Sequence[str], facts: bodies.Facts, provider: str | None) -> Verdict:
+    failed = status is None or status >= REDIRECT
+    if status is not None and not failed and not facts.failed:
+        return TRANSIENT if facts.broken else bodies.ending(facts) or by_status(status)
+    if any(word in facts.quotas.casefold() for word in _BY_DAY):
+        return QUOTA
+    strength, verdict = _of_codes(codes, provider)
+    if strength is Strength.FIRM:
+        return verdict
+    verdict = _first_impression(status, strength, verdict, failed=failed)
+    if verdict is RATE_LIMIT and _short_window(facts):
+        return RATE_LIMIT
+    return refine(verdict, facts.text)
+
+
+def _of_codes(codes: Sequence[str], provider: str | None) -> tuple[Strength | None, Verdict]:
+    """The strongest meaning among the codes, the first of equals."""
+    best: tuple[Strength | None, Verdict] = (None, UNKNOWN)
+    for code in codes:
+        found = meaning(code, provider)
+        if found is not None and found[0] > (best[0] or 0):
+            best = found
+    return best
+
+
+def _first_impression(status: int | None, strength: Strength | None, verdict: Verdict, *, failed: bool) -> Verdict:
+    if strength is Strength.SOFT and status != PAYMENT_REQUIRED:  # Gemini says RESOURCE_EXHAUSTED beside 402 too
+        return verdict
+    if status is not None and failed:
+        return by_status(status)
+    if strength is Strength.GENERIC:
+        return verdict
+    return UNKNOWN if status is None else SERVER_ERROR  # an error after a 200 is the server's, unless it says otherwise
+
+
+def _short_window(facts: bodies.Facts) -> bool:
+    """Google's own words for a limit that refills within a minute; its message talks of billing either way."""
+    if any(word in facts.quotas.casefold() for word in _BY_MINUTE):
+        return True
+    return facts.delay is not None and "limit: 0" not in facts.text
+
+
+def _sized(verdict: Verdict, status: int | None) -> Verdict:
+    return REQUEST_OVER_LIMIT if status == PAYLOAD_TOO_LARGE and verdict is RATE_LIMIT else verdict
+
+
+def _told(verdict: Verdict, headers: Mapping[str, str], facts: bodies.Facts, now: object) -> Verdict:
+    """The verdict with what the server itself asks for: to retry or not, and when."""
+    if verdict is QUOTA and HELD.said_in(facts.text) and header_hint(headers, now) is not None:
+        verdict = HELD_MONEY
+    wish = headers.get("x-should-retry")
+    retryable = wish == "true" if wish in {"true", "false"} else verdict.retryable
+    hint = None if verdict.kind is FailureKind.QUOTA and not retryable else _hint(verdict, headers, facts, now)
+    if hint is None and retryable is verdict.retryable:
+        return verdict
+    return Verdict(verdict.kind, retryable, verdict.counts_against_breaker, hint)
+
+
+def _hint(verdict: Verdict, headers: Mapping[str, str], facts: bodies.Facts, now: object) -> float | None:
+    hint = header_hint(headers, now)
+    if hint is None and verdict.kind in _PACED:
+        hint = reset_hint(headers, now)
+    if hint is None:
+        hint = facts.delay if facts.delay is not None else facts.late_delay
+    return bounded(hint)

@@ -1,0 +1,139 @@
+"""The timeline as an SVG file: what the user saw, what the upstream was sent, and when the breaker moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from xml.sax.saxutils import escape
+
+from resilience_kit.cli.demo.figures import OUTAGE, figures, goals
+from resilience_kit.cli.demo.recording import Recording, Side
+from resilience_kit.cli.demo.scenario import Phase
+from resilience_kit.cli.demo.timeline import PATIENCE, Slice, slices, spans
+
+WIDTH, LEFT, RIGHT = 1000, 150, 24
+PLOT = WIDTH - LEFT - RIGHT
+SLICES = 108
+ROW, GAP, TOP = 84, 34, 116
+BREAKER_ROW = 26
+HEIGHT = TOP + 4 * (ROW + GAP) + BREAKER_ROW + 74
+COLOURS = {"answered": "#2a9d67", "late": "#e3b23c", "failed": "#d1495b", "sent": "#4a6fa5"}
+STATE_COLOURS = {"closed": "#2a9d67", "half_open": "#e3b23c", "open": "#d1495b", "forced_open": "#d1495b"}
+PHASE_COLOURS = {Phase.FAILING: "#fbeaec", Phase.REFUSING: "#f3e3ee"}
+STYLE = (
+    "text{font-family:system-ui,sans-serif;font-size:12px;fill:#333}"
+    ".t{font-size:17px;font-weight:600}.s{fill:#777}.b{font-weight:600}"
+)
+
+
+def draw(recording: Recording) -> str:
+    """The whole picture."""
+    duration = recording.length
+    parts = [slices(side, duration, SLICES) for side in recording.sides]
+    top_calls = max(max(part.issued for part in side) for side in parts)
+    top_sent = max(max(part.sent for part in side) for side in parts)
+    lines = [*_head(recording), *_outage(recording)]
+    for number, (side, cut) in enumerate(zip(recording.sides, parts, strict=True)):
+        lines += _calls_row(recording, side, cut, top_calls, _row_top(2 * number))
+        lines += _sent_row(recording, side, cut, top_sent, _row_top(2 * number + 1))
+    lines += [*_breaker_row(recording), *_axis(duration)]
+    body = "\n".join(lines)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}">\n'
+        f"<style>{STYLE}</style>\n{body}\n</svg>\n"
+    )
+
+
+def _row_top(number: int) -> int:
+    return TOP + number * (ROW + GAP)
+
+
+def _x(at: float, duration: float) -> float:
+    return LEFT + min(1.0, max(0.0, at / duration)) * PLOT
+
+
+def _text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def _box(x: float, y: float, width: float, height: float, colour: str, note: str = "") -> str:  # noqa: PLR0913 - SVG's own
+    inner = f"<title>{escape(note)}</title>" if note else ""
+    return f'<rect x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}" fill="{colour}">{inner}</rect>'
+
+
+def _head(recording: Recording) -> Iterator[str]:
+    scenario, goal = recording.scenario, goals(recording)
+    rate = recording.plain.issued / scenario.duration
+    yield _box(0, 0, WIDTH, HEIGHT, "#ffffff")
+    yield _text(24, 32, "The same traffic, with and without resilience_kit", "t")
+    setting = f"seed {scenario.seed} · {rate:.0f} calls a second each · 5 % 429 and 2 % 500 all along"
+    result = (
+        f"outside the outage {goal.outside:.2%} answered · upstream load in the outage {goal.upstream:.1%} of the plain client's"
+    )
+    yield _text(24, 52, setting, "s")
+    yield _text(24, 70, f"protected: {result}", "s")
+    legend = (
+        ("answered", "answered"),
+        ("late", f"answered after {PATIENCE:g} s or more"),
+        ("failed", "failed"),
+        ("sent", "attempt sent"),
+    )
+    for number, (colour, words) in enumerate(legend):
+        yield _box(LEFT + 190 * number, 84, 10, 10, COLOURS[colour])
+        yield _text(LEFT + 190 * number + 16, 93, words, "s")
+
+
+def _outage(recording: Recording) -> Iterator[str]:
+    start, turn, end = recording.scenario.outage
+    for phase, begins, ends in ((Phase.FAILING, start, turn), (Phase.REFUSING, turn, end)):
+        x, x_end = (_x(at, recording.length) for at in (begins, ends))
+        yield _box(x, TOP - 6, x_end - x, HEIGHT - TOP - 40, PHASE_COLOURS[phase])
+        yield _text((x + x_end) / 2, HEIGHT - 30, phase.value, "s", "middle")
+
+
+def _calls_row(recording: Recording, side: Side, parts: Sequence[Slice], top: int, y: int) -> Iterator[str]:
+    total, during = figures(side, recording.scenario), figures(side, recording.scenario, OUTAGE)
+    yield from _labels(
+        y, side.name, "calls by time of issue", f"{total.success_rate:.1%} answered", f"{during.success_rate:.1%} in outage"
+    )
+    for index, part in enumerate(parts):
+        base = float(y + ROW)
+        for kind, count in (("answered", part.answered), ("late", part.late), ("failed", part.failed)):
+            if count:
+                height = count / top * ROW
+                base -= height
+                yield _bar(index, base, height, COLOURS[kind], f"{count} {kind}")
+
+
+def _sent_row(recording: Recording, side: Side, parts: Sequence[Slice], top: int, y: int) -> Iterator[str]:
+    total, during = figures(side, recording.scenario), figures(side, recording.scenario, OUTAGE)
+    yield from _labels(y, side.name, "sent upstream", f"{total.sent} attempts", f"{during.sent} in outage")
+    for index, part in enumerate(parts):
+        if part.sent:
+            height = part.sent / top * ROW
+            yield _bar(index, y + ROW - height, height, COLOURS["sent"], f"{part.sent} sent")
+
+
+def _bar(index: int, y: float, height: float, colour: str, note: str) -> str:
+    step = PLOT / SLICES
+    return _box(LEFT + index * step + 0.5, y, step - 1, height, colour, note)
+
+
+def _labels(y: int, *lines: str) -> Iterator[str]:
+    for number, line in enumerate(lines):
+        yield _text(LEFT - 12, y + 16 + 18 * number, line, "b" if number == 0 else "s", "end")
+    yield f'<line x1="{LEFT}" y1="{y + ROW}" x2="{LEFT + PLOT}" y2="{y + ROW}" stroke="#ccc"/>'
+
+
+def _breaker_row(recording: Recording) -> Iterator[str]:
+    duration, y = recording.scenario.duration, _row_top(4)
+    yield _text(LEFT - 12, y + 17, "breaker", "b", "end")
+    for span in spans(recording.kit, duration):
+        x, x_end = _x(span.start, duration), _x(span.end, duration)
+        note = f"{span.state} from {span.start:.2f} s to {span.end:.2f} s"
+        yield _box(x, y, max(1.0, x_end - x), BREAKER_ROW, STATE_COLOURS.get(span.state, "#999"), note)
+
+
+def _axis(duration: float) -> Iterator[str]:
+    step = max(1, round(duration / 9))
+    for second in range(0, int(duration) + 1, step):
+        yield _text(_x(second, duration), HEIGHT - 12, f"{second} s", "s", "middle")

@@ -1,0 +1,73 @@
+"""What was measured: calls as their user saw them, attempts as they left, requests as they arrived, and the breaker's moves.
+
+All times are seconds since the traffic began, on the monotonic clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from resilience_kit.cli.demo.scenario import Scenario
+
+PLAIN, KIT = "plain client", "resilience_kit"
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One call: when it was issued, when it ended, and the name of its error, None when it was answered."""
+
+    issued: float
+    ended: float
+    error: str | None = None
+
+    @property
+    def latency(self) -> float:
+        """Seconds that the user waited."""
+        return self.ended - self.issued
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The breaker went to `state`."""
+
+    at: float
+    state: str
+
+
+@dataclass(slots=True)
+class Side:
+    """One client's half of the record. `sent` holds the start of every attempt, `received` the requests that arrived upstream."""
+
+    name: str
+    issued: int = 0
+    calls: list[CallRecord] = field(default_factory=list)
+    sent: list[float] = field(default_factory=list)
+    received: list[float] = field(default_factory=list)
+    retries: int = 0
+    moves: list[Move] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """The breaker's state now."""
+        return self.moves[-1].state if self.moves else "closed"
+
+
+@dataclass(slots=True)
+class Recording:
+    """Both sides of one run. `late` is the worst delay of a call behind its planned time, in seconds."""
+
+    scenario: Scenario
+    plain: Side = field(default_factory=lambda: Side(PLAIN))
+    kit: Side = field(default_factory=lambda: Side(KIT))
+    now: float = 0.0
+    late: float = 0.0
+
+    @property
+    def length(self) -> float:
+        """Seconds to draw: the traffic and the calls that outlast it."""
+        return max([self.scenario.duration, *(call.ended for side in self.sides for call in side.calls)])
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """Plain first."""
+        return self.plain, self.kit

@@ -1,0 +1,88 @@
+"""What the demo does to the service: when calls are issued, which faults they meet, and how the kit is set up against them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from resilience_kit.config.resilience_config import ResilienceConfig
+from resilience_kit.policies.breaker import CircuitBreakerConfig
+from resilience_kit.policies.retry import RetryConfig
+from resilience_kit.testing.provider import REFUSE, FakeAIProvider, Fault, Outage, ReceivedRequest, SeededFaults
+
+CALL_HEADER = "x-demo-call"
+RETRY_AFTER = 0.1
+FAULT_RATES = {Fault.rate_limited(RETRY_AFTER): 0.05, Fault.server_error(): 0.02}
+LATENCY = (0.01, 0.03)
+STRATEGY = ResilienceConfig(
+    retry=RetryConfig(max_attempts=4, base_delay=0.1, max_delay=1.0),
+    circuit_breaker=CircuitBreakerConfig(failure_threshold=3, recovery_timeout=0.5),
+    deadline=15.0,
+    circuit_open="wait",
+)
+
+
+class Phase(StrEnum):
+    """A stretch of the demo."""
+
+    BEFORE = "before"
+    FAILING = "outage: 503"
+    REFUSING = "outage: refused"
+    AFTER = "after"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """The plan of one run: `duration` seconds of traffic, `rate` calls a second and client, an outage in the middle third."""
+
+    seed: int = 1
+    duration: float = 26.4
+    rate: float = 110.0
+
+    @classmethod
+    def quick(cls, seed: int = 1) -> Scenario:
+        """A run of less than 8 seconds, with denser traffic, so that its short outage still sees hundreds of calls."""
+        return cls(seed=seed, duration=6.3, rate=150.0)
+
+    @property
+    def outage(self) -> tuple[float, float, float]:
+        """Start of the outage, its turn from 503 to refused connections, and its end."""
+        third = self.duration / 3
+        return third, 1.5 * third, 2 * third
+
+    def phase(self, at: float) -> Phase:
+        """The phase at a time."""
+        start, turn, end = self.outage
+        if at < start:
+            return Phase.BEFORE
+        if at < turn:
+            return Phase.FAILING
+        return Phase.REFUSING if at < end else Phase.AFTER
+
+    def arrivals(self) -> Iterator[float]:
+        """The times at which calls are issued: a Poisson process, the same for the same seed."""
+        draw = random.Random(f"{self.seed}/arrivals")  # noqa: S311 - repeatable by intent
+        at = draw.expovariate(self.rate)
+        while at < self.duration:
+            yield at
+            at += draw.expovariate(self.rate)
+
+    def provider(self) -> FakeAIProvider:
+        """A service with this scenario's faults. A call's first attempt meets the same fault and latency in every provider."""
+        start, turn, end = self.outage
+        return FakeAIProvider(
+            SeededFaults(FAULT_RATES, self.seed, key=_call_of),
+            outages=(Outage(start, turn, Fault.unavailable()), Outage(turn, end, REFUSE)),
+            latency=self._latency,
+        )
+
+    def _latency(self, request: ReceivedRequest) -> float:
+        if self.phase(request.at) is Phase.FAILING:
+            return 0.0  # a 503 of this kind comes from the door, not from the model
+        return random.Random(f"{self.seed}/latency/{_call_of(request)}").uniform(*LATENCY)  # noqa: S311 - repeatable by intent
+
+
+def _call_of(request: ReceivedRequest) -> str:
+    return request.headers.get(CALL_HEADER, "")

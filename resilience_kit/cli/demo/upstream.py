@@ -1,0 +1,102 @@
+"""The services behind the clients, in a process of their own.
+
+In one process, clients and services slow each other down, and what is measured is the interpreter.
+
+Parent and child talk in lines of JSON: the child names its addresses, begins the outages at `start`, and at the end of its
+input tells what it has received. When the parent dies, its input ends, and so does the child.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict
+from types import TracebackType
+from typing import IO, Self, cast
+
+from resilience_kit.cli.demo.scenario import Scenario
+from resilience_kit.errors import ResilienceError
+
+MODULE = "resilience_kit.cli.demo.upstream"
+START = "start\n"
+
+
+class Upstream:
+    """Equal services in a child process, one a client. Raises ChildProcessError when they cannot run."""
+
+    def __init__(self, scenario: Scenario, count: int) -> None:
+        words = json.dumps({"scenario": asdict(scenario), "count": count})
+        self._child = subprocess.Popen(  # noqa: S603 - our own module in our own interpreter
+            [sys.executable, "-m", MODULE, words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> Self:
+        try:
+            self.urls = cast("list[str]", self._hear())
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        with self._child:
+            self._child.kill()
+
+    def start(self) -> None:
+        """Time zero of every service is now."""
+        self._tell(START)
+        self._hear()
+
+    def finish(self) -> list[list[float]]:
+        """End the services; the times at which requests arrived at each."""
+        cast("IO[str]", self._child.stdin).close()
+        return cast("list[list[float]]", self._hear())
+
+    def _tell(self, word: str) -> None:
+        stdin = cast("IO[str]", self._child.stdin)
+        stdin.write(word)
+        stdin.flush()
+
+    def _hear(self) -> object:
+        line = cast("IO[str]", self._child.stdout).readline()
+        said = json.loads(line) if line else {"error": "the demo's services ended unexpectedly"}
+        if isinstance(said, dict):
+            raise ChildProcessError(said["error"])
+        return said
+
+
+def serve(scenario: Scenario, count: int) -> None:
+    """The child's life."""
+    with ExitStack() as stack:
+        providers = [stack.enter_context(scenario.provider()) for _ in range(count)]
+        _say([provider.openai_url for provider in providers])
+        for _ in iter(sys.stdin.readline, ""):
+            for provider in providers:
+                provider.restart_schedule()
+            _say([])
+        _say([[request.at for request in provider.requests] for provider in providers])
+
+
+def _say(said: object) -> None:
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
+
+
+def main(words: str) -> None:
+    """Serve; a missing library is told to the parent in a sentence. Ctrl-C is the parent's to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    given = json.loads(words)
+    try:
+        serve(Scenario(**given["scenario"]), given["count"])
+    except ResilienceError as error:
+        _say({"error": str(error)})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,48 @@
+"""Which options an operation gets, and from where: strategies, presets, the environment and their order of precedence.
+
+`ResilienceSettings` and `CustomConfig` are imported at first use: pydantic-settings is slower to import than all the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from resilience_kit.config.presets import PRESETS, Preset, Recommendation, get_preset, list_presets, recommend_preset
+from resilience_kit.config.resilience_config import ResilienceConfig
+from resilience_kit.config.resolve import NOT_GIVEN, NotGiven, check_operation, resolve
+from resilience_kit.config.strategies import STRATEGY_NUMBERS, ResilienceStrategy, StrategyNumbers, strategy_named
+
+if TYPE_CHECKING:
+    from resilience_kit.config.custom import CustomConfig
+    from resilience_kit.config.settings import ResilienceSettings, variable_of
+
+__all__ = [
+    "NOT_GIVEN",
+    "PRESETS",
+    "STRATEGY_NUMBERS",
+    "CustomConfig",
+    "NotGiven",
+    "Preset",
+    "Recommendation",
+    "ResilienceConfig",
+    "ResilienceSettings",
+    "ResilienceStrategy",
+    "StrategyNumbers",
+    "check_operation",
+    "get_preset",
+    "list_presets",
+    "recommend_preset",
+    "resolve",
+    "strategy_named",
+    "variable_of",
+]
+
+_LATER = {"CustomConfig": "custom", "ResilienceSettings": "settings", "variable_of": "settings"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib  # noqa: PLC0415 - only where it is needed
+
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

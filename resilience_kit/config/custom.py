@@ -1,0 +1,130 @@
+"""The settings that a configuration text may hold, with their ranges: the one place where both stand.
+
+The ranges bind text that comes from outside. Code that builds a `RetryConfig` may use whatever that class allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from typing_extensions import TypedDict
+
+from resilience_kit._checks import nearest
+from resilience_kit.config.overlay import unknown_setting
+from resilience_kit.config.presets import get_preset
+from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
+from resilience_kit.config.text import refuse, shown
+from resilience_kit.errors import ConfigurationError, Violation
+
+_S: Final[dict[str, Any]] = {"unit": "seconds"}
+_MOST_OVERRIDES: Final = 10
+_LONGEST_NAME: Final = 200
+
+_STRICT: Final = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+
+Where = tuple[str | int, ...]
+Strategy = Annotated[ResilienceStrategy, BeforeValidator(strategy_named)]
+OperationName = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME)]
+
+
+@with_config(_STRICT)
+class CustomConfig(TypedDict, total=False):
+    """Settings that replace those of a preset. What is not given stays as the preset has it."""
+
+    retry_attempts: Annotated[int, Field(ge=1, le=10, description="attempts of a call, the first one included")]
+    circuit_breaker_threshold: Annotated[int, Field(ge=1, le=20, description="failures in a row that open the circuit")]
+    recovery_timeout: Annotated[float, Field(ge=10, le=300, json_schema_extra=_S, description="for which a circuit stays open")]
+    default_strategy: Annotated[Strategy, Field(description="the strategy of operations that nobody names")]
+    operation_overrides: Annotated[
+        dict[OperationName, Strategy], Field(max_length=_MOST_OVERRIDES, description="strategies of single operations")
+    ]
+    base_delay: Annotated[float, Field(ge=0.1, le=10, json_schema_extra=_S, description="longest wait after the first attempt")]
+    max_delay: Annotated[float, Field(ge=1, le=120, json_schema_extra=_S, description="longest wait between two attempts")]
+    backoff_factor: Annotated[float, Field(ge=1, le=5, description="growth of that wait from attempt to attempt")]
+    jitter: Annotated[Literal["full", "equal", "proportional", "none"], Field(description="how a wait is spread")]
+    deadline: Annotated[float, Field(ge=1, le=600, json_schema_extra=_S, description="for a call, its waits included")]
+    attempt_timeout: Annotated[float, Field(ge=1, le=600, json_schema_extra=_S, description="for one attempt")]
+
+
+def preset_named(name: object) -> str:
+    """The name of a preset or strategy, as the kit spells it."""
+    return get_preset(name).name  # type: ignore[arg-type]  # what is no text is refused there
+
+
+@with_config(_STRICT)
+class FileConfig(CustomConfig, total=False):
+    """What a configuration file may hold: the settings, and the preset that they change."""
+
+    preset: Annotated[str, BeforeValidator(preset_named), Field(description="the preset that the settings change")]
+
+
+def _not_empty(settings: CustomConfig) -> CustomConfig:
+    return settings or refuse("", "must hold at least one setting")
+
+
+SomeSettings = Annotated[CustomConfig, AfterValidator(_not_empty)]
+_FILE: Final = TypeAdapter(FileConfig)
+
+
+def file_settings(content: object, path: str) -> FileConfig:
+    """The settings of a file's content; raises ConfigurationError that lists everything wrong in the file at `path`."""
+    try:
+        return _FILE.validate_python(content)
+    except ValidationError as error:
+        found = list(violations(error, lambda where: ": ".join([path, ".".join(map(str, where))] if where else [path])))
+    raise ConfigurationError(found)
+
+
+def violations(error: ValidationError, label: Callable[[Where], str]) -> Iterator[Violation]:
+    """What pydantic found, in our words; `label` says where a place in the data was written."""
+    for each in error.errors(include_url=False):
+        where = tuple(part for part in each["loc"] if part != "[key]")
+        yield from _told(each, where, label)
+
+
+def _told(error: ErrorDetails, where: Where, label: Callable[[Where], str]) -> Iterable[Violation]:
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, ConfigurationError):
+        return [_placed(each, where, label) for each in cause.errors]
+    if error["type"] in ("extra_forbidden", "invalid_key"):
+        return [unknown_setting(label(where), where[-1], RULES)]
+    return [Violation(label(where), _rule(where, error["input"]), shown(error["input"]))]
+
+
+def _placed(violation: Violation, where: Where, label: Callable[[Where], str]) -> Violation:
+    place = where or tuple(violation.path.split("."))
+    return Violation(label(place), violation.rule, shown(violation.got))
+
+
+def _rule(where: Where, value: object) -> str:
+    name = next((str(part) for part in where if part in RULES), "")
+    rule = RULES.get(name, "must be an object of settings")
+    return rule + (nearest(value, _JITTERS) if name == "jitter" else "")
+
+
+def _rule_of(hint: Any) -> str:
+    kind, about = get_args(hint)[0], next(each for each in get_args(hint)[1:] if isinstance(each, FieldInfo))
+    if kind in (int, float):
+        return f"must be a {_unit(kind, about)} from {_bound(about, 'ge'):g} to {_bound(about, 'le'):g}"
+    if get_origin(kind) is dict:
+        return f"must map at most {_MOST_OVERRIDES} operation names of at most {_LONGEST_NAME} characters to strategies"
+    return "must be one of the known names"
+
+
+def _unit(kind: type, about: FieldInfo) -> str:
+    if kind is int:
+        return "whole number"
+    return "number of seconds" if about.json_schema_extra else "number"
+
+
+def _bound(about: FieldInfo, side: str) -> float:
+    return next(float(getattr(each, side)) for each in about.metadata if hasattr(each, side))
+
+
+_JITTERS: Final = ("full", "equal", "proportional", "none")
+#: Setting -> the rule that its value is held to, derived from the models above.
+RULES: Final[Mapping[str, str]] = {name: _rule_of(hint) for name, hint in get_type_hints(FileConfig, include_extras=True).items()}

@@ -1,0 +1,130 @@
+"""One set of options over another: single settings over a strategy's numbers, or a strategy over what the code says.
+
+`FIELDS` names each setting that a configuration text or a mapping in code may hold, and the option that it sets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from resilience_kit._checks import nearest
+from resilience_kit.config.resilience_config import ResilienceConfig, within
+from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
+from resilience_kit.policies.breaker import CircuitBreakerConfig
+from resilience_kit.policies.retry import RetryConfig
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
+
+#: Setting -> the class and the field that it sets.
+FIELDS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
+    {
+        "retry_attempts": (RetryConfig, "max_attempts"),
+        "base_delay": (RetryConfig, "base_delay"),
+        "max_delay": (RetryConfig, "max_delay"),
+        "backoff_factor": (RetryConfig, "backoff_factor"),
+        "jitter": (RetryConfig, "jitter"),
+        "circuit_breaker_threshold": (CircuitBreakerConfig, "failure_threshold"),
+        "recovery_timeout": (CircuitBreakerConfig, "recovery_timeout"),
+        "deadline": (ResilienceConfig, "deadline"),
+        "attempt_timeout": (ResilienceConfig, "attempt_timeout"),
+    }
+)
+SETTINGS: Final = (*FIELDS, "default_strategy", "operation_overrides")
+_SETTING_OF: Final = {f"{owner.__name__}.{name}": setting for setting, (owner, name) in FIELDS.items()}
+
+
+def configured(settings: Mapping[str, object], operation: str, base: ResilienceConfig, path: str) -> ResilienceConfig:
+    """What `settings` mean for `operation`: its override's strategy, else their numbers over their default strategy or `base`."""
+    refuse_unknown(settings, path)
+    overrides = overrides_of(settings, path)
+    if operation in overrides:
+        return ResilienceConfig.from_strategy(overrides[operation])
+    if "default_strategy" in settings:
+        base = ResilienceConfig.from_strategy(strategy_named(settings["default_strategy"], f"{path}.default_strategy"))
+    return overlay(base, settings, path)
+
+
+def overrides_of(settings: Mapping[str, object], path: str) -> Mapping[str, ResilienceStrategy]:
+    """The strategies that `settings` name for single operations."""
+    named = settings.get("operation_overrides", {})
+    if not isinstance(named, Mapping):
+        raise ConfigurationError([Violation(f"{path}.operation_overrides", "must map operations to strategies", NOT_SHOWN)])
+    return {name: strategy_named(value, f"{path}.operation_overrides.{name}") for name, value in named.items()}
+
+
+def overlay(base: ResilienceConfig, settings: Mapping[str, object], path: str) -> ResilienceConfig:
+    """`base` with the options that `settings` name. Values are held to each option's own rule, not to the range of a text.
+
+    Raises ConfigurationError about `path`.setting. A deadline below the attempt timeout of `base` shortens that, too.
+    """
+    try:
+        changed = _changed(base, settings)
+    except ConfigurationError as error:
+        found = [_in_words_of_the_setting(each, path) for each in error.errors]
+    else:
+        found = list(_delays_out_of_order(changed.retry, settings, path))
+        if not found:
+            return changed
+    raise ConfigurationError(found)
+
+
+def _changed(base: ResilienceConfig, settings: Mapping[str, object]) -> ResilienceConfig:
+    found: list[Violation] = []
+    retry = _replaced(base.retry or RetryConfig(), _options(RetryConfig, settings), found)
+    breaker = _replaced(base.circuit_breaker or CircuitBreakerConfig(), _options(CircuitBreakerConfig, settings), found)
+    times = _options(ResilienceConfig, settings)
+    if "deadline" in times and "attempt_timeout" not in times:
+        times["attempt_timeout"] = within(base.attempt_timeout, times["deadline"])
+    whole = _replaced(base, times, found)
+    if found:
+        raise ConfigurationError(found)
+    return dataclasses.replace(whole, retry=retry, circuit_breaker=breaker)
+
+
+def _options(owner: type, settings: Mapping[str, object]) -> dict[str, object]:
+    ours = {name: option for name, (of, option) in FIELDS.items() if of is owner}
+    return {ours[name]: _plain(name, value) for name, value in settings.items() if name in ours}
+
+
+def _plain(name: str, value: object) -> object:
+    return None if name == "jitter" and value == "none" else value
+
+
+def _replaced(options: Options, changes: Mapping[str, object], found: list[Violation]) -> Options:
+    try:
+        return dataclasses.replace(options, **changes)
+    except ConfigurationError as error:
+        found += error.errors
+        return options
+
+
+def _in_words_of_the_setting(violation: Violation, path: str) -> Violation:
+    return violation._replace(path=f"{path}.{_SETTING_OF.get(violation.path, violation.path)}")
+
+
+def _delays_out_of_order(retry: RetryConfig | None, settings: Mapping[str, object], path: str) -> Iterator[Violation]:
+    if retry is None or retry.base_delay <= retry.max_delay:
+        return
+    if "base_delay" in settings:
+        yield Violation(f"{path}.base_delay", f"must not exceed max_delay {retry.max_delay}", retry.base_delay)
+    elif "max_delay" in settings:
+        yield Violation(f"{path}.max_delay", f"must be at least base_delay {retry.base_delay}", retry.max_delay)
+
+
+def refuse_unknown(settings: Mapping[str, object], path: str) -> None:
+    """Raise for names that are no settings."""
+    unknown = [name for name in settings if name not in SETTINGS]
+    if unknown:
+        raise ConfigurationError(unknown_setting(f"{path}.{name}", name, SETTINGS) for name in unknown)
+
+
+def unknown_setting(path: str, name: object, known: Iterable[str]) -> Violation:
+    """A name that is no setting, with the nearest one that is. Its value is not shown: it may be a secret in the wrong place."""
+    return Violation(path, "is not a setting" + nearest(name, known), NOT_SHOWN)

@@ -1,0 +1,161 @@
+"""Everything that protects one operation, in one object."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, TypedDict, Unpack
+
+from resilience_kit._checks import Checks, nearest
+from resilience_kit.config.strategies import STRATEGY_NUMBERS, ResilienceStrategy, StrategyNumbers, strategy_named
+from resilience_kit.errors import NOT_SHOWN
+from resilience_kit.outcome import Guard
+from resilience_kit.policies.breaker import CircuitBreakerConfig
+from resilience_kit.policies.retry import RetryConfig
+from resilience_kit.policies.retry_budget import RetryBudgetConfig
+
+_OWNER = "ResilienceConfig"
+
+
+class ConfigChanges(TypedDict, total=False):
+    """The fields of `ResilienceConfig`, for `replace`."""
+
+    retry: RetryConfig | None
+    circuit_breaker: CircuitBreakerConfig | None
+    deadline: float | None
+    attempt_timeout: float | None
+    retry_budget: RetryBudgetConfig | None
+    guards: tuple[Guard, ...]
+    idempotent: bool
+    idempotency_key: bool
+    circuit_open: Literal["reject", "wait"]
+    first_item_timeout: float | None
+    idle_timeout: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResilienceConfig:
+    """Which policies protect an operation. What is None is off; all times are seconds.
+
+    `deadline`: for the whole call, waits included (of a stream: up to its first item). `attempt_timeout`: for one attempt, at
+    most the deadline. `retry_budget`: how much load retries may add while the service is failing. `guards`: asked in this
+    order before each attempt, after the breaker. `idempotent`: the call may be repeated although the service may have acted
+    on it; False leaves retries for attempts that were surely not sent, or that carry a key. `idempotency_key`: give the
+    callee one key per call, the same on each attempt. `circuit_open`: refuse at once while the circuit is open, or wait for
+    its reopening inside the deadline. `first_item_timeout`, `idle_timeout`: for the first item of an async stream, and
+    between two.
+
+    Immutable, so it may be shared by threads and operations.
+    """
+
+    retry: RetryConfig | None = field(default_factory=RetryConfig)
+    circuit_breaker: CircuitBreakerConfig | None = field(default_factory=CircuitBreakerConfig)
+    deadline: float | None = None
+    attempt_timeout: float | None = None
+    retry_budget: RetryBudgetConfig | None = None
+    guards: tuple[Guard, ...] = ()
+    idempotent: bool = True
+    idempotency_key: bool = False
+    circuit_open: Literal["reject", "wait"] = "reject"
+    first_item_timeout: float | None = None
+    idle_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        checks = Checks(_OWNER)
+        _check_policies(checks, self)
+        _check_times(checks, self)
+        checks.flag("idempotent", self.idempotent)
+        checks.flag("idempotency_key", self.idempotency_key)
+        checks.one_of("circuit_open", self.circuit_open, ("reject", "wait"))
+        checks.done()
+
+    def replace(self, **changes: Unpack[ConfigChanges]) -> ResilienceConfig:
+        """A variant with some fields changed; a field that does not exist is a ConfigurationError with the nearest name."""
+        _check_names(changes)
+        return dataclasses.replace(self, **changes)
+
+    def with_strategy(self, strategy: ResilienceStrategy | str) -> ResilienceConfig:
+        """This config with every number that a strategy decides, on where it was off. What a strategy does not speak of stays.
+
+        So whoever names a strategy removes no guard, no list of exceptions and no word about idempotency. An attempt timeout
+        above the strategy's deadline is shortened to it.
+        """
+        numbers = STRATEGY_NUMBERS[strategy_named(strategy)]
+        return dataclasses.replace(
+            self.with_deadline(numbers.deadline),
+            retry=_retry(self.retry or RetryConfig(), numbers),
+            circuit_breaker=_breaker(self.circuit_breaker or CircuitBreakerConfig(), numbers),
+            retry_budget=self.retry_budget or RetryBudgetConfig(),
+        )
+
+    def with_deadline(self, deadline: float | None) -> ResilienceConfig:
+        """This config with another deadline; a longer attempt timeout is shortened to it."""
+        return dataclasses.replace(self, deadline=deadline, attempt_timeout=within(self.attempt_timeout, deadline))
+
+    def switched_off(self) -> ResilienceConfig:
+        """This config without any protection. The idempotency key stays: the callee may rely on having one."""
+        return ResilienceConfig(
+            retry=None, circuit_breaker=None, idempotent=self.idempotent, idempotency_key=self.idempotency_key
+        )
+
+    @classmethod
+    def from_strategy(cls, strategy: ResilienceStrategy | str) -> ResilienceConfig:
+        """The numbers of a strategy, with its retry budget on."""
+        return cls().with_strategy(strategy)
+
+
+def _retry(base: RetryConfig, numbers: StrategyNumbers) -> RetryConfig:
+    return dataclasses.replace(
+        base,
+        max_attempts=numbers.max_attempts,
+        base_delay=numbers.base_delay,
+        max_delay=numbers.max_delay,
+        backoff_factor=numbers.backoff_factor,
+        jitter="full",
+    )
+
+
+def _breaker(base: CircuitBreakerConfig, numbers: StrategyNumbers) -> CircuitBreakerConfig:
+    longest = base.max_recovery_timeout
+    return dataclasses.replace(
+        base,
+        failure_threshold=numbers.failure_threshold,
+        recovery_timeout=numbers.recovery_timeout,
+        max_recovery_timeout=None if longest is None else max(longest, numbers.recovery_timeout),
+    )
+
+
+def within(timeout: float | None, deadline: object) -> float | None:
+    """`timeout`, or a shorter deadline. What is no deadline changes nothing: it is refused elsewhere."""
+    return deadline if _exceeds(timeout, deadline) else timeout  # type: ignore[return-value]  # a number by then
+
+
+def _check_policies(checks: Checks, config: ResilienceConfig) -> None:
+    checks.instance("retry", config.retry, RetryConfig, type(None))
+    checks.instance("circuit_breaker", config.circuit_breaker, CircuitBreakerConfig, type(None))
+    checks.instance("retry_budget", config.retry_budget, RetryBudgetConfig, type(None))
+    if not isinstance(config.guards, tuple) or not all(isinstance(guard, Guard) for guard in config.guards):
+        checks.fail("guards", "must be a tuple of guards (objects with name, admit and fits)", config.guards)
+
+
+def _check_times(checks: Checks, config: ResilienceConfig) -> None:
+    for name in ("deadline", "attempt_timeout", "first_item_timeout", "idle_timeout"):
+        checks.optional_seconds(name, getattr(config, name))
+    if _exceeds(config.attempt_timeout, config.deadline):
+        checks.fail("attempt_timeout", f"must not exceed deadline {config.deadline}", config.attempt_timeout)
+
+
+def _exceeds(timeout: object, deadline: object) -> bool:
+    """False where one of them is no number above zero: that is noted elsewhere."""
+    numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in (timeout, deadline))
+    return numbers and 0 < deadline < timeout  # type: ignore[operator]  # two numbers by then
+
+
+def _check_names(changes: Iterable[str]) -> None:
+    known = [each.name for each in dataclasses.fields(ResilienceConfig)]
+    checks = Checks(_OWNER)
+    for name in changes:
+        if name not in known:
+            checks.fail(name, "is not a field" + nearest(name, known), NOT_SHOWN)
+    checks.done()

@@ -1,0 +1,67 @@
+"""The four strategies: how hard an operation is tried, as numbers under a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from resilience_kit._checks import nearest
+from resilience_kit.errors import ConfigurationError, Violation
+
+
+class ResilienceStrategy(StrEnum):
+    """How patient an operation is. Also found by name: `ResilienceStrategy("CRITICAL")`."""
+
+    AGGRESSIVE = "aggressive"
+    BALANCED = "balanced"
+    CONSERVATIVE = "conservative"
+    CRITICAL = "critical"
+
+    @classmethod
+    def _missing_(cls, value: object) -> ResilienceStrategy | None:
+        return cls.__members__.get(value.upper()) if isinstance(value, str) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyNumbers:
+    """What a strategy decides. Times are in seconds; `max_attempts` counts the first attempt too.
+
+    The wait before attempt n+1 is drawn below `base_delay * backoff_factor**n`, and never above `max_delay`.
+    """
+
+    max_attempts: int
+    base_delay: float
+    max_delay: float
+    deadline: float
+    failure_threshold: int
+    recovery_timeout: float
+    backoff_factor: float = 2.0
+
+
+STRATEGY_NUMBERS: Mapping[ResilienceStrategy, StrategyNumbers] = MappingProxyType(
+    {
+        ResilienceStrategy.AGGRESSIVE: StrategyNumbers(
+            max_attempts=2, base_delay=1.0, max_delay=5.0, deadline=10.0, failure_threshold=3, recovery_timeout=30.0
+        ),
+        ResilienceStrategy.BALANCED: StrategyNumbers(
+            max_attempts=3, base_delay=2.0, max_delay=10.0, deadline=30.0, failure_threshold=5, recovery_timeout=60.0
+        ),
+        ResilienceStrategy.CONSERVATIVE: StrategyNumbers(
+            max_attempts=5, base_delay=4.0, max_delay=30.0, deadline=120.0, failure_threshold=8, recovery_timeout=120.0
+        ),
+        ResilienceStrategy.CRITICAL: StrategyNumbers(
+            max_attempts=7, base_delay=3.0, max_delay=60.0, deadline=300.0, failure_threshold=10, recovery_timeout=300.0
+        ),
+    }
+)
+
+
+def strategy_named(value: object, path: str = "strategy") -> ResilienceStrategy:
+    """The strategy of that name; raises ConfigurationError about `path`, with the nearest name, when there is none."""
+    try:
+        return ResilienceStrategy(value)  # type: ignore[arg-type]  # what is no text is refused here, too
+    except ValueError:
+        rule = "must be the name of a strategy" + nearest(value, [strategy.value for strategy in ResilienceStrategy])
+    raise ConfigurationError([Violation(path, rule, value)])

@@ -1,0 +1,70 @@
+"""The default listener: tells the logger `resilience_kit` what an operator wants to know, and nothing that could be a secret.
+
+State changes and misuse are WARNING, recoveries and retries INFO, refusals DEBUG.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from resilience_kit.events import (
+    CallRejected,
+    Event,
+    EventStream,
+    NestedRetry,
+    OptionsIgnored,
+    RetryScheduled,
+    StateChanged,
+    StrategyChanged,
+)
+from resilience_kit.policies.breaker import CircuitState
+
+logger = logging.getLogger("resilience_kit")
+
+
+def listen(events: EventStream) -> None:
+    """Log from `events`, as far as the logger's level asks for it."""
+    for kind, (level, tell) in _TOLD.items():
+        events.add_listener(tell, kind, when=functools.partial(logger.isEnabledFor, level))
+
+
+def _state_changed(event: StateChanged) -> None:
+    level = logging.WARNING if CircuitState(event.new).opened else logging.INFO
+    reason = " ".join(event.reason.split())  # a person's words may hold line breaks
+    logger.log(level, "circuit %r: %s -> %s (%s)", event.operation, event.old, event.new, reason)
+
+
+def _retry_scheduled(event: RetryScheduled) -> None:
+    words = "%r: attempt %d failed (%s, %s); next one in %.3f s"
+    logger.info(words, event.operation, event.attempt, event.error_type, event.kind.value, event.delay)
+
+
+def _call_rejected(event: CallRejected) -> None:
+    logger.debug("%r: refused by %r; retry after %s s", event.operation, event.guard, event.retry_after)
+
+
+def _strategy_changed(event: StrategyChanged) -> None:
+    logger.info("%r: strategy changed from %s to %s", event.operation, event.old or "none", event.new)
+
+
+def _nested_retry(event: NestedRetry) -> None:
+    words = "%r: %s retries too, so this operation did not; %s"
+    logger.warning(words, event.operation, event.inner, event.remedy)
+
+
+def _options_ignored(event: OptionsIgnored) -> None:
+    logger.warning("%r is already in use with other %s; those of its first use stay", event.operation, event.options)
+
+
+#: The level at which each event is asked for, and the function that words it.
+_TOLD: dict[type[Event], tuple[int, Callable[[Any], None]]] = {
+    StateChanged: (logging.WARNING, _state_changed),
+    RetryScheduled: (logging.INFO, _retry_scheduled),
+    StrategyChanged: (logging.INFO, _strategy_changed),
+    CallRejected: (logging.DEBUG, _call_rejected),
+    NestedRetry: (logging.WARNING, _nested_retry),
+    OptionsIgnored: (logging.WARNING, _options_ignored),
+}

@@ -1,0 +1,95 @@
+"""The default orchestrator, for those who need only one. It is made at its first use, never at an import."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from resilience_kit._drive.plan import NO_PLAN, CallSite, Plan
+from resilience_kit._fork import Mutex
+from resilience_kit.config import (
+    NOT_GIVEN,
+    ResilienceStrategy,
+    check_operation,
+)
+from resilience_kit.errors import ConfigurationError
+from resilience_kit.orchestrator.request import Custom, Request, Seconds, protect
+from resilience_kit.orchestrator.service import AIServiceResilience
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_default: AIServiceResilience | None = None
+_default_lock = Mutex()
+_default_sites: weakref.WeakSet[CallSite] = weakref.WeakSet()
+
+
+def get_orchestrator() -> AIServiceResilience:
+    """The default orchestrator, made from the environment at its first use."""
+    global _default  # noqa: PLW0603 - there is one default a process
+    with _default_lock:
+        if _default is None:
+            _default = AIServiceResilience()
+        return _default
+
+
+def set_orchestrator(orchestrator: AIServiceResilience | None) -> None:
+    """Have another default from the next call on, also for functions decorated before; None has it made anew when needed."""
+    global _default
+    if orchestrator is not None and not isinstance(orchestrator, AIServiceResilience):
+        raise ConfigurationError([("orchestrator", "must be an AIServiceResilience or None", orchestrator)])
+    with _default_lock:
+        old, _default = _default, orchestrator
+        sites = list(_default_sites)
+    if old is not None:
+        for site in sites:
+            old.leave(site)
+
+
+class _DefaultSite(CallSite):
+    """A site of whichever orchestrator is the default when its plan is made."""
+
+    __slots__ = ()
+
+    def __init__(self, operation: str, request: Request) -> None:
+        super().__init__(lambda: get_orchestrator().plan(operation, request))
+
+    def current(self) -> Plan:
+        plan = self.plan
+        while not isinstance(plan, Plan):
+            orchestrator = get_orchestrator()
+            orchestrator.renew(self)
+            plan = self.plan if orchestrator is _default else NO_PLAN  # it may have been replaced meanwhile
+        return plan
+
+
+def with_resilience(  # noqa: PLR0913 - one argument an option
+    operation: str,
+    strategy: ResilienceStrategy | str | None = None,
+    custom_config: Custom = None,
+    fallback: Callable[..., Any] | None = None,
+    *,
+    deadline: Seconds = NOT_GIVEN,
+    attempt_timeout: Seconds = NOT_GIVEN,
+    idempotent: bool | None = None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`AIServiceResilience.with_resilience` on the default orchestrator, which is looked up at the first call."""
+    request = Request(
+        strategy=strategy,
+        custom_config=custom_config,
+        fallback=fallback,
+        deadline=deadline,
+        attempt_timeout=attempt_timeout,
+        idempotent=idempotent,
+    )
+    request.check()
+    name = check_operation(operation)
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        site = _DefaultSite(name, request)
+        with _default_lock:
+            _default_sites.add(site)
+        return protect(site, function, fallback)
+
+    return decorate

@@ -1,0 +1,108 @@
+"""What a call site asks for, and which of the four drivers carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, ParamSpec, TypeVar
+
+from resilience_kit._checks import Checks
+from resilience_kit._drive import aio, streams, sync
+from resilience_kit._drive.plan import CallSite
+from resilience_kit._kinds import Kind, kind_of
+from resilience_kit.config import (
+    NOT_GIVEN,
+    NotGiven,
+    ResilienceConfig,
+    ResilienceStrategy,
+    strategy_named,
+)
+from resilience_kit.config.overlay import refuse_unknown
+from resilience_kit.config.resilience_config import within
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Custom = ResilienceConfig | Mapping[str, object] | None
+Seconds = float | Literal[NotGiven.NOT_GIVEN] | None
+
+_PROTECT: dict[Kind, Callable[[CallSite, Callable[..., Any]], Callable[..., Any]]] = {
+    Kind.SYNC: sync.protect,
+    Kind.ASYNC: aio.protect,
+    Kind.GENERATOR: streams.protect_generator,
+    Kind.ASYNC_GENERATOR: streams.protect_async_generator,
+}
+
+
+_BELOW = "; put it on the method itself, below @staticmethod, @classmethod or @property"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a call site asks for, beside its operation's name."""
+
+    strategy: ResilienceStrategy | str | None = None
+    custom_config: Custom = None
+    fallback: Callable[..., Any] | None = None
+    deadline: Seconds = NOT_GIVEN
+    attempt_timeout: Seconds = NOT_GIVEN
+    idempotent: bool | None = None
+
+    def check(self) -> None:
+        """Raise for what cannot be right under any settings."""
+        checks = Checks("with_resilience")
+        checks.optional_callable("fallback", self.fallback, "the call's own arguments")
+        if self.idempotent is not None:
+            checks.flag("idempotent", self.idempotent)
+        times = {"deadline": self.deadline, "attempt_timeout": self.attempt_timeout}
+        given = {name: seconds for name, seconds in times.items() if seconds is not NOT_GIVEN}
+        good = [checks.optional_seconds(name, seconds) for name, seconds in given.items()]
+        if all(good):
+            _check_order(checks, **given)
+        checks.done()
+        if self.strategy is not None:
+            strategy_named(self.strategy, "strategy")
+        if isinstance(self.custom_config, Mapping):
+            refuse_unknown(self.custom_config, "custom_config")
+
+    def applied(self, config: ResilienceConfig) -> ResilienceConfig:
+        """A config with the arguments that stand for single fields of it. A strategy's deadline shortens the attempt timeout."""
+        changes: dict[str, Any] = {}
+        if self.attempt_timeout is not NOT_GIVEN:
+            changes["attempt_timeout"] = within(self.attempt_timeout, config.deadline)
+        if self.idempotent is not None:
+            changes["idempotent"] = self.idempotent
+        return replace(config, **changes) if changes else config
+
+
+def _check_order(checks: Checks, deadline: float | None = None, attempt_timeout: float | None = None) -> None:
+    if within(attempt_timeout, deadline) != attempt_timeout:
+        checks.fail("attempt_timeout", f"must not exceed deadline {deadline}", attempt_timeout)
+
+
+def check_fallback(fallback: Callable[..., Any] | None, kind: Kind) -> None:
+    """Raise for a fallback whose answer the function's callers could not take."""
+    if fallback is None:
+        return
+    given = kind_of(fallback)
+    if given is kind or (kind is Kind.ASYNC and given is Kind.SYNC):
+        return
+    rule = f"must be {kind.value}{' or a plain one' if kind is Kind.ASYNC else ''}, as what it stands in for"
+    raise ConfigurationError([("with_resilience.fallback", f"{rule}; this is {given.value}", NOT_SHOWN)])
+
+
+def kind_when_awaited(function: Callable[..., Any]) -> Kind:
+    """The kind of a call's answer when a plain function may stand for an async one."""
+    kind = kind_of(function)
+    return Kind.ASYNC if kind is Kind.SYNC else kind
+
+
+def protect(site: CallSite, function: Callable[P, R], fallback: Callable[..., Any] | None) -> Callable[P, R]:
+    """`function`, of whichever kind, under the plan of `site`."""
+    if not callable(function) or isinstance(function, type | staticmethod):
+        what = "class" if isinstance(function, type) else type(function).__name__
+        raise ConfigurationError([("with_resilience", f"must decorate a function, not a {what}{_BELOW}", NOT_SHOWN)])
+    kind = kind_of(function)
+    check_fallback(fallback, kind)
+    return _PROTECT[kind](site, function)

@@ -1,0 +1,452 @@
+"""Names become operations here: each has one breaker, one retry budget and one set of numbers, whoever calls it.
+
+An operation is made at its first use. Its call sites each have options of their own, resolved beforehand; a change of strategy
+gives every site a new plan, and the breaker its new numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from types import CoroutineType
+from typing import Any, ParamSpec, TypeVar, overload
+
+from resilience_kit._checks import Checks, nearest
+from resilience_kit._drive import aio, streams, sync
+from resilience_kit._drive.call import Call
+from resilience_kit._drive.plan import CallSite, Operation, Plan
+from resilience_kit._fork import renew_after_fork
+from resilience_kit._kinds import UNFINISHED_TYPES, is_awaitable, kind_of
+from resilience_kit.config import (
+    NOT_GIVEN,
+    ResilienceConfig,
+    ResilienceStrategy,
+    check_operation,
+    resolve,
+    strategy_named,
+)
+from resilience_kit.context import current_call
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+from resilience_kit.events import Event, EventStream, Listener, OptionsIgnored, StrategyChanged
+from resilience_kit.log import listen
+from resilience_kit.metrics import OperationMetrics
+from resilience_kit.orchestrator.request import Custom, Request, Seconds, check_fallback, kind_when_awaited, protect
+from resilience_kit.outcome import SYSTEM_CLOCK, Clock
+from resilience_kit.policies.breaker import BreakerStore, CircuitBreaker, CircuitBreakerConfig, CircuitState
+from resilience_kit.policies.retry_budget import RetryBudget
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_inside = current_call.get
+
+
+class _LatestSite(CallSite):
+    """The site of options that come with each call. A mapping is copied, since it may change between two calls."""
+
+    __slots__ = ("custom_config", "deadline", "fallback", "strategy")
+
+    def __init__(self, make_plan: Callable[[], Plan], request: Request) -> None:
+        super().__init__(make_plan)
+        self.strategy, self.custom_config = request.strategy, request.custom_config
+        self.fallback, self.deadline = request.fallback, request.deadline
+
+
+class AIServiceResilience:
+    """Protects operations by name. Thread-safe; one instance serves threads and event loops together.
+
+    `settings`: a `ResilienceSettings`; None reads the environment, and raises `ConfigurationError` for what is wrong there.
+    `clock` is where all of its time comes from. `store` keeps the breakers' states over a restart.
+    """
+
+    def __init__(self, settings: Any = None, *, clock: Clock = SYSTEM_CLOCK, store: BreakerStore | None = None) -> None:
+        _check_parts(clock, store)
+        self.settings = _checked(settings)
+        self._clock, self._store = clock, store
+        self._events = EventStream()
+        listen(self._events)
+        self._operations: dict[str, Operation] = {}
+        self._first_requests: dict[str, Request] = {}
+        self._registered: dict[str, ResilienceStrategy] = {}
+        self._live: dict[str, ResilienceStrategy] = {}
+        self._sites: weakref.WeakSet[CallSite] = weakref.WeakSet()
+        self._latest: dict[str, _LatestSite] = {}
+        self._latest_site = self._latest.get
+        self._lock = threading.RLock()
+        self._events.on_subscribe = self._renew_sites
+        renew_after_fork(self)
+
+    # --- protecting ------------------------------------------------------------------------------------------------------
+
+    def with_resilience(  # noqa: PLR0913 - one argument an option
+        self,
+        operation: str,
+        strategy: ResilienceStrategy | str | None = None,
+        custom_config: Custom = None,
+        fallback: Callable[..., Any] | None = None,
+        *,
+        deadline: Seconds = NOT_GIVEN,
+        attempt_timeout: Seconds = NOT_GIVEN,
+        idempotent: bool | None = None,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """A decorator for functions, async functions, generators and async generators; kind and signature stay.
+
+        `deadline` and `attempt_timeout` are seconds and beat those of the config, None switches them off. `fallback` answers,
+        with the call's own arguments, where an error would be the last word. Raises `ConfigurationError` here and when
+        decorating.
+        """
+        request = Request(
+            strategy=strategy,
+            custom_config=custom_config,
+            fallback=fallback,
+            deadline=deadline,
+            attempt_timeout=attempt_timeout,
+            idempotent=idempotent,
+        )
+        request.check()
+        return functools.partial(self._decorated, check_operation(operation), request)
+
+    def _decorated(self, operation: str, request: Request, function: Callable[P, R]) -> Callable[P, R]:
+        site = CallSite(functools.partial(self.plan, operation, request))
+        self.renew(site)
+        return protect(site, function, request.fallback)
+
+    @overload
+    async def execute_with_resilience(
+        self,
+        f: Callable[..., Awaitable[R]],
+        operation: str,
+        *args: Any,
+        strategy: ResilienceStrategy | str | None = None,
+        custom_config: Custom = None,
+        fallback: Callable[..., Any] | None = None,
+        deadline: Seconds = NOT_GIVEN,
+        in_thread: bool = False,
+        **kwargs: Any,
+    ) -> R: ...
+
+    @overload
+    async def execute_with_resilience(
+        self,
+        f: Callable[..., R],
+        operation: str,
+        *args: Any,
+        strategy: ResilienceStrategy | str | None = None,
+        custom_config: Custom = None,
+        fallback: Callable[..., Any] | None = None,
+        deadline: Seconds = NOT_GIVEN,
+        in_thread: bool = False,
+        **kwargs: Any,
+    ) -> R: ...
+
+    async def execute_with_resilience(  # noqa: PLR0913 - one argument an option
+        self,
+        f: Callable[..., Awaitable[R] | R],
+        operation: str,
+        *args: Any,
+        strategy: ResilienceStrategy | str | None = None,
+        custom_config: Custom = None,
+        fallback: Callable[..., Any] | None = None,
+        deadline: Seconds = NOT_GIVEN,
+        in_thread: bool = False,
+        **kwargs: Any,
+    ) -> R:
+        """Call `f`, async or plain, with `args` and `kwargs`, as `with_resilience` would have it.
+
+        A plain `f` runs in the loop's thread, or with `in_thread=True` in another one with a copy of the context; a thread
+        cannot be stopped, so at the deadline the call returns while its thread goes on.
+        """
+        site = self._latest_site(operation)
+        if (
+            site is None
+            or site.custom_config is not custom_config
+            or site.strategy is not strategy
+            or site.fallback is not fallback
+            or (site.deadline is not deadline and site.deadline != deadline)
+        ):
+            site = self._site_for(operation, strategy, custom_config, fallback, deadline)
+        if fallback is not None:
+            check_fallback(fallback, kind_when_awaited(f))
+        if in_thread:
+            f = functools.partial(asyncio.to_thread, f)  # type: ignore[assignment]  # a function of the same arguments
+        plan: Any = site.plan
+        token: Any = plan.direct and plan.breaker.snapshot
+        if token is False or token.gate or _inside() is not None:
+            return await aio.run(site.current(), f, args, kwargs)  # type: ignore[no-any-return]
+        started = plan.now()
+        try:
+            result: Any = f(*args, **kwargs) if kwargs else f(*args)
+            if type(result) is CoroutineType or is_awaitable(result):
+                result = await result
+            elif type(result) in UNFINISHED_TYPES:
+                plan.breaker.released(token)
+                return streams.adopt(plan, f, args, kwargs, result)  # type: ignore[no-any-return]  # the same kind of generator
+        except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
+            failure = error
+        else:
+            plan.metrics.last_success = ended = plan.now()
+            sample = ended - started
+            shift = (sample | 8).bit_length() - 4
+            plan.buckets[(shift << 3) + (sample >> shift)] += 1
+            if token.reports:
+                plan.report(token, sample)
+            return result  # type: ignore[no-any-return]
+        try:
+            return await aio.drive(Call.resumed(plan, f, args, kwargs, token, started), failure)  # type: ignore[no-any-return]
+        finally:
+            del failure
+
+    def call_with_resilience(  # noqa: PLR0913 - one argument an option
+        self,
+        f: Callable[..., R],
+        operation: str,
+        *args: Any,
+        strategy: ResilienceStrategy | str | None = None,
+        custom_config: Custom = None,
+        fallback: Callable[..., Any] | None = None,
+        deadline: Seconds = NOT_GIVEN,
+        **kwargs: Any,
+    ) -> R:
+        """Call a plain `f` with `args` and `kwargs`, as `with_resilience` would have it. The deadline does not interrupt it."""
+        site = self._latest.get(operation)
+        if site is None or (site.strategy, site.custom_config, site.fallback, site.deadline) != (
+            strategy,
+            custom_config,
+            fallback,
+            deadline,
+        ):
+            site = self._site_for(operation, strategy, custom_config, fallback, deadline)
+        if fallback is not None:
+            check_fallback(fallback, kind_of(f))
+        return sync.run(site.current(), f, args, kwargs)  # type: ignore[no-any-return]
+
+    def _site_for(
+        self,
+        operation: str,
+        strategy: ResilienceStrategy | str | None,
+        custom_config: Custom,
+        fallback: Callable[..., Any] | None,
+        deadline: Seconds,
+    ) -> _LatestSite:
+        """The site for options that come with a call. The last one of each operation is kept, so options should not vary much."""
+        custom = dict(custom_config) if isinstance(custom_config, Mapping) else custom_config
+        request = Request(strategy=strategy, custom_config=custom, fallback=fallback, deadline=deadline)
+        request.check()
+        site = _LatestSite(functools.partial(self.plan, check_operation(operation), request), request)
+        self.renew(site)
+        self._latest[operation] = site
+        return site
+
+    def renew(self, site: CallSite) -> None:
+        """Have `site` make its plan: now, and at each change of strategies or listeners for as long as it lives."""
+        with self._lock:  # else a plan of before a change could come after that of the change
+            self._sites.add(site)
+            site.renew()
+        self._events.deliver()
+
+    def plan(self, name: str, request: Request) -> Plan:
+        """The plan of a call site of operation `name`, by everything that is known now."""
+        config = self._resolve(name, request)
+        operation = self._operation(name, config, request)
+        breaker = config.circuit_breaker
+        return Plan(
+            operation=operation,
+            retry=config.retry,
+            breaker=None if breaker is None else operation.breaker,
+            judges_itself=breaker is not None and breaker.expected_exception is not None,
+            deadline=config.deadline,
+            attempt_timeout=config.attempt_timeout,
+            guards=config.guards,
+            budget=None if config.retry_budget is None else operation.budget,
+            idempotent=config.idempotent,
+            carries_key=config.idempotency_key,
+            waits_when_open=config.circuit_open == "wait",
+            first_item_timeout=config.first_item_timeout,
+            idle_timeout=config.idle_timeout,
+            fallback=request.fallback,
+        )
+
+    def _resolve(self, name: str, request: Request) -> ResilienceConfig:
+        config = resolve(
+            name,
+            settings=self.settings,
+            strategy=request.strategy,
+            custom_config=request.custom_config,
+            registered=self._registered.get(name),
+            live=self._live.get(name),
+            deadline=request.deadline,
+        )
+        return request.applied(config) if self.settings.enabled else config
+
+    # --- operations ------------------------------------------------------------------------------------------------------
+
+    def _operation(self, name: str, config: ResilienceConfig, request: Request | None = None) -> Operation:
+        """The operation, made when it is not there. The first call site that wants a breaker says with which options."""
+        with self._lock:
+            operation = self._operations.get(name)
+            if operation is None:
+                operation = self._operations[name] = self._new_operation(name, config)
+            if request is not None and config.circuit_breaker is not None and name not in self._first_requests:
+                self._first_requests[name] = request
+                operation.breaker.reconfigure(config.circuit_breaker)
+            if config.retry_budget is not None and operation.budget is None:
+                operation.budget = RetryBudget(config.retry_budget)
+            self._compare(operation, config)
+        return operation
+
+    def _new_operation(self, name: str, config: ResilienceConfig) -> Operation:
+        options = config.circuit_breaker or CircuitBreakerConfig()
+        clock = None if self._clock is SYSTEM_CLOCK else self._clock.monotonic  # None reads time.monotonic without a detour
+        breaker = CircuitBreaker.from_config(options, name, clock=clock, store=self._store, events=self._events)
+        metrics = OperationMetrics(self._clock)
+        breaker.count_of_others(successes=metrics.total_successes, rejections=metrics.total_gate_refusals)
+        return Operation(name, breaker, metrics, self._events, self._clock)
+
+    def _compare(self, operation: Operation, config: ResilienceConfig) -> None:
+        """Breaker options belong to the operation; a call site that wants others is told once that it does not get them."""
+        if config.circuit_breaker is None or operation.breaker.has_options(config.circuit_breaker):
+            return
+        if "options" not in operation.told:
+            operation.told.add("options")
+            self._events.put(OptionsIgnored(operation=operation.name, options="circuit breaker options"))
+
+    def register_operation(self, operation: str, strategy: ResilienceStrategy | str) -> None:
+        """Give an operation its strategy beforehand; it ranks with the preset's word for the operation."""
+        name, chosen = check_operation(operation), strategy_named(strategy, "strategy")
+        with self._lock:
+            self._registered[name] = chosen
+            self._obey(name)
+        self._events.deliver()
+
+    def set_strategy(self, operation: str, strategy: ResilienceStrategy | str) -> None:
+        """Change an operation's strategy now, over all else that was said of it. The breaker keeps its state."""
+        name, chosen = check_operation(operation), strategy_named(strategy, "strategy")
+        with self._lock:
+            old = self._live.get(name) or self._registered.get(name)
+            self._live[name] = chosen
+            self._obey(name)
+        self._events.emit(StrategyChanged(operation=name, old="" if old is None else old.value, new=chosen.value))
+
+    def _obey(self, name: str) -> None:
+        config = self._resolve(name, self._first_requests.get(name, Request()))
+        if name in self._operations and config.circuit_breaker is not None:
+            self._operations[name].breaker.reconfigure(config.circuit_breaker)
+        self._operation(name, config)
+        self._renew_sites()
+
+    def _renew_sites(self) -> None:
+        with self._lock:
+            for site in list(self._sites):
+                site.renew()
+
+    def leave(self, site: CallSite) -> None:
+        """Have nothing more to do with `site`."""
+        with self._lock:
+            self._sites.discard(site)
+        site.forget()
+
+    def get_circuit_breaker(self, operation: str) -> CircuitBreaker:
+        """The breaker of an operation, which is made when it was not in use yet."""
+        name = check_operation(operation)
+        known = self._operations.get(name)
+        if known is None:
+            known = self._operation(name, self._resolve(name, Request()))
+        return known.breaker
+
+    @property
+    def operations(self) -> list[str]:
+        """The names of all operations in use or registered, sorted."""
+        return sorted(self._operations)
+
+    # --- reading ---------------------------------------------------------------------------------------------------------
+
+    def get_metrics(self, operation: str | None = None) -> dict[str, Any]:
+        """What happened, ready for JSON: everything, or one operation's numbers. Raises `ConfigurationError` for an unknown one.
+
+        Every call ends in exactly one of successful, failed, rejected and cancelled; `success_rate` is 0.0 to 1.0, and 1.0
+        before the first call.
+        """
+        if operation is not None:
+            return self._metrics(operation).snapshot()
+        known = list(self._operations.values())
+        open_count = sum(each.breaker.opened for each in known)
+        return {
+            "operations": {each.name: self._metrics(each.name).snapshot() for each in known},
+            "circuit_breaker": {each.name: each.breaker.describe() for each in known},
+            "summary": {
+                "total_operations": len(known),
+                "healthy_circuit_breakers": len(known) - open_count,
+                "open_circuit_breakers": open_count,
+                "timestamp": _stamp(),
+            },
+        }
+
+    def reset_metrics(self, operation: str | None = None) -> None:
+        """Count from zero again: one operation, or all. Breakers keep their states and totals."""
+        for name in self.operations if operation is None else [operation]:
+            self._metrics(name).reset()
+
+    def _metrics(self, operation: str) -> OperationMetrics:
+        known = self._operations.get(operation)
+        if known is None:
+            raise ConfigurationError(
+                [("operation", "must be an operation in use" + nearest(operation, self._operations), operation)]
+            )
+        metrics: Any = known.metrics
+        return metrics  # type: ignore[no-any-return]  # the driver knows it by what it writes only
+
+    def is_healthy(self) -> bool:
+        """Whether no circuit is open."""
+        return not self._named_in(CircuitState.OPEN, CircuitState.FORCED_OPEN)
+
+    def get_health_status(self) -> dict[str, Any]:
+        """Which circuits are open or half-open, ready for JSON. Half-open counts as healthy, and so does nothing at all."""
+        opened = self._named_in(CircuitState.OPEN, CircuitState.FORCED_OPEN)
+        return {
+            "healthy": not opened,
+            "open_circuit_breakers": opened,
+            "half_open_circuit_breakers": self._named_in(CircuitState.HALF_OPEN),
+            "total_circuit_breakers": len(self._operations),
+            "total_operations": len(self._operations),
+            "timestamp": _stamp(),
+        }
+
+    def _named_in(self, *states: CircuitState) -> list[str]:
+        return [name for name, operation in sorted(self._operations.items()) if operation.breaker.state in states]
+
+    def add_listener(self, listener: Listener, *types: type[Event], when: Callable[[], bool] | None = None) -> Callable[[], None]:
+        """Send events to `listener`, those of `types` only when some are named; the function returned ends that.
+
+        A listener runs in the thread of the call, outside every lock; what it raises is logged and harms nobody.
+        """
+        return self._events.add_listener(listener, *types, when=when)
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: a lock that nobody holds."""
+        self._lock = threading.RLock()
+
+
+def _stamp() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def _check_parts(clock: object, store: object) -> None:
+    checks = Checks("AIServiceResilience")
+    checks.provides("clock", clock, "monotonic", "nanoseconds", "sleep", "sleep_async", "call_later")
+    if store is not None:
+        checks.provides("store", store, "load", "save")
+    checks.done()
+
+
+def _checked(settings: Any) -> Any:
+    from resilience_kit.config import ResilienceSettings  # noqa: PLC0415 - pydantic-settings is slow to import
+
+    if settings is None:
+        return ResilienceSettings()
+    if not isinstance(settings, ResilienceSettings):
+        raise ConfigurationError([("settings", "must be a ResilienceSettings, or None for the environment's", NOT_SHOWN)])
+    return settings

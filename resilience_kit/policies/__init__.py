@@ -1,0 +1,1 @@
+"""One file or folder a policy, its options beside its rule. Policies do not know each other."""

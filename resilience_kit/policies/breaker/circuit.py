@@ -1,0 +1,416 @@
+"""The circuit breaker that users hold: a subclass of the `circuitbreaker` library's, with one rule for every way of calling it.
+
+What differs from the library, and why, is pinned in `tests/test_upstream_contract.py`. In short: half-open admits a counted
+number of trials; success, failure, ignored and cancelled are four outcomes; an outcome belongs to the snapshot under which its
+call was let in (see `states.py`); zero is refused instead of replaced; nothing keeps the caller's frames alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from inspect import getattr_static
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, overload
+
+import circuitbreaker as library
+
+from resilience_kit._checks import Checks
+from resilience_kit._kinds import FINISHED_TYPES, Kind, is_awaitable, is_unfinished, kind_of
+from resilience_kit.errors import ConfigurationError
+from resilience_kit.events import EventStream
+from resilience_kit.outcome import Outcome, OutcomeKind
+from resilience_kit.policies.breaker import wrap
+from resilience_kit.policies.breaker.core import BreakerCore
+from resilience_kit.policies.breaker.monitor import show_to_library
+from resilience_kit.policies.breaker.options import CircuitBreakerConfig, Expected, check_options, listed
+from resilience_kit.policies.breaker.states import CircuitState, Token, Trials
+from resilience_kit.policies.breaker.store import BreakerStore
+from resilience_kit.policies.breaker.window import FailureRateWindow
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: The `with` blocks entered in this context, innermost last: breaker, token, start.
+_entered: ContextVar[tuple[tuple[BreakerCore, Token, float], ...]] = ContextVar("resilience_kit_breaker", default=())
+#: What users may set; budgets are the cost breaker's own business.
+_SETTABLE = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN)
+
+
+class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]  # the library has no types
+    """Stops calling a service that keeps failing, and finds out when it is back.
+
+    The first five arguments are the library's; left out, they come from the class attributes FAILURE_THRESHOLD (5),
+    RECOVERY_TIMEOUT (30 s), EXPECTED_EXCEPTION (Exception) and FALLBACK_FUNCTION. The others are those of
+    `CircuitBreakerConfig`; `clock` is a callable that gives monotonic seconds, `store` keeps the state over a restart,
+    `events` is a stream to put state changes into, `random` gives floats from 0 to 1. Raises `ConfigurationError`, which
+    lists every wrong field. Thread-safe; one breaker serves threads and event loops together.
+    """
+
+    def __init__(  # noqa: PLR0913 - the library's five and the options
+        self,
+        failure_threshold: int | None = None,
+        recovery_timeout: float | None = None,
+        expected_exception: Expected | None = None,
+        name: str | None = None,
+        fallback_function: Callable[..., object] | None = None,
+        *,
+        recovery_time: float | None = None,
+        excluded_exceptions: tuple[type[BaseException], ...] = (),
+        half_open_max_calls: int = 1,
+        success_threshold: int = 1,
+        trial_lease: float = 60.0,
+        window: FailureRateWindow | None = None,
+        max_recovery_timeout: float | None = None,
+        clock: Callable[[], float] | None = None,
+        store: BreakerStore | None = None,
+        events: EventStream | None = None,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        seconds = recovery_time if recovery_timeout is None else recovery_timeout
+        options = _unchecked(
+            failure_threshold=type(self).FAILURE_THRESHOLD if failure_threshold is None else failure_threshold,
+            recovery_timeout=type(self).RECOVERY_TIMEOUT if seconds is None else seconds,
+            expected_exception=listed(self._class_expected() if expected_exception is None else expected_exception),
+            excluded_exceptions=excluded_exceptions,
+            half_open_max_calls=half_open_max_calls,
+            success_threshold=success_threshold,
+            trial_lease=trial_lease,
+            window=window,
+            max_recovery_timeout=max_recovery_timeout,
+        )
+        both = recovery_timeout is not None and recovery_time is not None
+        _check(options, name, fallback_function, clock, recovery_time if both else None)
+        super().__init__(options, name, clock=clock, store=store, events=events, random=random)
+        self.is_failure = library.build_failure_predicate(options.expected_exception)
+        self._fallback_function = fallback_function or self.FALLBACK_FUNCTION
+        if name is not None:
+            self._introduce()
+
+    @classmethod
+    def from_config(
+        cls,
+        config: CircuitBreakerConfig,
+        name: str,
+        *,
+        clock: Callable[[], float] | None = None,
+        store: BreakerStore | None = None,
+        events: EventStream | None = None,
+    ) -> Self:
+        """A breaker with the options of `config`."""
+        options = {field: getattr(config, field) for field in CircuitBreakerConfig.__dataclass_fields__}
+        return cls(name=name, clock=clock, store=store, events=events, **options)
+
+    @classmethod
+    def _class_expected(cls) -> Expected:
+        """EXPECTED_EXCEPTION of the nearest class that sets it. Read without binding, for it may be a plain function."""
+        found: Any = getattr_static(cls, "EXPECTED_EXCEPTION")
+        return found.__func__ if isinstance(found, staticmethod) else found
+
+    def _introduce(self) -> None:
+        show_to_library(self)
+        self.restore()
+
+    def reconfigure(self, config: CircuitBreakerConfig) -> None:
+        """Obey other options from the next outcome on. The state, its open time and the failures so far stay."""
+        if config.expected_exception is None:
+            config = replace(config, expected_exception=self._options.expected_exception)
+        self.is_failure = library.build_failure_predicate(config.expected_exception)
+        super().reconfigure(config)
+
+    # --- calling through it ----------------------------------------------------------------------------------------------
+
+    def call(self, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call `func`. Raises `CircuitBreakerOpenError`.
+
+        What an async function gives, or a plain one that gives something to await or iterate, comes back as the same kind of
+        thing. It is judged by how its own work ends; where that has not begun yet, the breaker is asked again when it does.
+        """
+        return self.run(self.enter(), func, *args, **kwargs)
+
+    async def call_async(self, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Await `func`. Raises `CircuitBreakerOpenError`."""
+        return await self.run_async(self.enter(), func, *args, **kwargs)
+
+    @overload
+    async def execute(self, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
+    async def execute(self, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    async def execute(self, func: Callable[P, Awaitable[R] | R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call an async or a plain function; a plain one runs in the loop's own thread."""
+        if kind_of(func) is Kind.ASYNC:
+            return await self.call_async(func, *args, **kwargs)  # type: ignore[arg-type]  # seen to be async
+        result: Any = self.call(func, *args, **kwargs)
+        return await result if is_awaitable(result) else result  # type: ignore[no-any-return]  # either way an R
+
+    def run(self, token: Token, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call `func` for a caller who has a token already."""
+        started = self.now()
+        try:
+            result = func(*args, **kwargs)
+        except BaseException as error:
+            self.ended_badly(token, error, started)
+            raise
+        if type(result) not in FINISHED_TYPES and is_unfinished(result):
+            return wrap.unfinished(self, token, started, result)  # type: ignore[no-any-return]  # the same kind of thing
+        self.ended_well(token, started)
+        return result
+
+    async def run_async(self, token: Token, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Await `func` for a caller who has a token already."""
+        started = self.now()
+        try:
+            result = await func(*args, **kwargs)
+        except BaseException as error:
+            self.ended_badly(token, error, started)
+            raise
+        self.ended_well(token, started)
+        return result
+
+    def call_generator(self, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Iterate a generator function through the breaker; see `call`."""
+        return wrap.generator(self, func)(*args, **kwargs)
+
+    def call_async_generator(self, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Iterate an async generator function through the breaker; see `call`."""
+        return wrap.async_generator(self, func)(*args, **kwargs)
+
+    def decorate(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Protect a function of any of the four kinds; `fallback_function` answers while the circuit refuses."""
+        if self._name is None:
+            self._name = getattr(function, "__qualname__", None) or type(function).__qualname__
+            self._introduce()
+        return wrap.protect(self, function)
+
+    def __call__(self, wrapped: Callable[P, R]) -> Callable[P, R]:
+        """See `decorate`."""
+        return self.decorate(wrapped)
+
+    def __enter__(self) -> Self:
+        _entered.set((*_entered.get(), (self, self.enter(), self.now())))
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        blocks = _entered.get()
+        place = next((place for place in reversed(range(len(blocks))) if blocks[place][0] is self), None)
+        if place is None:
+            return  # left in another context than it was entered in: a trial's lease will end by itself
+        _entered.set(blocks[:place] + blocks[place + 1 :])
+        _, token, started = blocks[place]
+        if exc_value is None:
+            self.ended_well(token, started)
+        else:
+            self.ended_badly(token, exc_value, started)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(exc_type, exc_value, traceback)
+
+    # --- as a guard around an attempt ------------------------------------------------------------------------------------
+
+    def admit(self, cost: float = 1.0) -> BreakerPermit:  # noqa: ARG002 - every call costs one
+        """See `Guard.admit`."""
+        return BreakerPermit(self, self.enter())
+
+    def fits(self, cost: float = 1.0) -> bool:  # noqa: ARG002 - every call costs one
+        """Whether a call would be let in now."""
+        snapshot = self.snapshot
+        if not snapshot.gate:
+            return True
+        now = self.now()
+        return snapshot.until <= now and not self._is_full(snapshot, now)
+
+    # --- reading ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> CircuitState:
+        """The state now. An open time that is over reads as half-open, as in the library. Settable; see the setter."""
+        snapshot = self.snapshot
+        if snapshot.state is CircuitState.OPEN and snapshot.until <= self.now():
+            return CircuitState.HALF_OPEN
+        return snapshot.state
+
+    @state.setter
+    def state(self, value: CircuitState | str) -> None:
+        """closed: as `reset`; open: for a recovery_timeout from now; half_open: the next call is a trial; forced_open: none."""
+        self.set_state(_state_named(value), "set by hand")
+
+    @property
+    def failure_count(self) -> int:
+        """Counted failures in a row."""
+        return self.snapshot.failures
+
+    @property
+    def failure_threshold(self) -> int:
+        """Failures in a row that open the circuit."""
+        return self._options.failure_threshold
+
+    @property
+    def recovery_timeout(self) -> float:
+        """Seconds from opening to the first trial."""
+        return self._options.recovery_timeout
+
+    @property
+    def recovery_time(self) -> float:
+        """An alias of `recovery_timeout`."""
+        return self._options.recovery_timeout
+
+    @property
+    def last_failure_time(self) -> float | None:
+        """Monotonic seconds of the last counted failure or opening. Settable.
+
+        An open circuit's trial is then due a recovery_timeout after it.
+        """
+        return self._last_failure_time
+
+    @last_failure_time.setter
+    def last_failure_time(self, value: float | None) -> None:
+        checks = Checks(type(self).__name__)
+        if value is not None:
+            checks.number("last_failure_time", value)
+        checks.done()
+        self.move_opening(value)
+
+    @property
+    def open_remaining(self) -> float:
+        """Seconds until the first trial: 0.0 unless open, infinite when forced open."""
+        return self._remaining(self.snapshot)
+
+    @property
+    def open_until(self) -> datetime:
+        """The moment of the first trial, by the wall clock, for reading only; the last of all moments when forced open."""
+        try:
+            return datetime.now(UTC) + timedelta(seconds=self.open_remaining)
+        except OverflowError:
+            return datetime.max.replace(tzinfo=UTC)
+
+    @property
+    def name(self) -> str | None:
+        """The breaker's name; of the function it decorates, when it was given none."""
+        return self._name
+
+    @property
+    def last_failure(self) -> BaseException | None:
+        """A copy, without traceback and causes, of the last counted failure since the circuit closed."""
+        return self._last_failure
+
+    @property
+    def opened(self) -> bool:
+        """Whether every call is refused."""
+        return self.state.opened
+
+    @property
+    def closed(self) -> bool:
+        """Whether every call is let in."""
+        return self.snapshot.state is CircuitState.CLOSED
+
+    @property
+    def fallback_function(self) -> Callable[..., object] | None:
+        """What answers for a decorated function while the circuit refuses."""
+        return self._fallback_function
+
+    @property
+    def times_opened(self) -> int:
+        """How often the circuit opened."""
+        return self._times_opened
+
+    @property
+    def trials_in_flight(self) -> int:
+        """Half-open calls under way."""
+        snapshot = self.snapshot
+        return len(snapshot.running(self.now())) if isinstance(snapshot, Trials) else 0
+
+    @property
+    def metrics(self) -> dict[str, object]:
+        """Totals since the start, and the last 100 state changes; `at` is in monotonic seconds."""
+        with self._lock:
+            failures, changes = self._failures_total, tuple(self._changes or ())
+        successes, rejections = (0, 0) if self._others is None else (count() for count in self._others)
+        return {
+            "success_count": self._successes.value + successes,
+            "failure_count": failures,
+            "rejected_count": self._rejections.value + rejections,
+            "state_changes": [dict(zip(("from", "to", "at", "reason"), change, strict=True)) for change in changes],
+        }
+
+    def describe(self) -> dict[str, object]:
+        """The state in numbers, ready for JSON; `open_remaining` is None where nobody knows."""
+        remaining = self.open_remaining
+        return {
+            "state": self.state.name,
+            "failure_count": self.failure_count,
+            "failure_threshold": self.failure_threshold,
+            "recovery_timeout": self.recovery_timeout,
+            "open_remaining": None if remaining == math.inf else remaining,
+            "times_opened": self.times_opened,
+        }
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {str(self)!r} {self.snapshot.state.value}>"
+
+
+class BreakerPermit:
+    """A breaker's leave to start one attempt, for drivers that treat it as any guard."""
+
+    __slots__ = ("_breaker", "_started", "_token")
+
+    wait = 0.0
+
+    def __init__(self, breaker: CircuitBreaker, token: Token) -> None:
+        self._breaker, self._token, self._started = breaker, token, breaker.now()
+
+    def settle(self, outcome: Outcome) -> None:
+        """See `Permit.settle`."""
+        if outcome.kind is OutcomeKind.SUCCESS:
+            self._breaker.ended_well(self._token, self._started)
+        elif outcome.kind is OutcomeKind.FAILURE and outcome.error is not None:
+            hint = None if outcome.verdict is None else outcome.verdict.retry_after
+            self._breaker.ended_badly(self._token, outcome.error, self._started, hint)
+        else:
+            self._breaker.released(self._token)
+
+
+EnhancedCircuitBreaker = CircuitBreaker
+
+
+def _unchecked(**fields: object) -> CircuitBreakerConfig:
+    """Options whose check is still to come, so that one error can list them together with what is not among them."""
+    options = object.__new__(CircuitBreakerConfig)
+    for field, value in fields.items():
+        object.__setattr__(options, field, value)
+    return options
+
+
+def _check(options: CircuitBreakerConfig, name: object, fallback: object, clock: object, second_timeout: object) -> None:
+    checks = Checks("CircuitBreaker")
+    check_options(checks, options)
+    checks.instance("name", name, str, type(None))
+    if fallback is not None and not callable(fallback):
+        checks.fail("fallback_function", "must be callable", fallback)
+    if second_timeout is not None:
+        checks.fail("recovery_time", "is another name of recovery_timeout: give one of them", second_timeout)
+    if clock is not None and not callable(clock):
+        checks.fail("clock", "must be a callable that gives monotonic seconds", clock)
+    checks.done()
+
+
+def _state_named(value: CircuitState | str) -> CircuitState:
+    with contextlib.suppress(ValueError):
+        state = CircuitState(value)
+        if state in _SETTABLE:
+            return state
+    names = ", ".join(repr(state.value) for state in _SETTABLE)
+    raise ConfigurationError([("CircuitBreaker.state", f"must be one of {names}", value)])

@@ -1,0 +1,420 @@
+"""The rules of a circuit breaker: when it opens, whom it lets in, what closes it. No function is called here.
+
+The lock guards a handful of assignments. It is never held during the user's function, an await, I/O or a listener, so threads
+and event loops can share a breaker.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from resilience_kit._counter import Counter
+from resilience_kit._fork import renew_after_fork
+from resilience_kit.errors import CircuitBreakerOpenError
+from resilience_kit.events import Event, EventStream, Listener, StateChanged
+from resilience_kit.policies.breaker.last_failure import without_frames
+from resilience_kit.policies.breaker.options import CircuitBreakerConfig
+from resilience_kit.policies.breaker.states import CircuitState, Snapshot, Token, Trial, Trials
+from resilience_kit.policies.breaker.store import BreakerStore, StoredState
+from resilience_kit.policies.breaker.window import judge, tally
+
+_logger = logging.getLogger("resilience_kit")
+_KEPT_CHANGES = 100
+_JITTER = 0.1
+#: Seconds of open time that a server's Retry-After may ask for where no max_recovery_timeout bounds it.
+_LONGEST_HINT = 300.0
+_UNNAMED = "unnamed circuit breaker"
+#: What a stored state becomes after a restart.
+_RESTORED = {
+    CircuitState.OPEN: CircuitState.OPEN,
+    CircuitState.HALF_OPEN: CircuitState.OPEN,
+    CircuitState.FORCED_OPEN: CircuitState.FORCED_OPEN,
+}
+_OPEN = CircuitState.OPEN  # an enum's members are slow to look up
+_TRIAL_UNDER_WAY = "its trial call is still under way"
+
+
+class BreakerCore:
+    """The state of one breaker and the rules that change it. Thread-safe."""
+
+    #: Whether an error is one of the expected ones.
+    is_failure: Callable[[type[BaseException], BaseException], bool]
+
+    def __init__(  # noqa: PLR0913 - what it consults
+        self,
+        options: CircuitBreakerConfig,
+        name: str | None,
+        *,
+        clock: Callable[[], float] | None,
+        store: BreakerStore | None,
+        events: EventStream | None,
+        random: Callable[[], float],
+    ) -> None:
+        self._options, self._name = options, name
+        self._clock, self._store, self._events, self._random = clock, store, events, random
+        self._tally = None if options.window is None else tally(options.window)
+        self._renew_locks()
+        self._reopenings = self._times_opened = self._failures_total = 0
+        self._successes, self._rejections = Counter(), Counter()
+        self._others: tuple[Callable[[], int], Callable[[], int]] | None = None
+        self._changes: deque[tuple[str, str, float, str]] | None = None
+        self._last_failure: BaseException | None = None
+        self._last_failure_time: float | None = None
+        self._moved = False
+        self._reason = ""
+        self.snapshot = Snapshot(CircuitState.CLOSED, 0, reports=self._tally is not None)
+        renew_after_fork(self)
+
+    def _renew_locks(self) -> None:
+        """Reentrant ones: a garbage collection or a signal may run code that comes back here in the midst of a rule."""
+        self._lock, self._saving = threading.RLock(), threading.RLock()
+
+    def __str__(self) -> str:
+        return self._name or _UNNAMED
+
+    # --- what the drivers call -------------------------------------------------------------------------------------------
+
+    def ask(self, snapshot: Snapshot) -> Token | CircuitBreakerOpenError:
+        """Admission behind a gate: a token, or the refusal as a value, since each frame that an error passes costs.
+
+        Call it only when `snapshot.gate`. Whoever asks this way counts the refusals; see `count_of_others`.
+        """
+        clock = self._clock
+        now = float(time.monotonic() if clock is None else clock())
+        left = snapshot.until - now
+        if left > 0.0 and snapshot.state is _OPEN:
+            return CircuitBreakerOpenError(self._name or _UNNAMED, left)
+        if left > 0.0 or self._is_full(snapshot, now):
+            return self._refusal(snapshot, left)
+        with self._lock:
+            token, snapshot = self._admit(now), self.snapshot
+        if self._moved:
+            self._announce_admission(token)
+        return self._refusal(snapshot, snapshot.until - now) if token is None else token
+
+    def enter(self) -> Token:
+        """Admission: gives a token, or raises `CircuitBreakerOpenError`."""
+        snapshot = self.snapshot
+        if not snapshot.gate:
+            return snapshot
+        answer = self.ask(snapshot)
+        if not isinstance(answer, CircuitBreakerOpenError):
+            return answer
+        try:
+            self._rejections.add()
+            raise answer
+        finally:
+            del answer  # a frame that holds the error that holds the frame would wait for the collector
+
+    def still_admits(self, token: Token) -> bool:
+        """Whether a call that was let in may still start, after it had to wait for something else."""
+        return self._current(token, self.now()) or not self.snapshot.gate
+
+    def succeeded(self, token: Token, seconds: float = 0.0) -> None:
+        """A call of this token ended well after `seconds`. Only needed when `token.reports`."""
+        with self._lock:
+            now = self.now()
+            if self._current(token, now):
+                self._take_success(token, seconds, now)
+        if self._moved:
+            self._announce()
+
+    def failed(self, token: Token, error: BaseException, seconds: float = 0.0, retry_after: float | None = None) -> None:
+        """A call of this token ended in a failure of the service; `retry_after` is the server's own hint in seconds."""
+        kept = without_frames(error)
+        with self._lock:
+            now = self.now()
+            self._failures_total += 1
+            if self._current(token, now):
+                self._last_failure, self._last_failure_time = kept, now
+                self._take_failure(token, seconds, now, retry_after)
+        if self._moved:
+            self._announce()
+
+    def released(self, token: Token | None) -> None:
+        """A call of this token ended in a way that says nothing about the service: its permit goes back, no more.
+
+        Takes no lock, so that a garbage collection may call it at any moment.
+        """
+        if isinstance(token, Trial):
+            token.give_back()
+
+    def count_of_others(self, *, successes: Callable[[], int], rejections: Callable[[], int]) -> None:
+        """Have these added to the totals of `metrics`, for a driver that counts its own."""
+        self._others = (successes, rejections)
+
+    def ended_well(self, token: Token, started: float) -> None:
+        """Count a success that no other source counts, of a call that began at `started` by `now()`."""
+        self._successes.add()
+        if token.reports:
+            self.succeeded(token, self.now() - started)
+
+    def ended_badly(self, token: Token, error: BaseException, started: float, retry_after: float | None = None) -> None:
+        """Tell failure, ignored and cancelled apart by expected and excluded exceptions, and note it.
+
+        A predicate of the user's that raises has its error raised here, with the permit given back.
+        """
+        counted = False
+        try:
+            counted = self.counts(error)
+        finally:
+            if not counted:
+                self.released(token)
+        if counted:
+            self.failed(token, error, self.now() - started, retry_after)
+
+    def counts(self, error: BaseException) -> bool:
+        """Whether an error is a failure, by expected and excluded exceptions alone."""
+        return isinstance(error, Exception) and not self.excludes(error) and bool(self.is_failure(type(error), error))
+
+    def excludes(self, error: BaseException) -> bool:
+        """Whether an error is one that never counts."""
+        return isinstance(error, self._options.excluded_exceptions)
+
+    @property
+    def forced_open(self) -> bool:
+        """Whether the circuit is open by somebody's will, and waiting is no use."""
+        return self.snapshot.state is CircuitState.FORCED_OPEN
+
+    # --- the rules; the lock is held in all of them ----------------------------------------------------------------------
+
+    def _admit(self, now: float) -> Token | None:
+        current = self.snapshot
+        if current.state is CircuitState.OPEN and current.until <= now:
+            current = self._move(Trials(current.generation + 1, failures=current.failures), "the open time is over", now)
+        if isinstance(current, Trials):
+            return current.lend(now, self._options.trial_lease, self._options.half_open_max_calls)
+        return None if current.gate else current
+
+    def _current(self, token: Token, now: float) -> bool:
+        """Whether a token belongs to the present state; a trial's, only while its lease runs."""
+        return token.stay is self.snapshot and token.until > now if isinstance(token, Trial) else token is self.snapshot
+
+    def _take_success(self, token: Token, seconds: float, now: float) -> None:
+        if isinstance(token, Trial):
+            token.give_back()
+            self._trial_succeeded(token.stay, seconds, now)
+            return
+        token.failures = 0
+        token.reports = self._tally is not None
+        self._last_failure = None
+        self._judge(token, seconds, now, failed=False)
+
+    def _trial_succeeded(self, stay: Trials, seconds: float, now: float) -> None:
+        window = self._options.window
+        if window is not None and window.is_slow(seconds):
+            self._open("the trial was slow", now, failures=stay.failures)
+            return
+        stay.failures = 0
+        stay.successes += 1
+        if stay.successes >= self._options.success_threshold:
+            self._close("the trial succeeded", now)
+
+    def _take_failure(self, token: Token, seconds: float, now: float, retry_after: float | None) -> None:
+        if isinstance(token, Trial):
+            self._open("the trial failed", now, failures=token.stay.failures + 1, retry_after=retry_after)
+            return
+        token.failures += 1
+        token.reports = True
+        self._judge(token, seconds, now, failed=True, retry_after=retry_after)
+
+    def _judge(self, snapshot: Snapshot, seconds: float, now: float, *, failed: bool, retry_after: float | None = None) -> None:
+        reason = self._why_open(snapshot, seconds, now, failed=failed)
+        if reason is not None:
+            self._open(reason, now, failures=snapshot.failures, retry_after=retry_after)
+
+    def _why_open(self, snapshot: Snapshot, seconds: float, now: float, *, failed: bool) -> str | None:
+        window = self._options.window
+        if window is None or self._tally is None:
+            reached = snapshot.failures >= self._options.failure_threshold
+            return f"{snapshot.failures} failure{'s' * (snapshot.failures != 1)} in a row" if reached else None
+        self._tally.add(now, failed=failed, slow=window.is_slow(seconds))
+        return judge(window, self._tally)
+
+    def _open(self, reason: str, now: float, *, failures: int, retry_after: float | None = None) -> None:
+        seconds = self._open_seconds(retry_after)
+        self._reopenings += 1
+        self._open_for(seconds, reason, now, failures=failures)
+
+    def _open_for(self, seconds: float, reason: str, now: float, *, failures: int) -> None:
+        self._last_failure_time = now
+        self._times_opened += 1
+        opened = Snapshot(CircuitState.OPEN, self.snapshot.generation + 1, failures=failures, until=now + seconds)
+        self._move(opened, reason, now)
+
+    def _open_seconds(self, retry_after: float | None) -> float:
+        seconds, longest = self._options.recovery_timeout, self._options.max_recovery_timeout
+        if longest is not None:
+            spread = 1.0 + _JITTER * (2.0 * self._random() - 1.0)
+            seconds = min(longest, min(longest, seconds * 2.0 ** min(self._reopenings, 64)) * spread)
+        if retry_after is not None:
+            seconds = max(seconds, min(retry_after, _LONGEST_HINT if longest is None else longest))
+        return seconds
+
+    def _close(self, reason: str, now: float) -> None:
+        self._reopenings = 0
+        self._last_failure = None
+        self._tally = None if self._options.window is None else tally(self._options.window)
+        self._move(Snapshot(CircuitState.CLOSED, self.snapshot.generation + 1, reports=self._tally is not None), reason, now)
+
+    def _move(self, new: Snapshot, reason: str, now: float) -> Snapshot:
+        old, self.snapshot, self._reason = self.snapshot, new, reason
+        if isinstance(old, Trials):
+            old.trials = ()  # they know their stay: together they would be a circle
+        if old.state is not new.state:
+            self._note(old.state.value, new.state.value, reason, now)
+        return new
+
+    def _note(self, old: str, new: str, reason: str, at: float) -> None:
+        if self._changes is None:
+            self._changes = deque(maxlen=_KEPT_CHANGES)
+        self._changes.append((old, new, at, reason))
+        if self._events is not None:
+            self._events.put(StateChanged(operation=str(self), old=old, new=new, reason=reason, at=at))
+        self._moved = True  # last: whoever takes it down delivers what has been put
+
+    # --- outside the lock ------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Monotonic seconds by this breaker's clock."""
+        clock = self._clock
+        return float(time.monotonic() if clock is None else clock())
+
+    def _is_full(self, snapshot: Snapshot, now: float) -> bool:
+        """Whether every trial is lent out: asked without the lock, so that a crowd does not queue for its refusals."""
+        return isinstance(snapshot, Trials) and len(snapshot.running(now)) >= self._options.half_open_max_calls
+
+    def _refusal(self, snapshot: Snapshot, left: float) -> CircuitBreakerOpenError:
+        name = self._name or _UNNAMED
+        refusal: CircuitBreakerOpenError  # for mypy: half of its bases have no types
+        if snapshot.state is _OPEN:
+            refusal = CircuitBreakerOpenError(name, left)
+        else:
+            forced = snapshot.state is CircuitState.FORCED_OPEN
+            refusal = CircuitBreakerOpenError(name, None, f"forced open: {self._reason}" if forced else _TRIAL_UNDER_WAY)
+        return refusal
+
+    def _announce(self) -> None:
+        self._moved = False
+        if self._store is not None and self._name is not None:
+            self._save(self._store, self._name)
+        if self._events is not None:
+            self._events.deliver()
+
+    def _announce_admission(self, token: Token | None) -> None:
+        try:
+            self._announce()
+        except BaseException:  # Ctrl-C in a listener: this call will not be made
+            self.released(token)
+            raise
+
+    def _save(self, store: BreakerStore, name: str) -> None:
+        """The newest state is what is saved last, whichever thread comes first."""
+        try:
+            with self._saving:
+                snapshot = self.snapshot
+                store.save(name, StoredState(snapshot.state, snapshot.failures, self._remaining(snapshot)))
+        except Exception as error:  # noqa: BLE001 - a store is a hint; whatever it raises, the breaker goes on
+            self._give_up_store(error)
+
+    def _remaining(self, snapshot: Snapshot) -> float:
+        """Seconds of open time left; 0.0 for a state that is not open."""
+        return max(0.0, snapshot.until - self.now()) if snapshot.state.opened else 0.0
+
+    def restore(self) -> None:
+        """Take over the state that the store has under this breaker's name, if any. A trial that was under way is due again."""
+        if self._store is None or self._name is None:
+            return
+        try:
+            kept = self._store.load(self._name)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._give_up_store(error)
+            return
+        if kept is not None and kept.state in _RESTORED:
+            self._resume(kept)
+
+    def _resume(self, kept: StoredState) -> None:
+        with self._lock:
+            now = self.now()
+            until = math.inf if kept.state is CircuitState.FORCED_OPEN else now + max(0.0, kept.remaining)
+            snapshot = Snapshot(_RESTORED[kept.state], self.snapshot.generation + 1, failures=kept.failures, until=until)
+            self._move(snapshot, "restored", now)
+        self._announce()
+
+    def _give_up_store(self, error: Exception) -> None:
+        self._store = None
+        _logger.error(
+            "the store of circuit breaker %r failed (%s); its state stays in this process", str(self), type(error).__name__
+        )
+
+    # --- by hand ---------------------------------------------------------------------------------------------------------
+
+    def force_open(self, reason: str) -> None:
+        """Refuse every call until `force_close` or `reset`."""
+        self.set_state(CircuitState.FORCED_OPEN, reason)
+
+    def force_close(self, reason: str) -> None:
+        """Let calls through again, whatever the state; failures count from zero."""
+        self.set_state(CircuitState.CLOSED, reason)
+
+    def reset(self) -> None:
+        """As `force_close`: closed, no failures, open time back to its first length."""
+        self.force_close("reset")
+
+    def set_state(self, state: CircuitState, reason: str) -> None:
+        """Go to a state at once; open lasts for a recovery_timeout from now."""
+        with self._lock:
+            self._go_to(state, reason)
+        self._announce()
+
+    def _go_to(self, state: CircuitState, reason: str) -> None:
+        now, generation, failures = self.now(), self.snapshot.generation + 1, self.snapshot.failures
+        if state is CircuitState.CLOSED:
+            self._close(reason, now)
+        elif state is CircuitState.OPEN:
+            self._open_for(self._options.recovery_timeout, reason, now, failures=failures)
+        elif state is CircuitState.HALF_OPEN:
+            self._move(Trials(generation, failures=failures), reason, now)
+        else:
+            self._move(Snapshot(CircuitState.FORCED_OPEN, generation, failures=failures, until=math.inf), reason, now)
+
+    def move_opening(self, at: float | None) -> None:
+        """Have the last opening be at monotonic `at`: an open circuit's trial is due a recovery_timeout later."""
+        with self._lock:
+            self._last_failure_time = at
+            if at is not None and self.snapshot.state is CircuitState.OPEN:
+                self.snapshot.until = at + self._options.recovery_timeout
+
+    def reconfigure(self, config: CircuitBreakerConfig) -> None:
+        """Obey other options from the next outcome on. The state, its open time and the failures so far stay."""
+        with self._lock:
+            if config.window != self._options.window:
+                self._tally = None if config.window is None else tally(config.window)
+            self._options = config
+            self.snapshot.reports = self.snapshot.reports or self._tally is not None
+
+    def has_options(self, config: CircuitBreakerConfig) -> bool:
+        """Whether `config` says what this breaker does; an expected_exception of None says nothing."""
+        if config.expected_exception is None:
+            config = replace(config, expected_exception=self._options.expected_exception)
+        return config == self._options
+
+    def add_listener(self, listener: Listener, *types: type[Event]) -> Callable[[], None]:
+        """Send this breaker's state changes to `listener`; the function returned ends that."""
+        with self._lock:
+            events = self._events = self._events or EventStream()
+        return events.add_listener(listener, *types)
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: locks that nobody holds, and no trial of the parent's under way."""
+        self._renew_locks()
+        self._successes.renew_after_fork()
+        self._rejections.renew_after_fork()
+        if isinstance(self.snapshot, Trials):
+            self.snapshot = Trials(self.snapshot.generation + 1, failures=self.snapshot.failures)

@@ -1,0 +1,28 @@
+"""Copies of errors that can be kept: a traceback keeps frames alive, and with them every local of the caller."""
+
+from __future__ import annotations
+
+_DEPTH = 3
+_LISTS = frozenset({list, tuple})
+
+
+def without_frames(error: BaseException, depth: int = _DEPTH) -> BaseException:
+    """A copy of an error that keeps no traceback, and so no frames and locals, alive; errors inside it are copied likewise."""
+    kind = type(error)
+    if depth == 0:
+        return Exception(kind.__name__)
+    try:
+        copy = kind.__new__(kind, *[_bare(value, depth) for value in error.args])
+        for name, value in error.__dict__.items():
+            copy.__dict__[name] = _bare(value, depth)
+    except Exception:  # noqa: BLE001 - an error class may do anything in __new__
+        return Exception(kind.__name__)
+    return copy
+
+
+def _bare(value: object, depth: int) -> object:
+    if isinstance(value, BaseException):
+        return without_frames(value, depth - 1)
+    if type(value) in _LISTS and any(isinstance(entry, BaseException) for entry in value):  # type: ignore[attr-defined]
+        return [_bare(entry, depth) for entry in value]  # type: ignore[attr-defined]
+    return value

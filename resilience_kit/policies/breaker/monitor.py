@@ -1,0 +1,35 @@
+"""Shows our breakers to the library's `CircuitBreakerMonitor` without keeping them alive."""
+
+from __future__ import annotations
+
+import weakref
+from itertools import count
+
+from circuitbreaker import CircuitBreaker, CircuitBreakerMonitor
+
+
+def show_to_library(breaker: CircuitBreaker) -> None:
+    """Put a weak entry under the breaker's name; an older breaker of that name is moved to `name#2`, `name#3` and so on.
+
+    The entry goes in the same step in which the breaker dies: a dead proxy in there would make the monitor's own methods
+    raise ReferenceError.
+    """
+    name, entries = breaker.name, CircuitBreakerMonitor.circuit_breakers
+
+    def remove(dead: weakref.ProxyType[CircuitBreaker]) -> None:
+        for key in [key for key, entry in list(entries.items()) if entry is dead]:
+            entries.pop(key, None)
+
+    older = entries.get(name)
+    entries[name] = weakref.proxy(breaker, remove)
+    if older is not None:
+        _move_aside(entries, name, older)
+
+
+def _move_aside(entries: dict[str, CircuitBreaker], name: str, older: CircuitBreaker) -> None:
+    try:
+        alive = older.decorate  # a bound method of the breaker itself: keeps it alive until the entry is made
+    except ReferenceError:
+        return
+    entries[next(key for key in (f"{name}#{number}" for number in count(2)) if key not in entries)] = older
+    del alive

@@ -1,0 +1,75 @@
+"""The options of a circuit breaker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from resilience_kit._checks import Checks
+from resilience_kit.policies.breaker.window import FailureRateWindow
+
+Expected = type[BaseException] | Iterable[type[BaseException]] | Callable[[type[BaseException], BaseException], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitBreakerConfig:
+    """When a circuit opens, for how long, and what closes it again.
+
+    `failure_threshold`: counted failures in a row that open it (a `window` replaces this rule). `recovery_timeout`: seconds
+    until the first trial. `max_recovery_timeout`: when given, the open time doubles at each re-opening up to this many
+    seconds, spread by 10 % either way. `half_open_max_calls`: trials at a time. `success_threshold`: good trials that close
+    it. `trial_lease`: seconds after which a trial that has not come back frees its slot. `expected_exception`: what counts as
+    a failure (a class, classes, or a predicate of type and instance); None leaves it to the classifier.
+    `excluded_exceptions`: never count, and say nothing about the service.
+    """
+
+    failure_threshold: int = 5
+    recovery_timeout: float = 60.0
+    expected_exception: Expected | None = None
+    excluded_exceptions: tuple[type[BaseException], ...] = ()
+    half_open_max_calls: int = 1
+    success_threshold: int = 1
+    trial_lease: float = 60.0
+    window: FailureRateWindow | None = None
+    max_recovery_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "expected_exception", listed(self.expected_exception))
+        checks = Checks("CircuitBreakerConfig")
+        check_options(checks, self)
+        checks.done()
+
+
+def listed(expected: Expected | None) -> Expected | None:
+    """`expected_exception` with any iterable as a tuple: one that can be read once would be empty when it is needed."""
+    text = isinstance(expected, (str, bytes))  # which the checks refuse
+    return tuple(expected) if isinstance(expected, Iterable) and not text else expected
+
+
+def check_options(checks: Checks, options: CircuitBreakerConfig) -> None:
+    """Note every field of `options` that breaks a rule."""
+    first, longest = options.recovery_timeout, options.max_recovery_timeout
+    checks.whole("failure_threshold", options.failure_threshold, 1)
+    good = checks.seconds("recovery_timeout", first)
+    checks.whole("half_open_max_calls", options.half_open_max_calls, 1)
+    checks.whole("success_threshold", options.success_threshold, 1)
+    checks.seconds("trial_lease", options.trial_lease)
+    checks.instance("window", options.window, FailureRateWindow, type(None))
+    checks.exception_types("excluded_exceptions", options.excluded_exceptions)
+    _check_expected(checks, options.expected_exception)
+    if checks.optional_seconds("max_recovery_timeout", longest) and good and longest is not None and longest < first:
+        checks.fail("max_recovery_timeout", f"must be at least recovery_timeout {first}", longest)
+
+
+def _check_expected(checks: Checks, expected: object) -> None:
+    if expected is None or _is_exception(expected) or (callable(expected) and not isinstance(expected, type)):
+        return
+    if isinstance(expected, tuple) and expected and all(_is_exception(entry) for entry in expected):
+        return
+    checks.fail(
+        "expected_exception", "must be an exception class, some of them, or a predicate (type, instance) -> bool", expected
+    )
+
+
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Exception)

@@ -1,0 +1,95 @@
+"""The states of a circuit breaker, as snapshots that are replaced and never rewritten.
+
+A call carries the snapshot under which it was let in, and that snapshot is its token. When the breaker has moved on in the
+meantime, the token is no longer the breaker's current one, and the call's end changes nothing: a late success cannot close a
+circuit, a late failure cannot open one again. An integer generation beside a state field cannot give that without a lock,
+because the two are read one after the other; here there is only one thing to read.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+
+
+class CircuitState(StrEnum):
+    """The state of a circuit. Also found by name: `CircuitState("OPEN")`."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    FORCED_OPEN = "forced_open"
+    BUDGET_LIMITED = "budget_limited"
+
+    @classmethod
+    def _missing_(cls, value: object) -> CircuitState | None:
+        return cls.__members__.get(value.upper()) if isinstance(value, str) else None
+
+    @property
+    def opened(self) -> bool:
+        """Whether every call is refused."""
+        return self in {CircuitState.OPEN, CircuitState.FORCED_OPEN}
+
+
+class Snapshot:
+    """One stay of a breaker in one state.
+
+    `gate`: callers have to ask for admission. `reports`: successes have to be reported too. `failures`: consecutive ones;
+    written under the breaker's lock only. `until`: monotonic seconds before which a gate refuses without looking further.
+    """
+
+    __slots__ = ("failures", "gate", "generation", "reports", "state", "until")
+
+    def __init__(
+        self, state: CircuitState, generation: int, *, failures: int = 0, until: float = 0.0, reports: bool = False
+    ) -> None:
+        self.state = state
+        self.gate = state is not CircuitState.CLOSED
+        self.generation = generation
+        self.failures = failures
+        self.until = until
+        self.reports = reports
+
+
+class Trials(Snapshot):
+    """A half-open stay: the trials lent out, and how many went well."""
+
+    __slots__ = ("successes", "trials")
+
+    def __init__(self, generation: int, *, failures: int) -> None:
+        super().__init__(CircuitState.HALF_OPEN, generation, failures=failures)
+        self.trials: tuple[Trial, ...] = ()
+        self.successes = 0
+
+    def running(self, now: float) -> tuple[Trial, ...]:
+        """The trials that have not come back and whose leases run still."""
+        return tuple(trial for trial in self.trials if trial.until > now)
+
+    def lend(self, now: float, lease: float, slots: int) -> Trial | None:
+        """A trial for one caller, or None when all slots are taken."""
+        running = self.running(now)
+        if len(running) >= slots:
+            return None
+        trial = Trial(self, now + lease)
+        self.trials = (*running, trial)
+        return trial
+
+
+class Trial:
+    """The token of one half-open call. Its lease runs until monotonic `until`; one that has come back has none."""
+
+    __slots__ = ("stay", "until")
+
+    gate = True
+    reports = True
+
+    def __init__(self, stay: Trials, until: float) -> None:
+        self.stay = stay
+        self.until = until
+
+    def give_back(self) -> None:
+        """Free the slot. One assignment and no lock: a garbage collection may come here while its thread holds the lock."""
+        self.until = -math.inf
+
+
+Token = Snapshot | Trial

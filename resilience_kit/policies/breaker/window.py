@@ -1,0 +1,142 @@
+"""The failure-rate window: opens a circuit by the share of failed or slow calls, instead of by failures in a row.
+
+Count windows look at the last `size` calls, time windows at the last `size` seconds in twenty buckets, so that a time
+window's edge is exact to a twentieth of its size and its memory does not grow with traffic.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from resilience_kit._checks import Checks
+
+_BUCKETS = 20
+_DEFAULT_MINIMUM = 10
+#: Seconds; below this a bucket would be shorter than what clocks tell apart.
+_SHORTEST = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRateWindow:
+    """When a share of recent calls opens the circuit.
+
+    `size`: calls (`kind="count"`) or seconds (`kind="time"`). `failure_rate`: share of failed calls, 0 to 1, at or above
+    which the circuit opens; 0.5 as in resilience4j. `minimum_calls`: no judgement on fewer; None means the whole window for
+    counts and 10 for times. `slow_call_duration`: seconds above which a call is slow (None: none is); `slow_call_rate`: share
+    of slow calls that opens the circuit.
+    """
+
+    size: float
+    kind: Literal["count", "time"] = "count"
+    failure_rate: float = 0.5
+    minimum_calls: int | None = None
+    slow_call_duration: float | None = None
+    slow_call_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks = Checks("FailureRateWindow")
+        checks.one_of("kind", self.kind, ("count", "time"))
+        if self.kind == "count":
+            checks.whole("size", self.size, 1)
+        else:
+            checks.number("size", self.size, _SHORTEST)
+        checks.number("failure_rate", self.failure_rate, 1e-9, 1.0)
+        if self.minimum_calls is not None:
+            checks.whole("minimum_calls", self.minimum_calls, 1)
+        checks.optional_seconds("slow_call_duration", self.slow_call_duration)
+        checks.number("slow_call_rate", self.slow_call_rate, 1e-9, 1.0)
+        checks.done()
+        if self.kind == "count" and self.minimum_calls is not None and self.minimum_calls > self.size:
+            checks.fail("minimum_calls", f"must be at most the window's size {self.size}, or it never judges", self.minimum_calls)
+            checks.done()
+
+    @property
+    def least_calls(self) -> int:
+        """`minimum_calls`, with its default put in."""
+        if self.minimum_calls is not None:
+            return self.minimum_calls
+        return int(self.size) if self.kind == "count" else _DEFAULT_MINIMUM
+
+    def is_slow(self, duration: float) -> bool:
+        """Whether a call of `duration` seconds is slow."""
+        return self.slow_call_duration is not None and duration > self.slow_call_duration
+
+
+class Tally(Protocol):
+    """Counts recent calls."""
+
+    calls: int
+    failed: int
+    slow: int
+
+    def add(self, now: float, *, failed: bool, slow: bool) -> None:
+        """Count one call that ended at monotonic `now`; forget what has left the window."""
+        ...
+
+
+class _LastCalls:
+    """The last `size` calls."""
+
+    def __init__(self, size: int) -> None:
+        self._kept: deque[tuple[bool, bool]] = deque()
+        self._size = size
+        self.calls = self.failed = self.slow = 0
+
+    def add(self, now: float, *, failed: bool, slow: bool) -> None:  # noqa: ARG002 - time does not matter here
+        self._kept.append((failed, slow))
+        self.failed += failed
+        self.slow += slow
+        if len(self._kept) > self._size:
+            old_failed, old_slow = self._kept.popleft()
+            self.failed -= old_failed
+            self.slow -= old_slow
+        self.calls = len(self._kept)
+
+
+class _LastSeconds:
+    """The last `size` seconds, in buckets of [number, calls, failed, slow]."""
+
+    def __init__(self, size: float) -> None:
+        self._kept: deque[list[int]] = deque()
+        self._width = size / _BUCKETS
+        self.calls = self.failed = self.slow = 0
+
+    def add(self, now: float, *, failed: bool, slow: bool) -> None:
+        number = int(now // self._width)
+        self._forget(number - _BUCKETS)
+        if not self._kept or self._kept[-1][0] != number:
+            self._kept.append([number, 0, 0, 0])
+        self._count(self._kept[-1], (1, int(failed), int(slow)))
+
+    def _count(self, bucket: list[int], call: tuple[int, int, int]) -> None:
+        for place, amount in enumerate(call, start=1):
+            bucket[place] += amount
+        self._total(call, 1)
+
+    def _forget(self, number: int) -> None:
+        while self._kept and self._kept[0][0] <= number:
+            _, calls, failed, slow = self._kept.popleft()
+            self._total((calls, failed, slow), -1)
+
+    def _total(self, call: tuple[int, int, int], sign: int) -> None:
+        self.calls += sign * call[0]
+        self.failed += sign * call[1]
+        self.slow += sign * call[2]
+
+
+def tally(window: FailureRateWindow) -> Tally:
+    """An empty tally for a window."""
+    return _LastCalls(int(window.size)) if window.kind == "count" else _LastSeconds(window.size)
+
+
+def judge(window: FailureRateWindow, counted: Tally) -> str | None:
+    """Why the circuit should open now, or None."""
+    if counted.calls < window.least_calls:
+        return None
+    if counted.failed / counted.calls >= window.failure_rate:
+        return f"{counted.failed} of {counted.calls} calls failed"
+    if counted.slow / counted.calls >= window.slow_call_rate:
+        return f"{counted.slow} of {counted.calls} calls were slow"
+    return None

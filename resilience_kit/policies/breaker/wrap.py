@@ -1,0 +1,203 @@
+"""Runs the four kinds of functions through a breaker: admission when the work begins, one outcome when it ends.
+
+A stream's outcome is taken at its end. Left half-way, it says nothing about the service; its permit goes back all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
+from types import AsyncGeneratorType, GeneratorType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from resilience_kit._kinds import Kind, is_awaitable, kind_of
+from resilience_kit._relay import relay_async_generator, relay_generator
+from resilience_kit.errors import CircuitBreakerOpenError
+
+if TYPE_CHECKING:
+    from resilience_kit.policies.breaker.circuit import CircuitBreaker
+    from resilience_kit.policies.breaker.states import Token
+
+    Enter = Callable[[CircuitBreaker], Token | None]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def protect(breaker: CircuitBreaker, function: Callable[P, R]) -> Callable[P, R]:
+    """`function` behind `breaker`, of the same kind and signature."""
+    return _WRAPPERS[kind_of(function)](breaker, function)
+
+
+def _enter(breaker: CircuitBreaker) -> Token | None:
+    """A token, or None when the circuit refuses and a fallback function answers instead."""
+    if breaker.fallback_function is None:
+        return breaker.enter()
+    try:
+        return breaker.enter()
+    except CircuitBreakerOpenError:
+        return None
+
+
+def _enter_strictly(breaker: CircuitBreaker) -> Token | None:
+    return breaker.enter()
+
+
+def _plain(breaker: CircuitBreaker, function: Callable[P, R]) -> Callable[P, R]:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
+        token = _enter(breaker)
+        if token is None:
+            return _answer(breaker, *args, **kwargs)
+        return breaker.run(token, function, *args, **kwargs)
+
+    return functools.update_wrapper(wrapper, function)
+
+
+def _async(breaker: CircuitBreaker, function: Callable[P, Any]) -> Callable[P, Any]:
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
+        token = _enter(breaker)
+        if token is not None:
+            return await breaker.run_async(token, function, *args, **kwargs)
+        answer = _answer(breaker, *args, **kwargs)
+        return await answer if is_awaitable(answer) else answer
+
+    return functools.update_wrapper(wrapper, function)
+
+
+def _answer(breaker: CircuitBreaker, *args: Any, **kwargs: Any) -> Any:
+    """What the fallback function says; asked only when `_enter` has found one."""
+    return breaker.fallback_function(*args, **kwargs)  # type: ignore[misc]
+
+
+def generator(breaker: CircuitBreaker, function: Callable[P, R], enter: Enter = _enter_strictly) -> Callable[P, R]:
+    """A generator function behind a breaker."""
+    return relay_generator(function, lambda *args, **kwargs: _watch(breaker, enter, function, args, kwargs))
+
+
+def _watch(
+    breaker: CircuitBreaker, enter: Enter, function: Callable[..., Any], args: Any, kwargs: Any
+) -> Generator[Any, Any, Any]:
+    token = enter(breaker)
+    if token is None:
+        return (yield from _answer(breaker, *args, **kwargs))
+    started = breaker.now()
+    try:
+        value = yield from function(*args, **kwargs)
+    except BaseException as error:
+        breaker.ended_badly(token, error, started)
+        raise
+    breaker.ended_well(token, started)
+    return value
+
+
+def async_generator(breaker: CircuitBreaker, function: Callable[P, R], enter: Enter = _enter_strictly) -> Callable[P, R]:
+    """An async generator function behind a breaker."""
+    return relay_async_generator(function, lambda *args, **kwargs: _WatchedStream(breaker, enter, function, args, kwargs))
+
+
+class _WatchedStream:
+    """An async stream that tells a breaker how it ended."""
+
+    def __init__(self, breaker: CircuitBreaker, enter: Enter, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        self._breaker, self._enter, self._function, self._args, self._kwargs = breaker, enter, function, args, kwargs
+        self._stream: Any = None
+        self._token: Token | None = None
+        self._started = breaker.now()
+
+    async def asend(self, value: Any) -> Any:
+        return await self._watched(self._first() if self._stream is None else self._stream.asend(value))
+
+    async def _first(self) -> Any:
+        self._token = self._enter(self._breaker)
+        self._stream = self._opened()
+        return await self._stream.asend(None)
+
+    def _opened(self) -> Any:
+        if self._token is not None:
+            return self._function(*self._args, **self._kwargs)
+        answer = _answer(self._breaker, *self._args, **self._kwargs)
+        return answer if isinstance(answer, AsyncGenerator) else _items(answer)
+
+    async def athrow(self, error: BaseException) -> Any:
+        watched = self._watched(self._stream.athrow(error))
+        del error  # with its own traceback it would be a circle
+        return await watched
+
+    async def _watched(self, step: Awaitable[Any]) -> Any:
+        try:
+            return await step
+        except StopAsyncIteration:
+            self._settle(None)
+            raise
+        except BaseException as error:
+            self._settle(error)
+            raise
+        finally:
+            del step  # it may hold the error that holds this frame
+
+    def _settle(self, error: BaseException | None) -> None:
+        token, self._token = self._token, None
+        if token is None:
+            return
+        if error is None:
+            self._breaker.ended_well(token, self._started)
+        else:
+            self._breaker.ended_badly(token, error, self._started)
+
+    async def aclose(self) -> None:
+        self._settle(GeneratorExit())
+        if self._stream is not None:
+            await self._stream.aclose()
+
+
+async def _items(source: AsyncIterable[R]) -> AsyncGenerator[R, None]:
+    async for item in source:
+        yield item
+
+
+_WRAPPERS: dict[Kind, Callable[[CircuitBreaker, Callable[..., Any]], Callable[..., Any]]] = {
+    Kind.SYNC: _plain,
+    Kind.ASYNC: _async,
+    Kind.GENERATOR: functools.partial(generator, enter=_enter),
+    Kind.ASYNC_GENERATOR: functools.partial(async_generator, enter=_enter),
+}
+
+
+def unfinished(breaker: CircuitBreaker, token: Token, started: float, result: Any) -> Any:
+    """What a plain function gave before its work was done, behind the breaker.
+
+    The work of a future is under way: it stays the same object, its caller keeps the token, and its error counts as retrieved.
+    That of all others has not begun: they give the token back, and their stand-ins ask for one when it does.
+    """
+    if isinstance(result, asyncio.Future):
+        result.add_done_callback(functools.partial(_note_end, breaker, token, started))
+        return result
+    breaker.released(token)
+    if isinstance(result, AsyncGeneratorType):
+        return async_generator(breaker, _giving(result))()
+    if isinstance(result, GeneratorType) and not is_awaitable(result):
+        return generator(breaker, _giving(result))()
+    return _awaited(breaker, result)
+
+
+def _note_end(breaker: CircuitBreaker, token: Token, started: float, future: asyncio.Future[Any]) -> None:
+    error = asyncio.CancelledError() if future.cancelled() else future.exception()
+    if error is None:
+        breaker.ended_well(token, started)
+    else:
+        breaker.ended_badly(token, error, started)
+
+
+def _giving(result: R) -> Callable[[], R]:
+    return lambda: result
+
+
+async def _awaited(breaker: CircuitBreaker, result: Any) -> Any:
+    try:
+        token = breaker.enter()
+    except CircuitBreakerOpenError:
+        if hasattr(result, "close"):  # a coroutine, which would complain that nobody awaited it
+            result.close()
+        raise
+    return await breaker.run_async(token, _giving(result))

@@ -1,0 +1,286 @@
+"""Whether to try again, and after how long: options on this side, tenacity objects on the other.
+
+The rules are tenacity's own kinds of objects (retry, wait, stop), so they work inside anybody's `tenacity.retry(...)` too. What
+tenacity gets wrong for our purpose, and what is done instead, is pinned in `tests/test_upstream_contract.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import InitVar, dataclass
+from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
+
+import tenacity
+from tenacity import RetryCallState
+from tenacity.retry import retry_base
+from tenacity.stop import stop_base
+from tenacity.wait import wait_base
+
+from resilience_kit._checks import Checks
+from resilience_kit._kinds import Kind, is_awaitable, kind_of
+from resilience_kit.classification import classify
+from resilience_kit.errors import Rejected
+from resilience_kit.outcome import Verdict
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Jitter = Literal["full", "equal", "proportional"]
+Hook = Callable[[RetryCallState], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryConfig:
+    """How often and how patiently to try again.
+
+    `max_attempts` counts the first attempt (`max_retries=n` is another way to say n + 1). The wait after attempt k, from 1, is
+    drawn below the ceiling `min(base_delay * backoff_factor ** (k - 1), max_delay)` seconds: anywhere below it (`jitter="full"`,
+    which spreads callers best), in its upper half ("equal"), within `jitter_factor` of it ("proportional"), or exactly it (None).
+    `retry_exceptions`: classes worth another attempt, None for whatever the classifier calls retryable; `exclude_exceptions`
+    wins over both. A refusal of ours (`Rejected`) is only retried when its class is named. A service's own hint lengthens the
+    wait; a hint of more than `max_retry_after` seconds ends the retries. `before_sleep` and `after` are called with tenacity's
+    RetryCallState, as tenacity calls them; plain functions only.
+    """
+
+    max_attempts: int = 3
+    base_delay: float = 1.0
+    max_delay: float = 60.0
+    backoff_factor: float = 2.0
+    jitter: Jitter | None = "full"
+    jitter_factor: float = 0.2
+    retry_exceptions: tuple[type[BaseException], ...] | None = None
+    exclude_exceptions: tuple[type[BaseException], ...] = ()
+    max_retry_after: float = 60.0
+    before_sleep: Hook | None = None
+    after: Hook | None = None
+    max_retries: InitVar[int | None] = None
+
+    def __post_init__(self, max_retries: int | None) -> None:
+        checks = Checks("RetryConfig")
+        if max_retries is None:
+            checks.whole("max_attempts", self.max_attempts, 1)
+        elif checks.whole("max_retries", max_retries, 0):
+            object.__setattr__(self, "max_attempts", max_retries + 1)
+        _check_delays(checks, self)
+        checks.one_of("jitter", self.jitter, ("full", "equal", "proportional", None))
+        if self.retry_exceptions is not None:
+            checks.exception_types("retry_exceptions", self.retry_exceptions)
+        checks.exception_types("exclude_exceptions", self.exclude_exceptions)
+        checks.seconds("max_retry_after", self.max_retry_after, zero=True)
+        _check_hook(checks, "before_sleep", self.before_sleep)
+        _check_hook(checks, "after", self.after)
+        checks.done()
+
+    def backoff(self, attempt: int) -> float:
+        """Seconds to wait after attempt number `attempt`, from 1; never negative, never above `max_delay`."""
+        seconds = self._grown(attempt)
+        if self.jitter == "full":
+            return random.uniform(0.0, min(seconds, self.max_delay))  # noqa: S311 - spreads callers, keeps no secret
+        if self.jitter == "equal":
+            half = min(seconds, self.max_delay) / 2.0
+            return half + random.uniform(0.0, half)  # noqa: S311 - as above
+        if self.jitter == "proportional":
+            seconds *= random.uniform(1.0 - self.jitter_factor, 1.0 + self.jitter_factor)  # noqa: S311 - as above
+        return min(seconds, self.max_delay)
+
+    def _grown(self, attempt: int) -> float:
+        try:
+            return self.base_delay * float(self.backoff_factor) ** (attempt - 1)
+        except OverflowError:
+            return math.inf if self.base_delay else 0.0
+
+    def wants(self, error: BaseException, verdict: Verdict) -> bool:
+        """Whether an error of this verdict is worth another attempt. Cancellation never is."""
+        if not isinstance(error, Exception) or isinstance(error, self.exclude_exceptions):
+            return False
+        if self.retry_exceptions is None:
+            return verdict.retryable
+        if isinstance(error, Rejected) and not _names_rejected(self.retry_exceptions):
+            return False
+        return isinstance(error, self.retry_exceptions)
+
+    def retrying(self, *, stop: stop_base | None = None, **options: Any) -> tenacity.Retrying:
+        """A tenacity controller for plain functions; `stop` is one more reason to stop, `options` are tenacity's."""
+        return tenacity.Retrying(**self._rules(stop), **options)
+
+    def async_retrying(self, **options: Any) -> tenacity.AsyncRetrying:
+        """A tenacity controller for async functions."""
+        return tenacity.AsyncRetrying(**self._rules(None), **options)
+
+    def decorator(self) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """A tenacity decorator, for plain and async functions."""
+        return cast("Callable[[Callable[P, R]], Callable[P, R]]", tenacity.retry(**self._rules(None)))
+
+    def _rules(self, stop: stop_base | None) -> dict[str, Any]:
+        further = () if stop is None else (stop,)
+        stops = (tenacity.stop_after_attempt(self.max_attempts), stop_at_long_hint(self.max_retry_after), *further)
+        hooks = {"before_sleep": self.before_sleep, **({"after": self.after} if self.after is not None else {})}
+        return {
+            "retry": retry_if_worthwhile(self),
+            "wait": wait_backoff(self),
+            "stop": tenacity.stop_any(*stops),
+            "reraise": True,
+            **hooks,
+        }
+
+
+def _check_delays(checks: Checks, config: RetryConfig) -> None:
+    checks.seconds("base_delay", config.base_delay, zero=True)
+    checks.seconds("max_delay", config.max_delay, zero=True)
+    checks.number("backoff_factor", config.backoff_factor, 1.0)
+    checks.number("jitter_factor", config.jitter_factor, 0.0, 1.0)
+
+
+def _check_hook(checks: Checks, field: str, hook: object) -> None:
+    if hook is None:
+        return
+    if not callable(hook):
+        checks.fail(field, "must be a function of tenacity's RetryCallState", hook)
+    elif kind_of(hook) is not Kind.SYNC:
+        checks.fail(field, "must be a plain function: it is called between attempts of sync and async operations alike", hook)
+
+
+def _names_rejected(types: tuple[type[BaseException], ...]) -> bool:
+    return any(issubclass(named, Rejected) for named in types)
+
+
+def verdict_of(retry_state: RetryCallState) -> Verdict | None:
+    """The verdict on the attempt that failed last; None when it went well. A driver's state brings its own."""
+    known: Verdict | None = getattr(retry_state, "verdict", None)
+    if known is not None:
+        return known
+    error = _error_of(retry_state)
+    return None if error is None else classify(error)
+
+
+def _error_of(retry_state: RetryCallState) -> BaseException | None:
+    return None if retry_state.outcome is None else retry_state.outcome.exception()
+
+
+def should_retry_on_exception(retry_state: RetryCallState) -> bool:
+    """The classifier as a tenacity predicate: `tenacity.retry(retry=should_retry_on_exception)`. Never retries a cancellation."""
+    verdict = verdict_of(retry_state)
+    return verdict is not None and verdict.retryable and isinstance(_error_of(retry_state), Exception)
+
+
+class retry_if_worthwhile(retry_base):  # noqa: N801 - named as tenacity names its own
+    """Retries what a config wants."""
+
+    def __init__(self, config: RetryConfig) -> None:
+        self._config = config
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        """Tenacity's question."""
+        error, verdict = _error_of(retry_state), verdict_of(retry_state)
+        return error is not None and verdict is not None and self._config.wants(error, verdict)
+
+
+class wait_backoff(wait_base):  # noqa: N801 - as above
+    """Waits as a config says, and never less than the service asked for."""
+
+    def __init__(self, config: RetryConfig) -> None:
+        self._config = config
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        """Tenacity's question."""
+        verdict = verdict_of(retry_state)
+        hint = None if verdict is None else verdict.retry_after
+        return max(self._config.backoff(retry_state.attempt_number), hint or 0.0)
+
+
+class stop_at_long_hint(stop_base):  # noqa: N801 - as above
+    """Stops when the service asks for more than `longest` seconds: a hint is not shortened, and not slept beyond reason."""
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        """Tenacity's question."""
+        verdict = verdict_of(retry_state)
+        return verdict is not None and verdict.retry_after is not None and verdict.retry_after > self._longest
+
+
+@overload
+async def retry_with_backoff(
+    f: Callable[..., Awaitable[R]],
+    *args: object,
+    retry_exceptions: tuple[type[BaseException], ...] = (Exception,),
+    exclude_exceptions: tuple[type[BaseException], ...] = (),
+    max_retries: int = 3,
+    base_delay: float = 1.0,
+    max_delay: float = 60.0,
+    backoff_factor: float = 2.0,
+    jitter: bool = True,
+    jitter_factor: float = 0.2,
+    **kwargs: object,
+) -> R: ...
+
+
+@overload
+async def retry_with_backoff(
+    f: Callable[..., R],
+    *args: object,
+    retry_exceptions: tuple[type[BaseException], ...] = (Exception,),
+    exclude_exceptions: tuple[type[BaseException], ...] = (),
+    max_retries: int = 3,
+    base_delay: float = 1.0,
+    max_delay: float = 60.0,
+    backoff_factor: float = 2.0,
+    jitter: bool = True,
+    jitter_factor: float = 0.2,
+    **kwargs: object,
+) -> R: ...
+
+
+async def retry_with_backoff(  # noqa: PLR0913 - the signature is fixed
+    f: Callable[..., Awaitable[R] | R],
+    *args: object,
+    retry_exceptions: tuple[type[BaseException], ...] = (Exception,),
+    exclude_exceptions: tuple[type[BaseException], ...] = (),
+    max_retries: int = 3,
+    base_delay: float = 1.0,
+    max_delay: float = 60.0,
+    backoff_factor: float = 2.0,
+    jitter: bool = True,
+    jitter_factor: float = 0.2,
+    **kwargs: object,
+) -> R:
+    """Run `f`, plain or async, at most `1 + max_retries` times, with growing waits in between.
+
+    Wait n, from 0, is `base_delay * backoff_factor ** n` seconds, times `random.uniform(1 - jitter_factor, 1 + jitter_factor)`
+    with jitter, and at most `max_delay`. The last error leaves as it is. Refusals of ours are only retried when named.
+    Raises `ConfigurationError` on a bad setting.
+    """
+    config = RetryConfig(
+        max_retries=max_retries,
+        base_delay=base_delay,
+        max_delay=max_delay,
+        backoff_factor=backoff_factor,
+        jitter="proportional" if jitter else None,
+        jitter_factor=jitter_factor,
+        retry_exceptions=_as_tuple(retry_exceptions),
+        exclude_exceptions=_as_tuple(exclude_exceptions),
+    )
+    controller = tenacity.AsyncRetrying(
+        retry=retry_if_worthwhile(config),
+        wait=lambda state: config.backoff(state.attempt_number),
+        stop=tenacity.stop_after_attempt(config.max_attempts),
+        sleep=_sleep,
+        reraise=True,
+    )
+    return cast("R", await controller(_awaiting, f, args, kwargs))
+
+
+async def _awaiting(f: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+    result = f(*args, **kwargs)
+    return await cast("Awaitable[object]", result) if is_awaitable(result) else result
+
+
+async def _sleep(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+def _as_tuple(types: object) -> Any:
+    return tuple(types) if isinstance(types, list | set | frozenset) else (types,) if isinstance(types, type) else types

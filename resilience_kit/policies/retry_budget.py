@@ -1,0 +1,75 @@
+"""How much extra load retries may cause, so that a total outage is not made worse by everybody's second tries."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from resilience_kit._checks import Checks
+from resilience_kit._fork import renew_after_fork
+from resilience_kit.outcome import FailureKind
+
+_THROTTLING = frozenset({FailureKind.RATE_LIMIT, FailureKind.OVERLOADED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryBudgetConfig:
+    """A bucket of tokens that retries take from and successes put back into.
+
+    `capacity`: tokens at the start and at most. `transient_cost`: tokens for a retry of a transient error; `throttling_cost`:
+    of a rate limit or overload, which the service has answered cheaply. `success_refund`: tokens that a success at the first
+    attempt gives back; a success after retries gives back what its last retry cost. The figures are those of the AWS SDKs'
+    standard retry mode.
+    """
+
+    capacity: int = 500
+    transient_cost: int = 14
+    throttling_cost: int = 5
+    success_refund: int = 1
+
+    def __post_init__(self) -> None:
+        checks = Checks("RetryBudgetConfig")
+        checks.whole("capacity", self.capacity, 1)
+        checks.whole("transient_cost", self.transient_cost, 0)
+        checks.whole("throttling_cost", self.throttling_cost, 0)
+        checks.whole("success_refund", self.success_refund, 0)
+        checks.done()
+
+
+class RetryBudget:
+    """One operation's bucket. `short` tells cheaply whether there is anything to give back. Thread-safe."""
+
+    __slots__ = ("__weakref__", "_config", "_left", "_lock", "short")
+
+    def __init__(self, config: RetryBudgetConfig) -> None:
+        self._config, self._left, self._lock = config, config.capacity, threading.Lock()
+        self.short = False
+        renew_after_fork(self)
+
+    @property
+    def left(self) -> int:
+        """Tokens in the bucket."""
+        return self._left
+
+    def cost_of(self, kind: FailureKind) -> int:
+        """Tokens that a retry after an error of this kind costs."""
+        return self._config.throttling_cost if kind in _THROTTLING else self._config.transient_cost
+
+    def withdraw(self, tokens: int) -> bool:
+        """Take `tokens`, or nothing and answer False when there are fewer."""
+        with self._lock:
+            if self._left < tokens:
+                return False
+            self._left -= tokens
+            self.short = self._left < self._config.capacity
+        return True
+
+    def refund(self, tokens: int = 0) -> None:
+        """Put back what a success's last retry cost, or the success_refund for one that needed none."""
+        with self._lock:
+            self._left = min(self._config.capacity, self._left + (tokens or self._config.success_refund))
+            self.short = self._left < self._config.capacity
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: a lock that nobody holds."""
+        self._lock = threading.Lock()

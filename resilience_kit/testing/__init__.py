@@ -1,0 +1,61 @@
+"""For users' own tests: a fake provider, a fake clock, failures to plan, load, and a switch that takes the waiting out.
+
+The provider's names are imported at first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from resilience_kit.testing.clock import FakeClock
+from resilience_kit.testing.failures import Failure, Planned, after, every_nth, fails_then_succeeds, seeded_rate, sequence
+from resilience_kit.testing.load import LoadReport, run_load, run_load_async
+from resilience_kit.testing.waiting import no_waiting
+
+if TYPE_CHECKING:
+    from resilience_kit.testing.provider import (
+        OK,
+        REFUSE,
+        FakeAIProvider,
+        Fault,
+        FaultKind,
+        Outage,
+        Plan,
+        ReceivedRequest,
+        SeededFaults,
+    )
+
+__all__ = [
+    "OK",
+    "REFUSE",
+    "Failure",
+    "FakeAIProvider",
+    "FakeClock",
+    "Fault",
+    "FaultKind",
+    "LoadReport",
+    "Outage",
+    "Plan",
+    "Planned",
+    "ReceivedRequest",
+    "SeededFaults",
+    "after",
+    "every_nth",
+    "fails_then_succeeds",
+    "no_waiting",
+    "run_load",
+    "run_load_async",
+    "seeded_rate",
+    "sequence",
+]
+
+_OF_THE_PROVIDER = frozenset(
+    {"OK", "REFUSE", "FakeAIProvider", "Fault", "FaultKind", "Outage", "Plan", "ReceivedRequest", "SeededFaults"}
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_THE_PROVIDER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.provider"), name)

@@ -1,0 +1,229 @@
+"""A clock whose hours pass in microseconds, for tests of whatever waits.
+
+How a test knows that nothing else can run, so that time may jump: the event loop's queue of ready callbacks is empty. That
+says nothing about sockets, processes and other threads, which the loop merely waits for: a test that uses those turns
+`auto_advance` off and moves the time itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import itertools
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Final
+
+from resilience_kit._checks import Checks
+
+_SECOND: Final = 1_000_000_000
+
+
+class _Entry:
+    """A callback that is due at `due` nanoseconds, in `loop`."""
+
+    __slots__ = ("_callback", "_context", "_handle", "due", "loop", "number")
+
+    def __init__(self, due: int, number: int, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+        self.due, self.number, self.loop = due, number, loop
+        self._callback: Callable[[], object] | None = callback
+        self._context = contextvars.copy_context()
+        self._handle: asyncio.Handle | None = None
+
+    def __lt__(self, other: _Entry) -> bool:
+        return (self.due, self.number) < (other.due, other.number)
+
+    @property
+    def live(self) -> bool:
+        """Whether it is still to be run."""
+        return self._callback is not None
+
+    def cancel(self) -> None:
+        """Call it off; nothing happens when it has run."""
+        self._callback = None
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def fire(self) -> None:
+        """Run the callback: now when this is its loop's thread, else as soon as the loop gets to it."""
+        callback, self._callback = self._callback, None
+        if callback is None or self.loop.is_closed():
+            return
+        if self.loop is _loop_of_this_thread():
+            self._run(callback)
+        else:
+            self._handle = self.loop.call_soon_threadsafe(callback, context=self._context)
+
+    def _run(self, callback: Callable[[], object]) -> None:
+        try:
+            self._context.run(callback)
+        except Exception as error:  # noqa: BLE001 - goes where a loop sends what its own timers raise
+            self.loop.call_exception_handler({"message": "a timer of FakeClock failed", "exception": error})
+
+
+class FakeClock:
+    """Time that passes only when it is told to, or when everybody waits for it. Implements `Clock`.
+
+    Also callable, for whatever takes a function of seconds: `CircuitBreaker(clock=clock)`. `start` is in seconds.
+
+    With `auto_advance` a plain `sleep` moves the time on by itself, and when no task of the event loop can run, time jumps to
+    the earliest sleeper or timer. Only asyncio's own loops can do that, and one loop at a time. Without it, sleepers in threads
+    and tasks wait until somebody calls `advance` or `advance_async`.
+
+    `sleeps` lists the seconds of every sleep asked for, in order. Thread-safe.
+    """
+
+    def __init__(self, start: float = 0.0, *, auto_advance: bool = True) -> None:
+        _check_seconds("start", start)
+        self.sleeps: list[float] = []
+        self._auto = auto_advance
+        self._now = _nanoseconds(start)
+        self._moved = threading.Condition()
+        self._queue: list[_Entry] = []
+        self._numbers = itertools.count()
+        self._watched: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+
+    def __call__(self) -> float:
+        """Seconds, as `monotonic`."""
+        return self.monotonic()
+
+    def monotonic(self) -> float:
+        """Seconds since the start of time, which is 0 unless told otherwise."""
+        return self._now / _SECOND
+
+    def nanoseconds(self) -> int:
+        """The same in nanoseconds, exact."""
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        """Move the time on by `seconds`; without `auto_advance` block until somebody else has done so."""
+        self.sleeps.append(seconds)
+        wake = self._now + _nanoseconds(seconds)
+        if self._auto:
+            self._advance_to(wake)
+        else:
+            with self._moved:
+                self._moved.wait_for(lambda: self._now >= wake)
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Suspend this task for `seconds`; zero still lets other tasks run."""
+        self.sleeps.append(seconds)
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        timer = self.call_later(seconds, lambda: _wake(woken))
+        try:
+            await woken
+        finally:
+            timer.cancel()
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> _Entry:
+        """Run `callback` in the running loop when `seconds` have passed."""
+        loop = asyncio.get_running_loop()
+        if self._auto:
+            self._watch(loop)
+        with self._moved:
+            entry = _Entry(self._now + _nanoseconds(seconds), next(self._numbers), loop, callback)
+            heapq.heappush(self._queue, entry)
+        return entry
+
+    def advance(self, seconds: float) -> None:
+        """Move the time on by `seconds`, and run what falls due on the way, each at its own time and in order.
+
+        A task that is woken runs when its loop gets to it, at the end of all `seconds`; `advance_async` lets it run on time.
+        """
+        _check_seconds("advance", seconds)
+        self._advance_to(self._now + _nanoseconds(seconds))
+
+    async def advance_async(self, seconds: float) -> None:
+        """As `advance`, but woken tasks run until they wait again, before the time moves on. For one task at a time."""
+        _check_seconds("advance_async", seconds)
+        loop = asyncio.get_running_loop()
+        target = self._now + _nanoseconds(seconds)
+        await _settled(loop)
+        while (entry := self._next_due(target)) is not None:
+            entry.fire()
+            await _settled(loop)
+
+    def _advance_to(self, target: int) -> None:
+        while (entry := self._next_due(target)) is not None:
+            entry.fire()
+
+    def _next_due(self, target: int) -> _Entry | None:
+        """The next entry up to `target`, with the time moved to it; None, with the time moved to `target`, without one."""
+        with self._moved:
+            self._drop_dead()
+            entry = heapq.heappop(self._queue) if self._queue and self._queue[0].due <= target else None
+            self._now = max(self._now, target if entry is None else entry.due)
+            self._moved.notify_all()
+        return entry
+
+    def _drop_dead(self) -> None:
+        while self._queue and not self._queue[0].live:
+            heapq.heappop(self._queue)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not hasattr(loop, "_ready"):
+            raise RuntimeError("FakeClock can advance by itself in asyncio's own event loops only; use auto_advance=False")
+        if loop not in self._watched:
+            self._watched.add(loop)
+            loop.call_soon(self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Jump when nothing else can run; look again in the loop's next round, while anybody there waits for this clock."""
+        if not self._is_awaited_in(loop):
+            self._watched.discard(loop)
+            return
+        if _idle(loop):
+            self._jump()
+        loop.call_soon(self._look, loop)
+
+    def _is_awaited_in(self, loop: asyncio.AbstractEventLoop) -> bool:
+        with self._moved:
+            return any(entry.loop is loop and entry.live for entry in self._queue)
+
+    def _jump(self) -> None:
+        with self._moved:
+            self._drop_dead()
+            due = self._queue[0].due
+        self._advance_to(due)
+
+
+def _wake(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)
+
+
+def _nanoseconds(seconds: float) -> int:
+    return max(0, round(seconds * _SECOND))
+
+
+def _check_seconds(name: str, seconds: object) -> None:
+    checks = Checks("FakeClock")
+    checks.seconds(name, seconds, zero=True)
+    checks.done()
+
+
+def _loop_of_this_thread() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _idle(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether nothing is ready to run in `loop`, the looks of other fake clocks aside."""
+    return all(_is_look(handle) for handle in tuple(getattr(loop, "_ready", ())))
+
+
+def _is_look(handle: asyncio.Handle) -> bool:
+    return getattr(getattr(handle, "_callback", None), "__func__", None) is FakeClock._look  # noqa: SLF001 - its own module
+
+
+async def _settled(loop: asyncio.AbstractEventLoop) -> None:
+    await asyncio.sleep(0)
+    while not _idle(loop):  # noqa: ASYNC110 - nobody tells when a loop has become idle
+        await asyncio.sleep(0)

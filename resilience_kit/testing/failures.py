@@ -1,0 +1,133 @@
+"""Functions that fail to a plan, so that a test can see what its retries and circuits do about it.
+
+Each takes a function of any kind (plain, async, generator, async generator) and gives one of the same kind that fails before
+the original is called, or calls it. `.calls` counts the calls so far. All are thread-safe.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+from resilience_kit._checks import Checks
+from resilience_kit._kinds import Kind, kind_of
+from resilience_kit._relay import relay_async_generator, relay_generator
+from resilience_kit.errors import RateLimitError, ServiceUnavailableError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+#: An error to raise: the error itself, its class, or a function that makes one.
+Failure = BaseException | Callable[[], BaseException]
+
+
+class Planned(Protocol[P, R_co]):
+    """A function that fails to a plan."""
+
+    calls: int
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Fail, or call the original."""
+        ...
+
+
+def fails_then_succeeds(f: Callable[P, R], n: int, error: Failure = ServiceUnavailableError) -> Planned[P, R]:
+    """Calls 1 to `n` fail, all others are those of `f`."""
+    _check(error, n=n)
+    return _planned(f, lambda call: error if call <= n else None)
+
+
+def every_nth(f: Callable[P, R], n: int, error: Failure = ServiceUnavailableError) -> Planned[P, R]:
+    """Calls n, 2n, 3n and so on fail."""
+    _check(error, least=1, n=n)
+    return _planned(f, lambda call: error if call % n == 0 else None)
+
+
+def after(f: Callable[P, R], n: int, error: Failure = RateLimitError) -> Planned[P, R]:
+    """The first `n` calls are those of `f`, all others fail: as with a quota that is used up."""
+    _check(error, n=n)
+    return _planned(f, lambda call: error if call > n else None)
+
+
+def seeded_rate(f: Callable[P, R], rate: float, seed: int, error: Failure = ServiceUnavailableError) -> Planned[P, R]:
+    """Each call fails with probability `rate` (0 to 1); the same seed fails the same calls, by their number."""
+    checks = Checks("seeded_rate")
+    checks.number("rate", rate, 0.0, 1.0)
+    checks.done()
+    _check(error)
+    draw = random.Random(seed).random  # noqa: S311 - failures need no cryptography
+    return _planned(f, lambda _: error if draw() < rate else None)
+
+
+def sequence(f: Callable[P, R], errors: Sequence[Failure | None]) -> Planned[P, R]:
+    """Call k raises `errors[k - 1]`, or is that of `f` where there is None; so are all calls after the last one listed."""
+    planned = tuple(errors)
+    for error in planned:
+        if error is not None:
+            _check(error)
+    return _planned(f, lambda call: planned[call - 1] if call <= len(planned) else None)
+
+
+def _check(error: object, *, least: int = 0, **counts: object) -> None:
+    checks = Checks("failures")
+    for name, value in counts.items():
+        checks.whole(name, value, least)
+    if not isinstance(error, BaseException) and not callable(error):
+        checks.fail("error", "must be an exception, its class, or a function that makes one", error)
+    checks.done()
+
+
+class _Plan:
+    """Counts the calls of `face` and raises what is planned for each."""
+
+    def __init__(self, decide: Callable[[int], Failure | None]) -> None:
+        self._decide, self._lock, self._calls = decide, threading.Lock(), 0
+        self.face: Any = None
+
+    def step(self) -> None:
+        """One more call."""
+        with self._lock:
+            self._calls = self.face.calls = self._calls + 1
+            failure = self._decide(self._calls)
+        if failure is not None:
+            raise _made(failure)
+
+
+def _made(failure: Failure) -> BaseException:
+    """The same instance raised again would drag the tracebacks of all earlier calls along."""
+    return failure.with_traceback(None) if isinstance(failure, BaseException) else failure()
+
+
+def _planned(f: Callable[P, R], decide: Callable[[int], Failure | None]) -> Planned[P, R]:
+    plan = _Plan(decide)
+    face: Any = functools.update_wrapper(_WRAPPERS[kind_of(f)](f, plan), f)
+    face.calls, plan.face = 0, face
+    return cast("Planned[P, R]", face)
+
+
+def _plain(f: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        plan.step()
+        return f(*args, **kwargs)
+
+    return wrapper
+
+
+def _async(f: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        plan.step()
+        return await f(*args, **kwargs)
+
+    return wrapper
+
+
+_WRAPPERS: dict[Kind, Callable[[Callable[..., Any], _Plan], Callable[..., Any]]] = {
+    Kind.SYNC: _plain,
+    Kind.ASYNC: _async,
+    Kind.GENERATOR: lambda f, plan: relay_generator(f, _plain(f, plan)),
+    Kind.ASYNC_GENERATOR: lambda f, plan: relay_async_generator(f, _plain(f, plan)),
+}

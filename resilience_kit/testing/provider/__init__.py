@@ -1,0 +1,9 @@
+"""A fake AI provider for tests: a real HTTP server on loopback with the faults of a real service, on order.
+
+Importing it needs no extra; starting it needs `pip install 'ai-resilience-kit[testing]'`.
+"""
+
+from resilience_kit.testing.provider.faults import OK, REFUSE, Fault, FaultKind, Outage, Plan, ReceivedRequest, SeededFaults
+from resilience_kit.testing.provider.provider import FakeAIProvider
+
+__all__ = ["OK", "REFUSE", "FakeAIProvider", "Fault", "FaultKind", "Outage", "Plan", "ReceivedRequest", "SeededFaults"]

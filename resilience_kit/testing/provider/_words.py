@@ -1,0 +1,68 @@
+"""What both dialects share: the reply with its token counts, text out of messages, and server-sent events.
+
+A token is a word here, so that a test can count usage by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer's text, whether `max_tokens` cut it, and the usage in tokens (words)."""
+
+    text: str
+    cut: bool
+    input_tokens: int
+
+    @classmethod
+    def to(cls, prompt: str, answer: str, max_tokens: int | None) -> Reply:
+        """The answer to a prompt, at most `max_tokens` words of it."""
+        words = answer.split(" ")
+        kept = words if max_tokens is None else words[:max_tokens]
+        return cls(" ".join(kept), len(kept) < len(words), max(1, len(prompt.split())))
+
+    @property
+    def words(self) -> list[str]:
+        """The text in pieces that join to the whole."""
+        first, *rest = self.text.split(" ")
+        return [first, *(f" {word}" for word in rest)]
+
+    @property
+    def output_tokens(self) -> int:
+        """How many words the answer has."""
+        return len(self.words)
+
+
+def text_of(part: object) -> str:
+    """The text inside messages: strings, lists of parts, and mappings with `content` or `text`."""
+    if isinstance(part, str):
+        return part
+    if isinstance(part, list):
+        return " ".join(filter(None, map(text_of, part)))
+    if isinstance(part, Mapping):
+        return text_of(part.get("content", part.get("text")))
+    return ""
+
+
+def number(value: object) -> int | None:
+    """A positive int, else None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def encode(value: object) -> bytes:
+    """Compact JSON."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def data_event(value: object) -> bytes:
+    """A server-sent event without a name."""
+    return b"data: " + encode(value) + b"\n\n"
+
+
+def named_event(name: str, value: Mapping[str, object]) -> bytes:
+    """A server-sent event whose data repeats its name as `type`."""
+    return b"event: " + name.encode() + b"\n" + data_event({"type": name, **value})

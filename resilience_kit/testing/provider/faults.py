@@ -1,0 +1,243 @@
+"""Which fault a request is given: single faults, scripts, seeded rates and outages, as data.
+
+A plan is any callable that takes a `ReceivedRequest` and gives a `Fault`, or None for a good answer. It runs in the provider's
+own thread, one request at a time, so it needs no lock.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Literal
+
+from resilience_kit._checks import Checks
+
+
+class FaultKind(StrEnum):
+    """What goes wrong with an answer."""
+
+    OK = "ok"
+    RATE_LIMITED = "rate_limited"
+    INSUFFICIENT_QUOTA = "insufficient_quota"
+    SERVER_ERROR = "server_error"
+    UNAVAILABLE = "unavailable"
+    OVERLOADED = "overloaded"
+    HANG = "hang"
+    RESET = "reset"
+    TRUNCATED = "truncated"
+    UNFINISHED = "unfinished"
+    ERROR_IN_BODY = "error_in_body"
+    MALFORMED = "malformed"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What happens to one request. Made by its class methods; `OK` is the fault that is none.
+
+    `delay` seconds pass before the first byte of the answer. `retry_after` is the hint of a 429, 503 or 529 in seconds, None for
+    no header; a fraction goes out as `retry-after-ms`, with `retry-after` rounded up beside it. `after` counts the streamed
+    events that are sent before a stream breaks; a plain answer breaks half-way.
+    """
+
+    kind: FaultKind
+    delay: float = 0.0
+    retry_after: float | None = None
+    after: int = 0
+
+    def __post_init__(self) -> None:
+        checks = Checks("Fault")
+        checks.one_of("kind", self.kind, FaultKind)
+        checks.seconds("delay", self.delay, zero=True)
+        checks.optional_seconds("retry_after", self.retry_after, zero=True)
+        checks.whole("after", self.after, 0)
+        checks.done()
+
+    @classmethod
+    def rate_limited(cls, retry_after: float | None = 1.0, *, delay: float = 0.0) -> Fault:
+        """429, too many requests."""
+        return cls(FaultKind.RATE_LIMITED, delay, retry_after)
+
+    @classmethod
+    def insufficient_quota(cls, *, delay: float = 0.0) -> Fault:
+        """The account is out of money: 429 with `insufficient_quota` (OpenAI), 400 with a low credit balance (Anthropic)."""
+        return cls(FaultKind.INSUFFICIENT_QUOTA, delay)
+
+    @classmethod
+    def server_error(cls, *, delay: float = 0.0) -> Fault:
+        """500."""
+        return cls(FaultKind.SERVER_ERROR, delay)
+
+    @classmethod
+    def unavailable(cls, retry_after: float | None = None, *, delay: float = 0.0) -> Fault:
+        """503."""
+        return cls(FaultKind.UNAVAILABLE, delay, retry_after)
+
+    @classmethod
+    def overloaded(cls, retry_after: float | None = None, *, delay: float = 0.0) -> Fault:
+        """529, Anthropic's own status; spoken on every path."""
+        return cls(FaultKind.OVERLOADED, delay, retry_after)
+
+    @classmethod
+    def slow(cls, delay: float) -> Fault:
+        """A good answer that comes `delay` seconds late."""
+        return cls(FaultKind.OK, delay)
+
+    @classmethod
+    def hang(cls, after: int = 0) -> Fault:
+        """Nothing more comes, until the client or the provider closes; a stream hangs once `after` events are out."""
+        return cls(FaultKind.HANG, after=after)
+
+    @classmethod
+    def reset(cls, after: int = 0, *, delay: float = 0.0) -> Fault:
+        """The connection is reset: before the first byte, or once `after` events of a stream are out."""
+        return cls(FaultKind.RESET, delay, after=after)
+
+    @classmethod
+    def truncated(cls, after: int = 2, *, delay: float = 0.0) -> Fault:
+        """The connection closes in the middle of the answer, which the HTTP framing shows."""
+        return cls(FaultKind.TRUNCATED, delay, after=after)
+
+    @classmethod
+    def unfinished(cls, after: int = 2, *, delay: float = 0.0) -> Fault:
+        """A stream ends early and cleanly, without `[DONE]` or `message_stop`, in whole HTTP framing. Plain answers are good."""
+        return cls(FaultKind.UNFINISHED, delay, after=after)
+
+    @classmethod
+    def error_in_body(cls, after: int = 2, *, delay: float = 0.0) -> Fault:
+        """200, then an error object: as an event of the stream, or as the whole plain answer."""
+        return cls(FaultKind.ERROR_IN_BODY, delay, after=after)
+
+    @classmethod
+    def malformed(cls, *, delay: float = 0.0) -> Fault:
+        """200 with a body, or a first streamed event, that is no JSON."""
+        return cls(FaultKind.MALFORMED, delay)
+
+
+OK: Final = Fault(FaultKind.OK)
+REFUSE: Final = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """From `start` to `end`, in seconds since the schedule began, every request meets `mode`.
+
+    The mode `REFUSE` closes the listening port and every connection; any other mode is a `Fault`. An outage comes before every
+    plan.
+    """
+
+    start: float
+    end: float
+    mode: Fault | Literal["refuse"] = field(default_factory=Fault.unavailable)
+
+    def __post_init__(self) -> None:
+        checks = Checks("Outage")
+        checks.seconds("start", self.start, zero=True)
+        checks.seconds("end", self.end)
+        if self.mode != REFUSE:
+            checks.instance("mode", self.mode, Fault)
+        checks.done()
+        if self.end <= self.start:
+            checks.fail("end", "must come after start", self.end)
+        checks.done()
+
+    def covers(self, at: float) -> bool:
+        """Whether a request at this time meets the outage."""
+        return self.start <= at < self.end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedRequest:
+    """One request as it arrived. `number` counts from 1, `at` is in seconds since the schedule began.
+
+    Headers have lower-case names. They and the body, which may hold a secret, are kept out of the `repr`.
+    """
+
+    number: int
+    at: float
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    fault: Fault = OK
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The `idempotency-key` header, None without one."""
+        return self.headers.get("idempotency-key")
+
+    @property
+    def retry_count(self) -> int | None:
+        """The official SDKs' `x-stainless-retry-count` header, None without a number there."""
+        text = self.headers.get("x-stainless-retry-count", "")
+        return int(text) if text.isdecimal() else None
+
+    def json(self) -> object:
+        """The body as JSON; raises ValueError when it is none."""
+        return json.loads(self.body)
+
+
+Plan = Callable[[ReceivedRequest], Fault | None]
+
+
+class SeededFaults:
+    """A plan that gives each fault its share of requests: the same seed gives the same faults.
+
+    `rates` maps a fault to its probability; what they leave out is a good answer. Without `key` the n-th request draws the n-th
+    fault. With `key` (a function of the request) each key has its own row of draws, so that a call meets the same fault whatever
+    else is under way, and a retry under the same key draws anew.
+    """
+
+    def __init__(
+        self, rates: Mapping[Fault, float], seed: int = 0, *, key: Callable[[ReceivedRequest], str] | None = None
+    ) -> None:
+        checks = Checks("SeededFaults")
+        for fault, rate in rates.items():
+            checks.instance("rates", fault, Fault)
+            checks.number("rates", rate, 0.0, 1.0)
+        checks.done()
+        if sum(rates.values()) > 1.0 + 1e-9:
+            checks.fail("rates", "must sum up to at most 1", sum(rates.values()))
+        checks.done()
+        self._rates, self._seed, self._key = dict(rates), seed, key
+        self._seen: Counter[str] = Counter()
+
+    def __call__(self, request: ReceivedRequest) -> Fault:
+        """Draw the fault of this request."""
+        key = self._key(request) if self._key else ""
+        self._seen[key] += 1
+        return self.draw(key, self._seen[key])
+
+    def draw(self, key: str, turn: int) -> Fault:
+        """The fault of the request number `turn` (from 1) under `key`."""
+        left = random.Random(f"{self._seed}/{key}/{turn}").random()  # noqa: S311 - repeatable by intent, keeps no secret
+        for fault, rate in self._rates.items():
+            left -= rate
+            if left < 0.0:
+                return fault
+        return OK
+
+
+def as_plan(faults: Fault | Iterable[Fault] | Plan) -> Plan:
+    """A plan from a fault for every request, one fault a request with good answers afterwards, or a plan."""
+    if isinstance(faults, Fault):
+        return lambda _request: faults
+    if callable(faults):
+        return faults
+    return _Script(faults)
+
+
+class _Script:
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        script = tuple(faults)
+        checks = Checks("FakeAIProvider")
+        for fault in script:
+            checks.instance("faults", fault, Fault)
+        checks.done()
+        self._left: Iterator[Fault] = iter(script)
+
+    def __call__(self, _request: ReceivedRequest) -> Fault:
+        return next(self._left, OK)

@@ -1,0 +1,298 @@
+"""The fake AI provider itself: a server, a plan of faults, a schedule of outages, and a record of all that arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
+
+from resilience_kit._checks import Checks
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Timer
+from resilience_kit.testing.provider._answers import Answer, Ending, Voice
+from resilience_kit.testing.provider.faults import OK, REFUSE, Fault, Outage, Plan, ReceivedRequest, as_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from resilience_kit.testing.provider._server import Connection, Message, Receive, Send, Server
+
+MISSING = "the fake AI provider needs uvicorn: pip install 'ai-resilience-kit[testing]'"
+
+
+class FakeAIProvider:
+    """An HTTP server on loopback that answers as OpenAI and Anthropic do, with the faults it is told to have.
+
+        with FakeAIProvider([Fault.rate_limited(0.1), OK]) as provider:
+            client = OpenAI(base_url=provider.openai_url, api_key="any", max_retries=0)
+
+    `faults`: one fault for every request, a sequence with one a request (good answers follow), or a plan such as `SeededFaults`.
+    `outages` come before it and use none of it up. `latency` (seconds, or a function of the request) passes before every answer,
+    `chunk_delay` between two streamed events. `answer` is the model's text, or a function of the prompt. With `api_key` any other
+    key is refused with 401. Usage counts words. `clock` rules the outages and the times on record, not the latency.
+
+    It runs on its own thread; both `with` and `async with` work and block for some milliseconds. Everything public may be used
+    from any thread. Starting needs the extra `testing`.
+    """
+
+    def __init__(  # noqa: PLR0913 - independent settings
+        self,
+        faults: Fault | Iterable[Fault] | Plan = OK,
+        *,
+        outages: Iterable[Outage] = (),
+        latency: float | Callable[[ReceivedRequest], float] = 0.0,
+        chunk_delay: float = 0.0,
+        answer: str | Callable[[str], str] = "The answer is forty-two, as far as anybody knows.",
+        api_key: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._outages = tuple(outages)
+        _check(self._outages, latency, chunk_delay, port)
+        self.faults = faults
+        self._latency = latency if callable(latency) else lambda _request: latency
+        self._chunk_delay = chunk_delay
+        self._voice = Voice(answer if callable(answer) else lambda _prompt: answer, api_key)
+        self._host, self._port, self._clock = host, port, clock
+        self._server: Server | None = None
+        self._requests: list[ReceivedRequest] = []
+        self._timers: list[Timer] = []
+        self._connections = 0
+        self._epoch = 0.0
+        self._broken: Exception | None = None
+
+    @property
+    def faults(self) -> Plan:
+        """The plan in force; assign a fault, a sequence or a plan to change it for the requests to come."""
+        return self._plan
+
+    @faults.setter
+    def faults(self, faults: Fault | Iterable[Fault] | Plan) -> None:
+        self._plan = as_plan(faults)
+
+    @property
+    def port(self) -> int:
+        """The port, which stays the same while connections are refused."""
+        return self._running().port
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port."""
+        return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self.port}"
+
+    @property
+    def openai_url(self) -> str:
+        """What an OpenAI client takes as `base_url`."""
+        return f"{self.url}/v1"
+
+    @property
+    def anthropic_url(self) -> str:
+        """What an Anthropic client takes as `base_url`."""
+        return self.url
+
+    @property
+    def requests(self) -> tuple[ReceivedRequest, ...]:
+        """Every request received, in order, with the fault that it was given. Refused connections bring none."""
+        return tuple(self._requests)
+
+    @property
+    def request_count(self) -> int:
+        """How many requests came in; cheaper than `requests`."""
+        return len(self._requests)
+
+    @property
+    def open_connections(self) -> int:
+        """How many clients are connected now."""
+        return 0 if self._server is None else self._server.open_connections
+
+    @property
+    def total_connections(self) -> int:
+        """How many connections were accepted so far."""
+        return self._connections
+
+    def start(self) -> Self:
+        """Listen, and begin the schedule of outages."""
+        if self._server is not None:
+            msg = f"the fake AI provider runs already, on port {self.port}"
+            raise RuntimeError(msg)
+        self._server = _server_class()(self._serve, self._host, self._port, self._count_connection)
+        try:
+            self._server.start()
+            self.restart_schedule()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Reset what is open and free the port. Does nothing when it is not running.
+
+        Raises what a plan, a latency or an answer of yours raised; its request was answered with a bare 500.
+        """
+        server, self._server = self._server, None
+        if server is not None:
+            server.do(self._cancel_timers)
+            server.stop()
+        broken, self._broken = self._broken, None
+        if broken is not None:
+            raise broken
+
+    def clear(self) -> None:
+        """Forget the requests so far."""
+        self._requests.clear()
+
+    def restart_schedule(self) -> None:
+        """Let the time of outages and records begin at zero now."""
+        self._running().do(self._schedule)
+
+    def refuse_connections(self) -> None:
+        """Close the port and reset every connection, until `accept_connections`."""
+        server = self._running()
+        server.do(server.refuse)
+
+    def accept_connections(self) -> None:
+        """Listen again on the same port."""
+        server = self._running()
+        server.do(server.listen)
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Connections are refused inside the `with`."""
+        with ExitStack() as stack:
+            stack.callback(self.accept_connections)
+            self.refuse_connections()
+            yield
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        return self.start()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def _running(self) -> Server:
+        if self._server is None:
+            msg = "the fake AI provider is not running: use it in a `with`, or call start()"
+            raise RuntimeError(msg)
+        return self._server
+
+    def _count_connection(self) -> None:
+        self._connections += 1
+
+    def _now(self) -> float:
+        return self._clock.monotonic() - self._epoch
+
+    async def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    async def _schedule(self) -> None:
+        await self._cancel_timers()
+        server = self._running()
+        await server.listen()
+        self._epoch = self._clock.monotonic()
+        for outage in self._outages:
+            if outage.mode == REFUSE:
+                self._at(outage.start, server.refuse)
+                self._at(outage.end, server.listen)
+
+    def _at(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+        self._timers.append(self._running().later(self._clock, seconds, action))
+
+    def _record(self, scope: Message, body: bytes) -> ReceivedRequest:
+        request = ReceivedRequest(
+            number=len(self._requests) + 1,
+            at=self._now(),
+            method=scope["method"],
+            path=scope["path"],
+            headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+            body=body,
+        )
+        request = replace(request, fault=self._fault(request))
+        self._requests.append(request)
+        return request
+
+    def _fault(self, request: ReceivedRequest) -> Fault:
+        for outage in self._outages:
+            if isinstance(outage.mode, Fault) and outage.covers(request.at):
+                return outage.mode
+        return self._plan(request) or OK
+
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        body = await _read(receive)
+        if body is None:
+            return
+        connection: Connection = scope["state"]["connection"]
+        try:
+            request = self._record(scope, body)
+            wait, answer = self._latency(request) + request.fault.delay, self._voice.answer(request)
+        except Exception as error:  # noqa: BLE001 - the owner hears of it from stop()
+            self._broken = self._broken or error
+            wait, answer = 0.0, Answer(500, {"content-length": "0"}, ())
+        if await connection.pause(wait):
+            await _deliver(answer, connection, send, self._chunk_delay)
+
+
+def _check(outages: tuple[Outage, ...], latency: object, chunk_delay: object, port: object) -> None:
+    checks = Checks("FakeAIProvider")
+    for outage in outages:
+        checks.instance("outages", outage, Outage)
+    if not callable(latency):
+        checks.seconds("latency", latency, zero=True)
+    checks.seconds("chunk_delay", chunk_delay, zero=True)
+    checks.whole("port", port, 0)
+    checks.done()
+
+
+def _server_class() -> type[Server]:
+    try:
+        from resilience_kit.testing.provider._server import Server  # noqa: PLC0415 - uvicorn is an extra
+    except ImportError as error:
+        raise ConfigurationError([("FakeAIProvider", MISSING, NOT_SHOWN)]) from error
+    return Server
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """The whole body, None when the client went away."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message["body"]
+        if not message["more_body"]:
+            return bytes(body)
+
+
+async def _deliver(answer: Answer, connection: Connection, send: Send, chunk_delay: float) -> None:
+    if answer.status:
+        await send({"type": "http.response.start", "status": answer.status, "headers": _encoded(answer)})
+    for index, piece in enumerate(answer.pieces):
+        if index and not await connection.pause(chunk_delay):
+            return
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await _end(answer.ending, connection, send)
+
+
+async def _end(ending: Ending, connection: Connection, send: Send) -> None:
+    if ending is Ending.WHOLE:
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    elif ending is Ending.CUT:
+        connection.cut()
+    elif ending is Ending.RESET:
+        connection.reset()
+    else:
+        await connection.gone.wait()
+
+
+def _encoded(answer: Answer) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode("latin-1")) for name, value in answer.headers.items()]

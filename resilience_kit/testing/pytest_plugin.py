@@ -1,0 +1,34 @@
+"""The pytest fixture `fake_ai_provider`, found by pytest through the entry point `pytest11`.
+
+    @pytest.mark.fake_ai_provider([Fault.rate_limited(0.1), OK])
+    def test_summary(fake_ai_provider): ...
+
+The mark takes what `FakeAIProvider` takes. Nothing but pytest is imported until a test asks for the fixture.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resilience_kit.testing.provider import FakeAIProvider
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the mark known, so that strict marks accept it."""
+    config.addinivalue_line("markers", "fake_ai_provider(faults, **options): how the `fake_ai_provider` of this test behaves")
+
+
+@pytest.fixture
+def fake_ai_provider(request: pytest.FixtureRequest) -> Iterator[FakeAIProvider]:
+    """A `FakeAIProvider` that runs for one test, with the arguments of the mark of the same name."""
+    from resilience_kit.testing.provider import FakeAIProvider  # noqa: PLC0415 - cheap for the tests that do not ask for it
+
+    mark = request.node.get_closest_marker("fake_ai_provider")
+    args, options = (mark.args, mark.kwargs) if mark else ((), {})
+    with FakeAIProvider(*args, **options) as provider:
+        yield provider

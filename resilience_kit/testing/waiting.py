@@ -1,0 +1,77 @@
+"""A switch that takes the waiting out of the kit, for tests of code that uses it."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+from resilience_kit._checks import Checks
+from resilience_kit._kinds import Kind, kind_of
+from resilience_kit.outcome import SYSTEM_CLOCK
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_lock = threading.Lock()
+_users = 0
+
+
+class NoWaiting:
+    """While any block of these is entered, no sleep of the system's clock lasts. See `no_waiting`."""
+
+    def __enter__(self) -> None:
+        _count(1)
+
+    def __exit__(self, *_: object) -> None:
+        _count(-1)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """`function`, plain or async, with no waiting while it runs."""
+        wrapper = _WRAPPERS.get(kind_of(function))
+        if wrapper is None:
+            checks = Checks("no_waiting")
+            checks.fail("function", "must be a function or an async function", function)
+            checks.done()
+        return cast("Callable[P, R]", functools.update_wrapper(cast("Any", wrapper)(self, function), function))
+
+
+def no_waiting() -> NoWaiting:
+    """Make every wait between attempts, and every wait of a guard, end at once.
+
+        with no_waiting(): ...
+        @no_waiting()
+        async def test_summary(): ...
+
+    Holds for the whole process, all threads and tasks included, until the last block is left. Operations with a clock of their
+    own are not concerned. Time itself goes on: deadlines, time-outs and open circuits take as long as ever; a `FakeClock`
+    moves those.
+    """
+    return NoWaiting()
+
+
+def _count(change: int) -> None:
+    global _users  # noqa: PLW0603 - the switch is the process's
+    with _lock:
+        _users += change
+        SYSTEM_CLOCK.waiting = _users == 0
+
+
+def _plain(switch: NoWaiting, function: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with switch:
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def _async(switch: NoWaiting, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with switch:
+            return await function(*args, **kwargs)
+
+    return wrapper
+
+
+_WRAPPERS = {Kind.SYNC: _plain, Kind.ASYNC: _async}

@@ -1,0 +1,86 @@
+"""What an operator reads."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from resilience_kit.events import (
+    CallFailed,
+    CallRejected,
+    EventStream,
+    NestedRetry,
+    OptionsIgnored,
+    RetryScheduled,
+    StateChanged,
+    StrategyChanged,
+)
+from resilience_kit.log import listen
+from resilience_kit.outcome import FailureKind
+
+EVENTS = [
+    (
+        StateChanged(operation="op", old="closed", new="open", reason="5 failures in a row", at=1.0),
+        "WARNING",
+        "circuit 'op': closed -> open (5 failures in a row)",
+    ),
+    (
+        StateChanged(operation="op", old="closed", new="forced_open", reason="by hand", at=1.0),
+        "WARNING",
+        "circuit 'op': closed -> forced_open (by hand)",
+    ),
+    (
+        StateChanged(operation="op", old="half_open", new="closed", reason="the trial succeeded", at=1.0),
+        "INFO",
+        "circuit 'op': half_open -> closed (the trial succeeded)",
+    ),
+    (
+        RetryScheduled(operation="op", attempt=2, delay=1.5, kind=FailureKind.TIMEOUT, error_type="ReadTimeout"),
+        "INFO",
+        "'op': attempt 2 failed (ReadTimeout, timeout); next one in 1.500 s",
+    ),
+    (CallRejected(operation="op", guard="host", retry_after=2.0), "DEBUG", "'op': refused by 'host'; retry after 2.0 s"),
+    (StrategyChanged(operation="op", old="", new="critical"), "INFO", "'op': strategy changed from none to critical"),
+    (StrategyChanged(operation="op", old="balanced", new="critical"), "INFO", "'op': strategy changed from balanced to critical"),
+    (
+        NestedRetry(operation="op", inner="the SDK's client", remedy="build it with max_retries=0"),
+        "WARNING",
+        "'op': the SDK's client retries too, so this operation did not; build it with max_retries=0",
+    ),
+    (
+        OptionsIgnored(operation="op", options="circuit breaker options"),
+        "WARNING",
+        "'op' is already in use with other circuit breaker options; those of its first use stay",
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "level", "sentence"), EVENTS)
+def test_each_event_has_its_sentence_and_level(event, level, sentence, caplog):
+    """Nothing of it is an error's text, an argument or a result."""
+    caplog.set_level(logging.DEBUG, "resilience_kit")
+    stream = EventStream()
+    listen(stream)
+    stream.emit(event)
+    assert [("resilience_kit", level, sentence)] == [(each.name, each.levelname, each.message) for each in caplog.records]
+
+
+@pytest.mark.parametrize(("event", "level", "sentence"), EVENTS)
+def test_what_is_below_the_level_is_not_built(event, level, sentence, caplog):
+    """Whoever asks before building an event is told so."""
+    stream = EventStream()
+    listen(stream)
+    for threshold in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        caplog.set_level(threshold, "resilience_kit")
+        caplog.clear()
+        stream.emit(event)
+        assert (logging.getLevelNamesMapping()[level] >= threshold) == bool(caplog.records)
+        assert stream.wants(type(event)) or not caplog.records
+
+
+def test_ends_of_calls_are_not_logged():
+    """They would be a line for each call."""
+    stream = EventStream()
+    listen(stream)
+    assert not stream.wants(CallFailed)
