@@ -162,7 +162,8 @@ class Call(KeyHolder):
             self.last_error = error  # for `admit` to raise
             return
         self.ended = True
-        operation.metrics.rejected_calls.add()
+        metrics = operation.metrics  # a call that its fallback answers counts as failed, for whatever reason it is asked
+        (metrics.rejected_calls if self.plan.fallback is None else metrics.failed_calls).add()
         if operation.events.wants(CallRejected):
             tell_refusal(self.plan, refusal)
 

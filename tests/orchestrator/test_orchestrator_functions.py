@@ -244,12 +244,13 @@ async def test_a_fallback_answers_with_the_calls_own_arguments(kit, config):
 
 
 async def test_a_fallback_answers_refusals(kit, config):
-    """A refused call that its fallback answered."""
+    """A refused call that its fallback answered counts under failed_calls and fallback_calls; the breaker counts the refusal."""
     kit.get_circuit_breaker("op").force_open("test")
     protect = kit.with_resilience("op", custom_config=config(), fallback=instead)
     assert (("instead",), ("instead",)) == (protect(fail)(), await protect(fail_async)())
     numbers = kit.get_metrics("op")
-    assert (2, 2, 0, 2) == tuple(numbers[name] for name in ("total_calls", "rejected_calls", "failed_calls", "fallback_calls"))
+    assert (2, 0, 2, 2) == tuple(numbers[name] for name in ("total_calls", "rejected_calls", "failed_calls", "fallback_calls"))
+    assert 2 == kit.get_circuit_breaker("op").metrics["rejected_count"]
 
 
 async def test_a_fallback_does_not_hide_the_callers_mistake(kit, config):
