@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from itertools import count
+
+_BEFORE, _AFTER = len("count("), -len(")")
 
 
 class Counter:
     """`add()` counts one; `value` is exact.
 
-    `itertools.count` advances in one step of C, also on builds without the GIL. It cannot be read without being advanced, so
-    reads are counted too and taken off.
+    `itertools.count` advances in one step of C, also on builds without the GIL. Its `repr` is the only way to read it that does
+    not advance it, and one step, too: there is no lock here that a fork, a signal or a collection could meet.
     """
 
-    __slots__ = ("_lock", "_reads", "add")
+    __slots__ = ("add",)
 
     def __init__(self) -> None:
         self.add: Callable[[], int] = count().__next__
-        self._reads = 0
-        self.renew_after_fork()
 
     @property
     def value(self) -> int:
         """How often `add` was called."""
-        with self._lock:
-            total = self.add() - self._reads
-            self._reads += 1
-        return total
-
-    def renew_after_fork(self) -> None:
-        """A lock that nobody holds; reentrant, for a signal's handler may read while its thread does."""
-        self._lock = threading.RLock()
+        counted: count[int] = self.add.__self__  # type: ignore[attr-defined]  # a bound method's object
+        return int(repr(counted)[_BEFORE:_AFTER])

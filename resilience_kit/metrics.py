@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 from resilience_kit._counter import Counter
 from resilience_kit._fork import renew_after_fork
@@ -31,6 +33,7 @@ def bucket_of(nanoseconds: int) -> int:
 
 
 _BUCKETS = bucket_of(_LARGEST) + 1
+_NOTHING = (0,) * _BUCKETS
 
 
 def middle_of(bucket: int) -> float:
@@ -49,7 +52,7 @@ class LatencyHistogram:
 
     def __init__(self) -> None:
         self.counts = [0] * _BUCKETS
-        self._seen = [0] * _BUCKETS
+        self._seen = _NOTHING
         self._lock = threading.Lock()
 
     def add(self, nanoseconds: int) -> None:
@@ -73,7 +76,7 @@ class LatencyHistogram:
 
     def reset(self) -> None:
         """Forget the samples; `total` stays. Counts only grow, so none is lost to a reset: what was seen is taken off."""
-        self._seen = self.counts.copy()
+        self._seen = tuple(self.counts)
 
     def summary(self) -> dict[str, float]:
         """Mean, quantiles (nearest rank) and maximum in milliseconds, each within 6 %; all 0.0 without samples."""
@@ -105,6 +108,7 @@ def _quantile(counts: list[tuple[float, int]], count: int, share: float) -> floa
 
 
 _COUNTERS = ("failed_calls", "rejected_calls", "gate_refusals", "cancelled_calls", "retry_attempts", "fallback_calls")
+_ZEROS = MappingProxyType(dict.fromkeys(_COUNTERS, 0))
 
 
 class OperationMetrics:
@@ -128,7 +132,7 @@ class OperationMetrics:
             setattr(self, name, Counter())
         self.last_success: int | None = None
         self.last_failure: int | None = None
-        self._base = dict.fromkeys(_COUNTERS, 0)
+        self._base: Mapping[str, int] = _ZEROS
         self._clock = clock
         renew_after_fork(self)
 
@@ -180,5 +184,3 @@ class OperationMetrics:
     def renew_after_fork(self) -> None:
         """In a forked child: locks that nobody holds."""
         self.latency.renew_after_fork()
-        for name in _COUNTERS:
-            self._counter(name).renew_after_fork()

@@ -31,9 +31,9 @@ def protect(site: CallSite, function: Callable[P, Awaitable[R]]) -> Callable[P, 
         plan: Any = site.plan
         if not plan.light:
             return await run(site.current(), function, args, kwargs)  # type: ignore[no-any-return]  # what the function gives
-        token = plan.breaker.snapshot
+        token = plan.door.snapshot
         if token.gate:
-            token = plan.breaker.ask(token)
+            token = plan.door.ask(token)
             if type(token) is CircuitBreakerOpenError:
                 if not plan.refuse() & ASKED_EVERY or plan.tells_refusals:
                     tell_at_gate(plan, token)
@@ -42,7 +42,7 @@ def protect(site: CallSite, function: Callable[P, Awaitable[R]]) -> Callable[P, 
                 finally:
                     del token
         if inside() is not None:
-            plan.breaker.released(token)
+            plan.door.released(token)
             return await run(plan, function, args, kwargs)  # type: ignore[no-any-return]
         if plan.timed:
             cutter = cutter_for(plan.clock)

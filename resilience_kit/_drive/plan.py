@@ -12,7 +12,7 @@ import tenacity
 from resilience_kit.events import CallRejected, CallSucceeded, EventStream
 from resilience_kit.outcome import Clock, FailureKind, Guard, Verdict
 from resilience_kit.policies.breaker import CircuitBreaker
-from resilience_kit.policies.breaker.states import Token
+from resilience_kit.policies.breaker.states import CircuitState, Snapshot, Token
 from resilience_kit.policies.retry import RetryConfig
 from resilience_kit.policies.retry_budget import RetryBudget
 
@@ -51,7 +51,19 @@ class Operation:
     events: EventStream
     clock: Clock
     budget: RetryBudget | None = None
-    told: set[str] = field(default_factory=set)
+    told: dict[str, None] = field(default_factory=dict)  # empty, a third of a set
+
+
+class _OpenDoor:
+    """Stands in for a breaker that a light call does not have: everybody is let in, and nothing is to be reported."""
+
+    snapshot = Snapshot(CircuitState.CLOSED, 0)
+
+    def released(self, token: Token) -> None:
+        """Nothing was lent."""
+
+
+_OPEN_DOOR = _OpenDoor()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +71,7 @@ class Plan:
     """The options of one call site, ready for use.
 
     `direct`: nothing is asked for but breaker, retries and metrics, so that a first attempt needs no `Call`; `timed`: nothing
-    but these and a deadline; `light`: one of the two.
+    but these and a deadline; `light`: one of the two. `door`: where a light call gets its token, the breaker if there is one.
     `judges_itself`: the breaker counts by expected exceptions that the user named, not by the classifier.
     """
 
@@ -82,6 +94,7 @@ class Plan:
     now: Callable[[], int] = field(init=False)
     refuse: Callable[[], int] = field(init=False)
     buckets: list[int] = field(init=False)
+    door: Any = field(init=False)
     controller: tenacity.Retrying | None = field(init=False, default=None)
     direct: bool = field(init=False, default=False)
     timed: bool = field(init=False, default=False)
@@ -96,7 +109,8 @@ class Plan:
         self.now, self.buckets = self.clock.nanoseconds, self.metrics.latency.counts
         self.refuse = self.metrics.gate_refusals.add
         self.tells_success, self.tells_refusals = events.may_want(CallSucceeded), events.wants(CallRejected)
-        self.light = _GIL and self.breaker is not None and not self.tells_success and not self._asks_for_more()
+        self.door = _OPEN_DOOR if self.breaker is None else self.breaker
+        self.light = _GIL and not self.tells_success and not self._asks_for_more()
         self.timed = self.light and self.deadline is not None
         self.direct = self.light and not self.timed
         self.deadline_ns = int((self.deadline or 0.0) * 1e9)
@@ -104,6 +118,7 @@ class Plan:
     def _asks_for_more(self) -> bool:
         return (
             bool(self.guards)
+            or (self.breaker is None and self.budget is not None)  # which hears of successes through the breaker's snapshot
             or self.carries_key
             or self.waits_when_open
             or self.attempt_timeout is not None

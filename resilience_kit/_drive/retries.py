@@ -51,7 +51,13 @@ def _controller_of(plan: Plan, config: RetryConfig) -> tenacity.Retrying:
         plan.controller = config.retrying(
             stop=stop_when_call_says(), retry_error_callback=lambda _: _GIVE_UP, sleep=plan.clock.sleep
         )
+        plan.controller.retry = _wanted
     return plan.controller
+
+
+def _wanted(_: RetryCallState) -> bool:
+    """`why_final` has asked the config before tenacity comes to it."""
+    return True
 
 
 class _OneCall(tenacity.Retrying):
@@ -69,14 +75,22 @@ def _for_one_call(controller: tenacity.Retrying) -> _OneCall:
 
 
 class Retries(RetryCallState):
-    """tenacity's state of one call, entered after its first failure as if tenacity had made that attempt."""
+    """tenacity's state of one call, entered after its first failure as if tenacity had made that attempt.
+
+    tenacity's wait and stop objects decide. Its machine around them, which makes a future of each outcome and keeps statistics,
+    is set going only for hooks, the only ones to see any of that; it costs as much as all the rest of a failure.
+    """
 
     def __init__(self, call: Retried, config: RetryConfig) -> None:
-        own = _for_one_call(_controller_of(call.plan, config))
-        own.begin()
-        super().__init__(own, call.function, call.args, call.kwargs)
-        self.start_time -= call.elapsed()
-        own.statistics["start_time"] = self.start_time
+        controller = _controller_of(call.plan, config)
+        self._watched = config.before_sleep is not None or config.after is not None
+        if self._watched:
+            controller = _for_one_call(controller)
+            controller.begin()
+        super().__init__(controller, call.function, call.args, call.kwargs)
+        if self._watched:
+            self.start_time -= call.elapsed()
+            controller.statistics["start_time"] = self.start_time
         self._call: Retried | None = call
         self.verdict: Verdict | None = None
         self.why = ""
@@ -86,6 +100,15 @@ class Retries(RetryCallState):
     def pause_after(self, error: Exception, verdict: Verdict) -> float | None:
         """Seconds to sleep before the next attempt, or None with the reason in `why`."""
         self.verdict, self.why = verdict, ""
+        if self._watched:
+            return self._pause_of_machine(error)
+        self.upcoming_sleep = pause = float(self.retry_object.wait(self))
+        if self.retry_object.stop(self):
+            return None
+        self.attempt_number += 1
+        return pause
+
+    def _pause_of_machine(self, error: Exception) -> float | None:
         self.set_exception((type(error), error, error.__traceback__))
         decision = self.retry_object.iter(retry_state=self)
         if not isinstance(decision, DoSleep):
@@ -124,7 +147,8 @@ class Retries(RetryCallState):
     def let_go(self) -> None:
         """Break the circles through which the last error would keep frames alive until the next collection."""
         self._call = self.outcome = None
-        self.retry_object.iter_state.reset()
+        if self._watched:
+            self.retry_object.iter_state.reset()
 
 
 def why_final(call: Retried, config: RetryConfig, error: Exception, verdict: Verdict) -> str:
@@ -145,7 +169,7 @@ def _why_nested(call: Retried, error: Exception) -> str:
         return ""
     operation = call.plan.operation
     if inner not in operation.told:
-        operation.told.add(inner)
+        operation.told[inner] = None
         operation.events.emit(NestedRetry(operation=operation.name, inner=inner, remedy=remedy))
     return f"{inner} has retried it already"
 

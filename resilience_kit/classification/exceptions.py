@@ -139,7 +139,7 @@ def _placed(rule: Verdict, exc: BaseException) -> Verdict:
         if verdict.kind in _WIRE and not verdict.counts_against_breaker:
             return verdict
         text = peek.words(error)
-        for phrases, found in CONNECTION_WORDS if verdict.kind is FailureKind.CONNECTION else ():
+        for phrases, found in CONNECTION_WORDS if text and verdict.kind is FailureKind.CONNECTION else ():
             if phrases.said_in(text):
                 return found
     return rule

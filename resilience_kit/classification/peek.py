@@ -49,6 +49,17 @@ def content(response: object) -> object:
     return None
 
 
+def is_bare(exc: BaseException) -> bool:
+    """Whether an error is a builtin one with nothing hung on it, so that there is nothing to look for. Most of them are."""
+    return (
+        type(exc).__module__ == "builtins"
+        and exc.__cause__ is None
+        and not exc.__dict__
+        and not (exc.args and isinstance(exc.args[0], BaseException))
+        and not isinstance(exc, BaseExceptionGroup)
+    )
+
+
 def inner(exc: BaseException, *, context: bool) -> BaseException | None:
     """The error beneath: the explicit cause, one carried as an argument or reason, else (when asked) the context."""
     carried = (exc.__cause__, attribute(exc, "reason"), attribute(exc, "os_error"), _last_attempt(exc), *_first_argument(exc))
@@ -61,6 +72,8 @@ def inner(exc: BaseException, *, context: bool) -> BaseException | None:
 def chain(exc: BaseException, *, context: bool = False) -> list[BaseException]:
     """The error and what lies beneath, at most twelve, each once."""
     found: list[BaseException] = [exc]
+    if is_bare(exc) and (not context or exc.__context__ is None):
+        return found
     while len(found) < _DEEPEST_CHAIN:
         beneath = inner(found[-1], context=context)
         if beneath is None or any(beneath is known for known in found):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from resilience_kit.classification.exceptions import http_status, own_verdict
 from resilience_kit.classification.http_status import CLIENT_ERROR
-from resilience_kit.classification.peek import attribute, chain, words
+from resilience_kit.classification.peek import attribute, chain, is_bare, words
 from resilience_kit.classification.response import lowered
 from resilience_kit.errors import RateLimitError, Rejected
 from resilience_kit.outcome import FailureKind
@@ -55,6 +55,8 @@ def surely_not_sent(exc: BaseException) -> bool:
 def sdk_retries(exc: BaseException) -> int:
     """How often an SDK (openai, anthropic, botocore) has already repeated the failed request; 0 when unknown. Never raises."""
     try:
+        if is_bare(exc):
+            return 0
         return next((count for error in chain(exc) if (count := _retries(error)) is not None), 0)
     except Exception:  # noqa: BLE001 - the same
         return 0

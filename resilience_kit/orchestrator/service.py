@@ -174,7 +174,7 @@ class AIServiceResilience:
         if in_thread:
             f = functools.partial(asyncio.to_thread, f)  # type: ignore[assignment]  # a function of the same arguments
         plan: Any = site.plan
-        token: Any = plan.direct and plan.breaker.snapshot
+        token: Any = plan.direct and plan.door.snapshot
         if token is False or token.gate or _inside() is not None:
             return await aio.run(site.current(), f, args, kwargs)  # type: ignore[no-any-return]
         started = plan.now()
@@ -183,7 +183,7 @@ class AIServiceResilience:
             if type(result) is CoroutineType or is_awaitable(result):
                 result = await result
             elif type(result) in UNFINISHED_TYPES:
-                plan.breaker.released(token)
+                plan.door.released(token)
                 return streams.adopt(plan, f, args, kwargs, result)  # type: ignore[no-any-return]  # the same kind of generator
         except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
             failure = error
@@ -212,17 +212,22 @@ class AIServiceResilience:
         **kwargs: Any,
     ) -> R:
         """Call a plain `f` with `args` and `kwargs`, as `with_resilience` would have it. The deadline does not interrupt it."""
-        site = self._latest.get(operation)
-        if site is None or (site.strategy, site.custom_config, site.fallback, site.deadline) != (
-            strategy,
-            custom_config,
-            fallback,
-            deadline,
+        site = self._latest_site(operation)
+        if (
+            site is None
+            or site.custom_config is not custom_config
+            or site.strategy is not strategy
+            or site.fallback is not fallback
+            or (site.deadline is not deadline and site.deadline != deadline)
         ):
             site = self._site_for(operation, strategy, custom_config, fallback, deadline)
         if fallback is not None:
             check_fallback(fallback, kind_of(f))
-        return sync.run(site.current(), f, args, kwargs)  # type: ignore[no-any-return]
+        plan: Any = site.plan
+        token: Any = plan.direct and plan.door.snapshot
+        if token is False or token.gate or _inside() is not None:
+            return sync.run(site.current(), f, args, kwargs)  # type: ignore[no-any-return]
+        return sync.direct(plan, f, args, kwargs, token)  # type: ignore[no-any-return]
 
     def _site_for(
         self,
@@ -311,7 +316,7 @@ class AIServiceResilience:
         if config.circuit_breaker is None or operation.breaker.has_options(config.circuit_breaker):
             return
         if "options" not in operation.told:
-            operation.told.add("options")
+            operation.told["options"] = None
             self._events.put(OptionsIgnored(operation=operation.name, options="circuit breaker options"))
 
     def register_operation(self, operation: str, strategy: ResilienceStrategy | str) -> None:

@@ -87,7 +87,7 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         both = recovery_timeout is not None and recovery_time is not None
         _check(options, name, fallback_function, clock, recovery_time if both else None)
         super().__init__(options, name, clock=clock, store=store, events=events, random=random)
-        self.is_failure = library.build_failure_predicate(options.expected_exception)
+        self.is_failure = _predicate(options.expected_exception)
         self._fallback_function = fallback_function or self.FALLBACK_FUNCTION
         if name is not None:
             self._introduce()
@@ -120,7 +120,7 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         """Obey other options from the next outcome on. The state, its open time and the failures so far stay."""
         if config.expected_exception is None:
             config = replace(config, expected_exception=self._options.expected_exception)
-        self.is_failure = library.build_failure_predicate(config.expected_exception)
+        self.is_failure = _predicate(config.expected_exception)
         super().reconfigure(config)
 
     # --- calling through it ----------------------------------------------------------------------------------------------
@@ -384,6 +384,14 @@ class BreakerPermit:
 
 
 EnhancedCircuitBreaker = CircuitBreaker
+
+
+#: What nearly every breaker expects; the library builds a function anew for each.
+_any_exception = library.build_failure_predicate(Exception)
+
+
+def _predicate(expected: Expected | None) -> Callable[[type[BaseException], BaseException], bool]:
+    return _any_exception if expected is Exception else library.build_failure_predicate(expected)  # type: ignore[no-any-return]
 
 
 def _unchecked(**fields: object) -> CircuitBreakerConfig:

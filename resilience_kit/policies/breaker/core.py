@@ -73,7 +73,8 @@ class BreakerCore:
 
     def _renew_locks(self) -> None:
         """Reentrant ones: a garbage collection or a signal may run code that comes back here in the midst of a rule."""
-        self._lock, self._saving = threading.RLock(), threading.RLock()
+        self._lock = threading.RLock()
+        self._saving = None if self._store is None else threading.RLock()
 
     def __str__(self) -> str:
         return self._name or _UNNAMED
@@ -302,8 +303,8 @@ class BreakerCore:
 
     def _announce(self) -> None:
         self._moved = False
-        if self._store is not None and self._name is not None:
-            self._save(self._store, self._name)
+        if self._store is not None and self._saving is not None and self._name is not None:
+            self._save(self._store, self._saving, self._name)
         if self._events is not None:
             self._events.deliver()
 
@@ -314,10 +315,10 @@ class BreakerCore:
             self.released(token)
             raise
 
-    def _save(self, store: BreakerStore, name: str) -> None:
+    def _save(self, store: BreakerStore, saving: threading.RLock, name: str) -> None:
         """The newest state is what is saved last, whichever thread comes first."""
         try:
-            with self._saving:
+            with saving:
                 snapshot = self.snapshot
                 store.save(name, StoredState(snapshot.state, snapshot.failures, self._remaining(snapshot)))
         except Exception as error:  # noqa: BLE001 - a store is a hint; whatever it raises, the breaker goes on
@@ -414,7 +415,5 @@ class BreakerCore:
     def renew_after_fork(self) -> None:
         """In a forked child: locks that nobody holds, and no trial of the parent's under way."""
         self._renew_locks()
-        self._successes.renew_after_fork()
-        self._rejections.renew_after_fork()
         if isinstance(self.snapshot, Trials):
             self.snapshot = Trials(self.snapshot.generation + 1, failures=self.snapshot.failures)

@@ -8,6 +8,23 @@ from itertools import count
 from circuitbreaker import CircuitBreaker, CircuitBreakerMonitor
 
 
+class _Removal:
+    """Takes the entry of a dead breaker out: at once under its name, by a search when it was moved aside."""
+
+    __slots__ = ("_entries", "_name")
+
+    def __init__(self, name: str, entries: dict[str, CircuitBreaker]) -> None:
+        self._name, self._entries = name, entries
+
+    def __call__(self, dead: weakref.ProxyType[CircuitBreaker]) -> None:
+        entries = self._entries
+        if entries.get(self._name) is dead:
+            entries.pop(self._name, None)
+            return
+        for key in [key for key, entry in list(entries.items()) if entry is dead]:
+            entries.pop(key, None)
+
+
 def show_to_library(breaker: CircuitBreaker) -> None:
     """Put a weak entry under the breaker's name; an older breaker of that name is moved to `name#2`, `name#3` and so on.
 
@@ -15,13 +32,8 @@ def show_to_library(breaker: CircuitBreaker) -> None:
     raise ReferenceError.
     """
     name, entries = breaker.name, CircuitBreakerMonitor.circuit_breakers
-
-    def remove(dead: weakref.ProxyType[CircuitBreaker]) -> None:
-        for key in [key for key, entry in list(entries.items()) if entry is dead]:
-            entries.pop(key, None)
-
     older = entries.get(name)
-    entries[name] = weakref.proxy(breaker, remove)
+    entries[name] = weakref.proxy(breaker, _Removal(name, entries))
     if older is not None:
         _move_aside(entries, name, older)
 

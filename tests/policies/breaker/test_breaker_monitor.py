@@ -68,3 +68,16 @@ def test_an_entry_that_dies_while_it_is_moved_stays_away(lab):
     assert ["x"] == list(CircuitBreakerMonitor.circuit_breakers)
     assert alive.name == CircuitBreakerMonitor.get("x").name
     assert "circuitbreaker" in monitor.CircuitBreakerMonitor.__module__
+
+
+def test_a_breaker_dies_without_a_search(lab, monkeypatch):
+    """Its entry is found by its name, so ten thousand breakers that go together do not each look at all the others."""
+
+    class Unsearchable(dict):
+        def items(self):
+            raise AssertionError
+
+    monkeypatch.setattr(CircuitBreakerMonitor, "circuit_breakers", Unsearchable())
+    gone = lab.breaker(name="gone")
+    del gone
+    assert [] == list(CircuitBreakerMonitor.circuit_breakers)
