@@ -9,7 +9,7 @@ from typing import Any
 
 from resilience_kit._drive.plan import Plan
 from resilience_kit._drive.refusal import tell_refusal
-from resilience_kit._drive.retries import Retries, mark_retried, why_final
+from resilience_kit._drive.retries import Retries, Said, mark, why_final
 from resilience_kit.classification import classify
 from resilience_kit.context import CallContext, KeyHolder, current_call
 from resilience_kit.errors import (
@@ -181,9 +181,9 @@ class Call(KeyHolder):
     def begin(self) -> None:
         """An attempt starts."""
         self.attempts += 1
+        self.attempt_started = self.plan.now()  # also of a first one, which may have had to wait
         if self.attempts > 1:
             self.plan.operation.metrics.retry_attempts.add()
-            self.attempt_started = self.plan.now()
             self._seen = None if self.last_error is None else self.last_error.__traceback__
 
     def cut_at(self, timeout: float | None = None) -> int | None:
@@ -252,7 +252,7 @@ class Call(KeyHolder):
         if pause is not None:
             return pause
         if config.max_attempts > 1:
-            mark_retried(error, self.plan.operation.name, self.plan.now())
+            mark(error, self.plan.operation.name, self.plan.now(), Said.RETRIED)
         return self._retries.reason(config)
 
     def _tell_retry(self, error: Exception, verdict: Verdict, pause: float) -> None:
@@ -293,6 +293,8 @@ class Call(KeyHolder):
         operation = self.plan.operation
         operation.metrics.failed_calls.add()
         operation.metrics.last_failure = self.plan.now()
+        if self.attempts > 1:
+            mark(error, operation.name, self.plan.now(), Said.RETRIED)
         seconds = self.elapsed()
         _note(error, operation.name, f"failed after {self.attempts} attempt{'s'[: self.attempts != 1]} in {seconds:.1f} s: {why}")
         if operation.events.wants(CallFailed):

@@ -133,8 +133,10 @@ class Plan:
     def refill(self, spent: int = 0) -> None:
         """Put back into the retry budget what a success gives. While it is short, successes are reported one by one."""
         if self.budget is not None and self.budget.short:
+            self.operation.breaker.successes_wanted = False  # before the budget is asked, since a retry may come in between
             self.budget.refund(spent)
-            self.operation.breaker.snapshot.reports = True
+            if self.budget.short:
+                self._want_successes()
 
     def withdraw(self, kind: FailureKind) -> int | None:
         """Take a retry's tokens from the budget: how many, or None when there are too few."""
@@ -142,8 +144,12 @@ class Plan:
             return 0
         tokens = self.budget.cost_of(kind)
         granted = self.budget.withdraw(tokens)
-        self.operation.breaker.snapshot.reports = True  # after it, since a success that finds no shortage takes the flag down
+        self._want_successes()
         return tokens if granted else None
+
+    def _want_successes(self) -> None:
+        breaker = self.operation.breaker
+        breaker.successes_wanted = breaker.snapshot.reports = True
 
     @property
     def repeatable(self) -> bool:

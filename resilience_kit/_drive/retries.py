@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any, Protocol, cast
 
 import tenacity
@@ -17,7 +18,17 @@ from resilience_kit.policies.retry import RetryConfig
 
 #: What tenacity answers when the retries are over, so that the driver raises the error itself, with its own traceback.
 _GIVE_UP = object()
-_MARK = "__resilience_kit_retried__"
+_MARK = "__resilience_kit_said__"
+
+
+class Said(Enum):
+    """What an operation says of the error that it ends in to one around it."""
+
+    RETRIED = "retried"
+    DONE_PERHAPS = "done perhaps"
+
+
+_UNMARKED = ("", 0, Said.RETRIED)
 
 
 class Retried(Protocol):
@@ -158,15 +169,27 @@ def why_final(call: Retried, config: RetryConfig, error: Exception, verdict: Ver
     if not call.fits(0.0):
         return "its time is over"
     if not call.plan.repeatable and not surely_not_sent(error):
+        mark(error, call.plan.operation.name, call.plan.now(), Said.DONE_PERHAPS)
         return "the request may have been carried out, and it is not idempotent"
     return _why_nested(call, error)
 
 
 def _why_nested(call: Retried, error: Exception) -> str:
-    """A layer below has retried this error already: a second layer of retries would multiply the load."""
-    inner, remedy = _layer_below(call, error)
-    if not inner:
-        return ""
+    """What a layer below has said of this error: that it has retried, and another layer would multiply the load; or must not."""
+    for link in (error, error.__cause__):
+        name, at, said = getattr(link, _MARK, _UNMARKED)
+        if name and at >= call.attempt_started:
+            if said is Said.DONE_PERHAPS:
+                return f"operation {name!r} may have been carried out, and it is not idempotent"
+            return _has_retried(call, f"operation {name!r}", "let only one of the two retry: give the other one retry=None")
+    if sdk_retries(error) > 0:
+        remedy = "build the client with max_retries=0 and leave retrying to this operation"
+        return _has_retried(call, "the SDK's client", remedy)
+    return ""
+
+
+def _has_retried(call: Retried, inner: str, remedy: str) -> str:
+    """Tell it, once an operation."""
     operation = call.plan.operation
     if inner not in operation.told:
         operation.told[inner] = None
@@ -174,16 +197,6 @@ def _why_nested(call: Retried, error: Exception) -> str:
     return f"{inner} has retried it already"
 
 
-def _layer_below(call: Retried, error: Exception) -> tuple[str, str]:
-    for link in (error, error.__cause__):
-        name, at = getattr(link, _MARK, ("", 0))
-        if name and at >= call.attempt_started:
-            return f"operation {name!r}", "let only one of the two retry: give the other one retry=None"
-    if sdk_retries(error) > 0:
-        return "the SDK's client", "build the client with max_retries=0 and leave retrying to this operation"
-    return "", ""
-
-
-def mark_retried(error: Exception, operation: str, at: int) -> None:
-    """Leave word for an operation around this one that `error` was retried. The time keeps a mark of an earlier call apart."""
-    error.__dict__[_MARK] = (operation, at)
+def mark(error: Exception, operation: str, at: int, said: Said) -> None:
+    """Leave word of `error` for an operation around this one. The time keeps a mark of an earlier call apart."""
+    error.__dict__[_MARK] = (operation, at, said)

@@ -67,6 +67,8 @@ class BreakerCore:
         self._last_failure: BaseException | None = None
         self._last_failure_time: float | None = None
         self._moved = False
+        #: Whether somebody wants to hear of successes that the rules need not know.
+        self.successes_wanted = False
         self._reason = ""
         self.snapshot = Snapshot(CircuitState.CLOSED, 0, reports=self._tally is not None)
         renew_after_fork(self)
@@ -203,7 +205,7 @@ class BreakerCore:
             self._trial_succeeded(token.stay, seconds, now)
             return
         token.failures = 0
-        token.reports = self._tally is not None
+        token.reports = self._tally is not None or self.successes_wanted
         self._last_failure = None
         self._judge(token, seconds, now, failed=False)
 
@@ -265,7 +267,9 @@ class BreakerCore:
         self._move(Snapshot(CircuitState.CLOSED, self.snapshot.generation + 1, reports=self._tally is not None), reason, now)
 
     def _move(self, new: Snapshot, reason: str, now: float) -> Snapshot:
+        new.reports |= self.successes_wanted
         old, self.snapshot, self._reason = self.snapshot, new, reason
+        old.reports = True  # for calls under way, whose ends a retry budget may want to hear of
         if isinstance(old, Trials):
             old.trials = ()  # they know their stay: together they would be a circle
         if old.state is not new.state:
