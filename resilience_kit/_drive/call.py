@@ -10,7 +10,7 @@ from typing import Any
 from resilience_kit._drive.plan import Plan
 from resilience_kit._drive.refusal import tell_refusal
 from resilience_kit._drive.retries import Retries, Said, mark, why_final
-from resilience_kit.classification import classify
+from resilience_kit.classification import classify, surely_not_sent
 from resilience_kit.context import CallContext, KeyHolder, current_call
 from resilience_kit.errors import (
     APITimeoutError,
@@ -32,7 +32,7 @@ class Call(KeyHolder):
 
     __slots__ = (
         "_attempt_timeout", "_first", "_key", "_permits", "_retries", "_seen", "args", "around", "attempt_started", "attempts",
-        "ended", "ends", "function", "kwargs", "last_error", "own_ends", "plan", "started", "token",
+        "context", "ended", "ends", "function", "kwargs", "last_error", "own_ends", "plan", "started", "token",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +52,7 @@ class Call(KeyHolder):
         self._attempt_timeout = plan.attempt_timeout
         self.own_ends = None if plan.deadline is None else self.started + plan.deadline_ns
         outer = current_call.get()
+        self.context = id(outer) if outer is not None else 0
         #: When a deadline around this call ends. It binds this call too, though it is the outer call's to enforce.
         self.around = None if outer is None else self._end_of(outer)
         self.ends = self.own_ends if self.around is None else _earliest(self.own_ends, self.around)
@@ -203,8 +204,6 @@ class Call(KeyHolder):
         """The attempt, and with it the call, ended well with `value`."""
         plan, now = self.plan, self.plan.now()
         self.ended = True
-        if plan.breaker is not None and self.token.reports:
-            plan.breaker.succeeded(self.token, (now - self.attempt_started) * 1e-9)
         if self._permits:
             self._settle(Outcome(OutcomeKind.SUCCESS, (now - self.attempt_started) * 1e-9, value=value))
         metrics = plan.operation.metrics
@@ -212,6 +211,8 @@ class Call(KeyHolder):
         metrics.last_success = now
         if plan.budget is not None and plan.budget.short:
             plan.refill(0 if self._retries is None else self._retries.spent)
+        if plan.breaker is not None and self.token.reports:  # last of what must happen: its listeners may be broken off
+            plan.breaker.succeeded(self.token, (now - self.attempt_started) * 1e-9)
         if plan.tells_success:
             self._tell_success(now)
         self._let_go()
@@ -252,7 +253,7 @@ class Call(KeyHolder):
         if pause is not None:
             return pause
         if config.max_attempts > 1:
-            mark(error, self.plan.operation.name, self.plan.now(), Said.RETRIED)
+            mark(error, self, Said.RETRIED)
         return self._retries.reason(config)
 
     def _tell_retry(self, error: Exception, verdict: Verdict, pause: float) -> None:
@@ -293,8 +294,7 @@ class Call(KeyHolder):
         operation = self.plan.operation
         operation.metrics.failed_calls.add()
         operation.metrics.last_failure = self.plan.now()
-        if self.attempts > 1:
-            mark(error, operation.name, self.plan.now(), Said.RETRIED)
+        self._leave_word(error)
         seconds = self.elapsed()
         _note(error, operation.name, f"failed after {self.attempts} attempt{'s'[: self.attempts != 1]} in {seconds:.1f} s: {why}")
         if operation.events.wants(CallFailed):
@@ -304,6 +304,17 @@ class Call(KeyHolder):
             )
             operation.events.emit(event)
         self._let_go()
+
+    def _leave_word(self, error: Exception) -> None:
+        """Tell an operation around this one how far it went."""
+        if self.attempts and not self.plan.repeatable and not surely_not_sent(error):
+            mark(error, self, Said.DONE_PERHAPS)
+        elif self.attempts > 1:
+            mark(error, self, Said.RETRIED)
+
+    def is_around(self, context: int) -> bool:
+        """Whether a call that had this context around it was made within this one; 0 stands for none, which proves nothing."""
+        return context in (id(self), id(self._first))
 
     def abandon(self, error: BaseException) -> None:
         """The call ends without a word of the service: cancelled, or broken off by an error of a hook or guard."""

@@ -28,7 +28,7 @@ class Said(Enum):
     DONE_PERHAPS = "done perhaps"
 
 
-_UNMARKED = ("", 0, Said.RETRIED)
+_UNMARKED = ("", -1, Said.RETRIED, 0)
 
 
 class Retried(Protocol):
@@ -39,6 +39,11 @@ class Retried(Protocol):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     attempt_started: int
+    context: int
+
+    def is_around(self, context: int) -> bool:
+        """Whether a call that had this context around it was made within this one."""
+        ...
 
     def elapsed(self) -> float:
         """Seconds since the call began."""
@@ -169,7 +174,6 @@ def why_final(call: Retried, config: RetryConfig, error: Exception, verdict: Ver
     if not call.fits(0.0):
         return "its time is over"
     if not call.plan.repeatable and not surely_not_sent(error):
-        mark(error, call.plan.operation.name, call.plan.now(), Said.DONE_PERHAPS)
         return "the request may have been carried out, and it is not idempotent"
     return _why_nested(call, error)
 
@@ -177,8 +181,8 @@ def why_final(call: Retried, config: RetryConfig, error: Exception, verdict: Ver
 def _why_nested(call: Retried, error: Exception) -> str:
     """What a layer below has said of this error: that it has retried, and another layer would multiply the load; or must not."""
     for link in (error, error.__cause__):
-        name, at, said = getattr(link, _MARK, _UNMARKED)
-        if name and at >= call.attempt_started:
+        name, at, said, context = getattr(link, _MARK, _UNMARKED)
+        if at >= call.attempt_started and _is_from_within(call, name, context):
             if said is Said.DONE_PERHAPS:
                 return f"operation {name!r} may have been carried out, and it is not idempotent"
             return _has_retried(call, f"operation {name!r}", "let only one of the two retry: give the other one retry=None")
@@ -197,6 +201,14 @@ def _has_retried(call: Retried, inner: str, remedy: str) -> str:
     return f"{inner} has retried it already"
 
 
-def mark(error: Exception, operation: str, at: int, said: Said) -> None:
+def mark(error: Exception, call: Retried, said: Said) -> None:
     """Leave word of `error` for an operation around this one. The time keeps a mark of an earlier call apart."""
-    error.__dict__[_MARK] = (operation, at, said)
+    error.__dict__[_MARK] = (call.plan.operation.name, call.plan.now(), said, call.context)
+
+
+def _is_from_within(call: Retried, name: str, context: int) -> bool:
+    """Whether a mark was made inside `call`, and not by another that waited for the same thing and got the same error.
+
+    Where the callee saw no context, another operation's name has to do.
+    """
+    return call.is_around(context) if context else name != call.plan.operation.name

@@ -8,7 +8,7 @@ import pytest
 
 from resilience_kit import RetryConfig, remaining_time
 from resilience_kit.errors import AuthenticationError, DeadlineExceededError, ServerError
-from resilience_kit.events import NestedRetry
+from resilience_kit.events import NestedRetry, StateChanged
 from resilience_kit.policies.retry_budget import RetryBudgetConfig
 
 ONE = RetryConfig(base_delay=0)
@@ -113,3 +113,55 @@ async def test_what_must_not_be_repeated_is_not_repeated_from_outside(lab, direc
         await lab.call(direct, inner, operation="outer")
     assert (1, []) == (attempt.calls, lab.events)
     assert "operation 'inner' may have been carried out, and it is not idempotent" in caught.value.__notes__[1]
+
+
+@pytest.mark.parametrize("deadline", [None, 10.0])
+async def test_what_may_have_been_carried_out_is_not_repeated_whatever_it_ended_in(lab, direct, steps, deadline):
+    """The inner operation, which is not idempotent, does not retry such an error; the outer one would (invariant 30)."""
+    attempt = steps(ServerError)
+    never = RetryConfig(retry_exceptions=(KeyError,))
+    inner = lab.kit.with_resilience("inner", custom_config=lab.config(idempotent=False, retry=never, deadline=deadline))(attempt)
+    with pytest.raises(ServerError):
+        await lab.call(direct, inner, operation="outer", config=lab.config(deadline=deadline))
+    assert 1 == attempt.calls
+
+
+def test_a_success_counts_though_a_listener_of_the_closing_is_broken_off(lab, steps):
+    """Ctrl-C while the listener writes: permits are settled, the call is in its counter (invariants 5, 14)."""
+    guard = lab.Guard()
+    config = lab.config(1, retry=None, guards=(guard,))
+    with pytest.raises(ServerError):
+        lab.kit.with_resilience("op", custom_config=config)(steps(ServerError))()
+    lab.clock.advance(60.0)
+
+    def interrupted(event):
+        if event.new == "closed":
+            raise KeyboardInterrupt
+
+    lab.kit.add_listener(interrupted, StateChanged)
+    with pytest.raises(KeyboardInterrupt):
+        lab.kit.with_resilience("op", custom_config=config)(steps("done"))()
+    assert {"total_calls": 2, "successful_calls": 1, "failed_calls": 1} == lab.counted()
+    assert [["failure"], ["success"]] == guard.kinds
+
+
+@pytest.mark.parametrize("deadline", [None, 10.0])
+async def test_one_error_for_two_calls_is_no_nested_retry(lab, deadline):
+    """Both wait for the same connection; the one that gives up first says nothing about the other (invariant 31)."""
+    lab.listen(NestedRetry)
+    shared = asyncio.get_running_loop().create_future()
+    attempts = {"first": 0, "second": 0}
+
+    @lab.kit.with_resilience("op", custom_config=lab.config(retry=RetryConfig(max_attempts=2, base_delay=0), deadline=deadline))
+    async def call(who):
+        attempts[who] += 1
+        if (who, attempts[who]) == ("first", 1):
+            raise ServerError
+        await asyncio.shield(shared)
+
+    calls = [asyncio.ensure_future(call(who)) for who in attempts]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    shared.set_exception(ServerError("shared"))
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert ({"first": 2, "second": 2}, []) == (attempts, lab.events)
