@@ -32,7 +32,7 @@ class Call(KeyHolder):
 
     __slots__ = (
         "_attempt_timeout", "_first", "_key", "_permits", "_retries", "_seen", "args", "around", "attempt_started", "attempts",
-        "context", "ended", "ends", "function", "kwargs", "last_error", "own_ends", "plan", "started", "token",
+        "context", "ended", "ends", "function", "is_known", "kwargs", "last_error", "own_ends", "plan", "started", "token",
     )  # fmt: skip
 
     def __init__(
@@ -42,6 +42,7 @@ class Call(KeyHolder):
         self.started = self.attempt_started = plan.now() if started is None else started
         self.attempts = 0
         self.ended = False
+        self.is_known = True
         self.last_error: Exception | None = None
         self.token: Any = None
         self._permits: tuple[Permit, ...] | None = None
@@ -82,7 +83,8 @@ class Call(KeyHolder):
 
     def known_to_callee(self, failure: BaseException | None) -> Call | None:
         """The context of further attempts: none when the first one failed without a context, so that all see the same."""
-        return None if failure is not None and self.plan.direct else self
+        self.is_known = failure is None or not self.plan.direct
+        return self if self.is_known else None
 
     def take_over_from(self, first: KeyHolder) -> None:
         """Go on with the key of an attempt that was made before, which makes one when either is asked."""
@@ -312,9 +314,16 @@ class Call(KeyHolder):
         elif self.attempts > 1:
             mark(error, self, Said.RETRIED)
 
-    def is_around(self, context: int) -> bool:
-        """Whether a call that had this context around it was made within this one; 0 stands for none, which proves nothing."""
-        return context in (id(self), id(self._first))
+    def is_around(self, context: int, operation: str) -> bool:
+        """Whether a call of `operation` that had this context around it, 0 for none, was made within this one.
+
+        One without a context may have been made within, in a thread that does not copy contexts, or may have waited beside this
+        one for the same thing: then another operation's is taken for the former. Where this call gave no context, nothing can
+        be told apart, and the safe answer is yes.
+        """
+        if context or not self.is_known:
+            return context in (id(self), id(self._first)) or not self.is_known
+        return operation != self.plan.operation.name
 
     def abandon(self, error: BaseException) -> None:
         """The call ends without a word of the service: cancelled, or broken off by an error of a hook or guard."""

@@ -41,8 +41,8 @@ class Retried(Protocol):
     attempt_started: int
     context: int
 
-    def is_around(self, context: int) -> bool:
-        """Whether a call that had this context around it was made within this one."""
+    def is_around(self, context: int, operation: str) -> bool:
+        """Whether a call of `operation` that had this context around it was made within this one."""
         ...
 
     def elapsed(self) -> float:
@@ -182,7 +182,7 @@ def _why_nested(call: Retried, error: Exception) -> str:
     """What a layer below has said of this error: that it has retried, and another layer would multiply the load; or must not."""
     for link in (error, error.__cause__):
         name, at, said, context = getattr(link, _MARK, _UNMARKED)
-        if at >= call.attempt_started and _is_from_within(call, name, context):
+        if at >= call.attempt_started and call.is_around(context, name):
             if said is Said.DONE_PERHAPS:
                 return f"operation {name!r} may have been carried out, and it is not idempotent"
             return _has_retried(call, f"operation {name!r}", "let only one of the two retry: give the other one retry=None")
@@ -204,11 +204,3 @@ def _has_retried(call: Retried, inner: str, remedy: str) -> str:
 def mark(error: Exception, call: Retried, said: Said) -> None:
     """Leave word of `error` for an operation around this one. The time keeps a mark of an earlier call apart."""
     error.__dict__[_MARK] = (call.plan.operation.name, call.plan.now(), said, call.context)
-
-
-def _is_from_within(call: Retried, name: str, context: int) -> bool:
-    """Whether a mark was made inside `call`, and not by another that waited for the same thing and got the same error.
-
-    Where the callee saw no context, another operation's name has to do.
-    """
-    return call.is_around(context) if context else name != call.plan.operation.name

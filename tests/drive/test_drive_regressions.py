@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
-from resilience_kit import RetryConfig, remaining_time
+from resilience_kit import AIServiceResilience, RetryConfig, remaining_time
+from resilience_kit.config import ResilienceSettings
 from resilience_kit.errors import AuthenticationError, DeadlineExceededError, ServerError
 from resilience_kit.events import NestedRetry, StateChanged
 from resilience_kit.policies.retry_budget import RetryBudgetConfig
+from resilience_kit.testing import FakeClock
 
 ONE = RetryConfig(base_delay=0)
 
@@ -145,14 +147,13 @@ def test_a_success_counts_though_a_listener_of_the_closing_is_broken_off(lab, st
     assert [["failure"], ["success"]] == guard.kinds
 
 
-@pytest.mark.parametrize("deadline", [None, 10.0])
-async def test_one_error_for_two_calls_is_no_nested_retry(lab, deadline):
+async def test_one_error_for_two_calls_is_no_nested_retry(lab):
     """Both wait for the same connection; the one that gives up first says nothing about the other (invariant 31)."""
     lab.listen(NestedRetry)
     shared = asyncio.get_running_loop().create_future()
     attempts = {"first": 0, "second": 0}
 
-    @lab.kit.with_resilience("op", custom_config=lab.config(retry=RetryConfig(max_attempts=2, base_delay=0), deadline=deadline))
+    @lab.kit.with_resilience("op", custom_config=lab.config(retry=RetryConfig(max_attempts=2, base_delay=0), deadline=10.0))
     async def call(who):
         attempts[who] += 1
         if (who, attempts[who]) == ("first", 1):
@@ -165,3 +166,28 @@ async def test_one_error_for_two_calls_is_no_nested_retry(lab, deadline):
     shared.set_exception(ServerError("shared"))
     await asyncio.gather(*calls, return_exceptions=True)
     assert ({"first": 2, "second": 2}, []) == (attempts, lab.events)
+
+
+@pytest.mark.parametrize("deadline", [None, 10.0])
+async def test_an_operation_within_itself_does_not_multiply(lab, direct, steps, deadline):
+    """Two functions of one operation, the one calling the other (invariant 31)."""
+    attempt = steps(ServerError)
+    config = lab.config(deadline=deadline)
+    inner = lab.kit.with_resilience("op", custom_config=config)(attempt)
+    with pytest.raises(ServerError):
+        await lab.call(direct, inner, config=config)
+    assert 3 == attempt.calls
+
+
+async def test_a_retry_in_a_thread_without_the_context_is_noticed(lab, steps):
+    """`run_in_executor` copies no context; the operation's name tells (invariant 31)."""
+    attempt = steps(ServerError)
+    inner = lab.kit.with_resilience("inner", custom_config=lab.config(retry=ONE))(attempt)
+
+    async def outer():
+        await asyncio.get_running_loop().run_in_executor(None, inner)
+
+    kit = AIServiceResilience(ResilienceSettings(), clock=FakeClock(auto_advance=False))
+    with pytest.raises(ServerError):
+        await kit.with_resilience("outer", custom_config=lab.config(retry=ONE, deadline=10.0))(outer)()
+    assert 3 == attempt.calls
