@@ -4,11 +4,14 @@
 PYTHON ?= python3
 UPGRADE ?=
 
+# Another environment, from another lock: `make lowest` is `make test integration VENV=.venv-lowest LOCK=lowest`.
 VENV := .venv
+LOCK := dev
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 DEMO := $(VENV)/.demo-stamp
 DEV := $(VENV)/.dev-stamp
+PEERS := .venv-peers
 
 # The rooms whose every branch has to be run by tests/.
 CORE := resilience_kit/_checks.py,resilience_kit/errors.py,resilience_kit/events.py,resilience_kit/outcome.py,$\
@@ -24,7 +27,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test integration bench lint type arrows docs ci lock clean
+.PHONY: help demo test integration bench scale outage peers simulate mutate lint type arrows docs lowest newest freethreaded dist ci lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -44,6 +47,22 @@ integration: $(DEV) ## run integration_tests/: real libraries and real servers o
 bench: $(DEV) ## compare the cost of a call with the bare libraries
 	@$(BIN)/python benchmarks/overhead.py $(ARGS)
 
+peers: $(PEERS)/.peers-stamp ## compare it with other libraries; ARGS="--write docs/benchmarks" renews the page
+	@$(PEERS)/bin/python benchmarks/peers.py $(ARGS)
+
+scale: $(DEV) ## see what becomes of cost and memory with more of everything; ARGS="--runs 2 --write docs/benchmarks/scale.md"
+	@$(BIN)/python benchmarks/scale.py $(ARGS)
+
+outage: $(DEV) ## count what retries add to the load of a service that is down
+	@$(BIN)/python benchmarks/outage.py $(ARGS)
+
+simulate: $(DEV) ## run simulated worlds around the core: ARGS="--runs 1000000", or ARGS="--seed 7 --trace" for one of them
+	@$(BIN)/python -m tests.simulation $(ARGS)
+
+mutate: ## change the core in thousands of ways and see whether a test notices: ARGS="--only breaker"
+	@$(MAKE) --no-print-directory .venv-mutate/.dev-stamp VENV=.venv-mutate LOCK=mutate
+	@.venv-mutate/bin/python tests/mutation/mutate.py $(ARGS)
+
 lint: $(DEV) ## ruff, with every rule on that has no written reason to be off
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
@@ -58,29 +77,56 @@ arrows: $(DEV) ## the import arrows between the rooms
 docs: $(DEV) ## run the code blocks and check the links of README.md and docs/
 	@$(BIN)/python -m pytest tests/test_docs.py integration_tests/test_docs_with_server.py
 
+lowest: ## run both kinds of tests on the lowest versions that pyproject.toml admits
+	@$(MAKE) --no-print-directory test integration VENV=.venv-lowest LOCK=lowest
+
+newest: ## run both on the newest versions that it admits, whatever the lock says
+	@$(MAKE) --no-print-directory .venv-newest/.dev-stamp VENV=.venv-newest
+	$(subst $(VENV),.venv-newest,$(PIP_INSTALL)) --upgrade --upgrade-strategy eager --no-build-isolation --editable .
+	@$(MAKE) --no-print-directory test integration VENV=.venv-newest
+
+freethreaded: ## run tests/ without the GIL: make freethreaded PYTHON=python3.14t
+	@$(MAKE) --no-print-directory .venv-freethreaded/.dev-stamp VENV=.venv-freethreaded LOCK=freethreaded
+	@.venv-freethreaded/bin/python -c 'import sys, pydantic; sys.exit(sys._is_gil_enabled())' 2>/dev/null || { \
+		echo "'$(PYTHON)' runs with the GIL; try: make clean freethreaded PYTHON=python3.14t" >&2; exit 1; }
+	@.venv-freethreaded/bin/python -m pytest tests
+
+dist: $(DEV) ## build sdist and wheel into dist/, and run the tests of the one on the other
+	@rm -rf dist build && mkdir build
+	@$(BIN)/python -m hatchling build --target sdist
+	@$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
+	@$(MAKE) --no-print-directory .venv-dist/.dev-lock-stamp VENV=.venv-dist
+	$(subst $(VENV),.venv-dist,$(PIP_INSTALL)) --no-deps --force-reinstall dist/*.whl
+	@tar -xf dist/*.tar.gz -C build --strip-components 1 --exclude '*/resilience_kit'
+	@cd build && ../.venv-dist/bin/python -m pytest tests
+
 ci: lint type arrows test integration ## all that has to be green before a change goes in
 
 lock: $(VENV)/.uv-stamp ## write requirements/ anew; UPGRADE=--upgrade takes the newest versions
 	$(COMPILE) --output-file requirements/dev.txt --all-extras --group dev
 	$(COMPILE) --output-file requirements/demo.txt --extra demo --group build --constraint requirements/dev.txt
 	$(COMPILE) --output-file requirements/runtime.txt --constraint requirements/dev.txt
+	$(COMPILE) --output-file requirements/freethreaded.txt --all-extras --group build --group test --constraint requirements/dev.txt
+	$(COMPILE) --output-file $(VENV)/lowest.txt --all-extras --resolution lowest-direct
+	$(COMPILE) --output-file requirements/lowest.txt --all-extras --group build --group test --group clients --constraint $(VENV)/lowest.txt
+	$(COMPILE) --output-file requirements/mutate.txt --all-extras --group mutate --constraint requirements/dev.txt
 	$(COMPILE) --output-file requirements/peers.txt --group peers --constraint requirements/dev.txt
 
-clean: ## remove .venv and everything that tools left behind
-	rm -rf $(VENV) dist build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+clean: ## remove the virtual environments and everything that tools left behind
+	rm -rf $(VENV) .venv-* dist build .coverage .hypothesis .mutation .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.made-stamp:
+%/.made-stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "resilience_kit needs Python 3.11 or newer, and '$(PYTHON)' is not; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "'$(PYTHON)' has no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $*
 	@touch $@
 
 # The dev set holds all of the demo's, so that whoever has it needs no second install.
-$(VENV)/.dev-lock-stamp: requirements/dev.txt | $(VENV)/.made-stamp
-	$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+$(VENV)/.dev-lock-stamp: requirements/$(LOCK).txt | $(VENV)/.made-stamp
+	$(PIP_INSTALL) --require-hashes -r requirements/$(LOCK).txt
 	@touch $@ $(VENV)/.demo-lock-stamp
 
 $(VENV)/.demo-lock-stamp: requirements/demo.txt | $(VENV)/.made-stamp
@@ -93,6 +139,12 @@ $(DEV): $(VENV)/.dev-lock-stamp pyproject.toml
 
 $(DEMO): $(VENV)/.demo-lock-stamp pyproject.toml
 	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What the peers need is kept from what the kit is developed with.
+$(PEERS)/.peers-stamp: requirements/peers.txt pyproject.toml | $(PEERS)/.made-stamp
+	$(subst $(BIN),$(PEERS)/bin,$(PIP_INSTALL)) --require-hashes -r requirements/peers.txt
+	$(subst $(BIN),$(PEERS)/bin,$(PIP_INSTALL)) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.uv-stamp: | $(VENV)/.made-stamp

@@ -12,17 +12,20 @@ import asyncio
 import gc
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+import tracemalloc
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import cycle, islice, repeat
 from random import Random
+from statistics import median
 from time import perf_counter_ns
 from typing import Any
 
 if sys.platform != "win32":
     import resource
 
-#: Runs so many calls and gives the nanoseconds that all of them took.
+#: Runs so many calls and gives the nanoseconds that all of them took; where a row says so, the bytes.
 Measure = Callable[[int], int]
 Plain = Callable[[int], Any]
 Async = Callable[[int], Awaitable[Any]]
@@ -62,13 +65,14 @@ class Contest:
     """A row: contenders that do the same work.
 
     `step`: calls come in multiples of it, so that they can be shared out. `weight`: one measurement takes so many times longer
-    than is usual, and there are so many times fewer of them.
+    than is usual, and there are so many times fewer of them. `unit`: what is measured.
     """
 
     title: str
     contenders: tuple[Contender, ...]
     step: int = 1
     weight: int = 1
+    unit: str = "ns a call"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +93,7 @@ class Scale:
 FULL = Scale(rounds=100, least=9, seconds=0.003, fewest=20, tries=5)
 QUICK = Scale(rounds=1, least=1, seconds=0.0, fewest=20, tries=1)
 
-#: By contender: nanoseconds a call, one sample a round.
+#: By contender: nanoseconds or bytes a call, one sample a round.
 Samples = dict[str, list[float]]
 
 
@@ -188,6 +192,18 @@ def errors(call: Plain, kind: type[Exception]) -> Measure:
     return measure
 
 
+def in_turn(calls: Sequence[Plain]) -> Measure:
+    """One after the other, each time the next one of these; each has to succeed."""
+
+    def measure(number: int) -> int:
+        began = perf_counter_ns()
+        for call in islice(cycle(calls), number):
+            call(1)
+        return perf_counter_ns() - began
+
+    return measure
+
+
 def in_threads(call: Plain, threads: int) -> Measure:
     """Shared out among threads that begin together: from the first one's first call to the last one's last."""
 
@@ -209,6 +225,60 @@ def in_threads(call: Plain, threads: int) -> Measure:
         for worker in workers:
             worker.join()
         return max(times) - min(times)
+
+    return measure
+
+
+@contextmanager
+def tracing() -> Iterator[Callable[[], tuple[int, int]]]:
+    """In here allocations are traced; gives what tells how many bytes of them are in use, and how many were at the peak."""
+    tracemalloc.start()
+    try:
+        yield tracemalloc.get_traced_memory
+    finally:
+        tracemalloc.stop()
+
+
+def peaks(call: Plain, kind: type[Exception] | tuple[()] = ()) -> Measure:
+    """Not time but bytes: how far each call's allocations reach above what was in use before it. It may fail with `kind`.
+
+    What is in use is read twice before a call, so that the number that is kept is itself among it.
+    """
+
+    def measure(number: int) -> int:
+        found: list[int] = []
+        with tracing() as traced:
+            for _ in repeat(None, number):
+                before = traced()[0]
+                before = traced()[0]
+                tracemalloc.reset_peak()
+                try:  # noqa: SIM105 - a context manager is memory, too
+                    call(1)
+                except kind:
+                    pass
+                found.append(traced()[1] - before)
+        return as_the_median(found)
+
+    return measure
+
+
+def as_the_median(found: Sequence[int]) -> int:
+    """The sum, had every one been the median: now and then a list grows that has nothing to do with what is measured."""
+    return int(median(found)) * len(found)
+
+
+def kept(fill: Callable[[Sequence[str]], object]) -> Measure:
+    """Not time but bytes: those in use as long as what `fill` has made of so many names is kept."""
+
+    def measure(number: int) -> int:
+        names = [f"operation {place}" for place in range(number)]
+        with tracing() as traced:
+            before, _ = traced()
+            filled = fill(names)
+            gc.collect()
+            after, _ = traced()
+        del filled
+        return after - before
 
     return measure
 
@@ -258,23 +328,48 @@ class Loop:
         return self.measured(work)
 
     def in_tasks(self, call: Async, tasks: int) -> Measure:
-        """Shared out among tasks, all of them under way at once."""
+        """Each in a task of its own, so many of them under way at once."""
 
         async def work(number: int) -> int:
-            share = max(1, number // tasks)
-
-            async def one_task() -> None:
-                for _ in repeat(None, share):
-                    await call(1)
-
             began = perf_counter_ns()
-            await asyncio.gather(*(one_task() for _ in range(tasks)))
+            for _ in repeat(None, max(1, number // tasks)):
+                await asyncio.gather(*(call(1) for _ in range(tasks)))
             return perf_counter_ns() - began
+
+        return self.measured(work)
+
+    def peaks(self, call: Async, kind: type[Exception] | tuple[()] = ()) -> Measure:
+        """As the plain `peaks`."""
+
+        async def work(number: int) -> int:
+            found: list[int] = []
+            with tracing() as traced:
+                for _ in repeat(None, number):
+                    before = traced()[0]
+                    before = traced()[0]
+                    tracemalloc.reset_peak()
+                    try:  # noqa: SIM105 - as above
+                        await call(1)
+                    except kind:
+                        pass
+                    found.append(traced()[1] - before)
+            return as_the_median(found)
 
         return self.measured(work)
 
 
 # --- running ---------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """In here the collections before the measurements look at nothing that was there before."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def measured(contender: Contender, number: int) -> float:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
+
+PER_CALL = "ns a call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One contender: nanoseconds a call, and the ratio to the contender that it is held against."""
+    """One contender: what it costs in the unit of its row, and the ratio to the contender that it is held against."""
 
     contender: str
     against: str
@@ -48,6 +51,46 @@ class Row:
 
     title: str
     figures: tuple[Figure, ...]
+    unit: str = PER_CALL
+
+    def of(self, contender: str) -> Figure:
+        """The figures of one contender."""
+        return next(each for each in self.figures if each.contender == contender)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """What is read from very many samples of one contender: the median, the 99th percentile and the longest."""
+
+    contender: str
+    against: str
+    samples: int
+    mid: float
+    p99: float
+    high: float
+
+    @classmethod
+    def of_samples(cls, contender: str, against: str, samples: Iterable[float]) -> Tail:
+        """By nearest rank."""
+        ordered = sorted(samples)
+        mid, p99 = (ordered[max(0, math.ceil(len(ordered) * share) - 1)] for share in (0.5, 0.99))
+        return cls(contender=contender, against=against, samples=len(ordered), mid=mid, p99=p99, high=ordered[-1])
+
+    @classmethod
+    def of_runs(cls, runs: Sequence[Tail]) -> Tail:
+        """The middle ones of the runs, and the longest of all."""
+        mid, p99 = statistics.median(run.mid for run in runs), statistics.median(run.p99 for run in runs)
+        samples, high = sum(run.samples for run in runs), max(run.high for run in runs)
+        return cls(contender=runs[0].contender, against=runs[0].against, samples=samples, mid=mid, p99=p99, high=high)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TailRow:
+    """Contenders that did the same work, where the rare long ones matter."""
+
+    title: str
+    unit: str
+    tails: tuple[Tail, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +140,7 @@ class Report:
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
     garbage: tuple[Garbage, ...]
+    tails: tuple[TailRow, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -112,10 +156,11 @@ def ratios(samples: Sequence[float], of: Sequence[float]) -> Spread:
     return Spread.of_samples([each / other for each, other in zip(samples, of, strict=True)])
 
 
-def row(title: str, samples: Mapping[str, Sequence[float]], against: Mapping[str, str]) -> Row:
-    """A row from its samples, and by contender the name of the one that it is divided by."""
+def row(title: str, samples: Mapping[str, Sequence[float]], against: Mapping[str, str], unit: str = PER_CALL) -> Row:
+    """A row of these contenders from their samples: by contender the name of the one that it is divided by."""
     return Row(
         title=title,
+        unit=unit,
         figures=tuple(
             Figure(
                 contender=name,
@@ -123,7 +168,7 @@ def row(title: str, samples: Mapping[str, Sequence[float]], against: Mapping[str
                 cost=Spread.of_samples(own),
                 ratio=ratios(own, samples[against[name]]),
             )
-            for name, own in samples.items()
+            for name, own in ((name, samples[name]) for name in against)
         ),
     )
 
@@ -143,12 +188,17 @@ def merged(runs: Sequence[Report]) -> Report:
             for same in zip(*(run.findings for run in runs), strict=True)
         ),
         garbage=tuple(max(same, key=lambda each: each.objects) for same in zip(*(run.garbage for run in runs), strict=True)),
+        tails=tuple(_merged_tails(same) for same in zip(*(run.tails for run in runs), strict=True)),
     )
 
 
+def _merged_tails(rows: tuple[TailRow, ...]) -> TailRow:
+    return replace(rows[0], tails=tuple(Tail.of_runs(same) for same in zip(*(row.tails for row in rows), strict=True)))
+
+
 def _merged_row(rows: tuple[Row, ...]) -> Row:
-    return Row(
-        title=rows[0].title,
+    return replace(
+        rows[0],
         figures=tuple(
             Figure(
                 contender=same[0].contender,
@@ -176,9 +226,12 @@ def from_json(document: Mapping[str, Any]) -> Report:
     """The report that `to_json` wrote."""
     return Report(
         environment=document["environment"],
-        rows=tuple(Row(title=each["title"], figures=tuple(map(_figure, each["figures"]))) for each in document["rows"]),
+        rows=tuple(Row(**{**each, "figures": tuple(map(_figure, each["figures"]))}) for each in document["rows"]),
         findings=tuple(Finding(target=Target(**each["target"]), ratio=Spread(**each["ratio"])) for each in document["findings"]),
         garbage=tuple(Garbage(**each) for each in document["garbage"]),
+        tails=tuple(
+            TailRow(**{**each, "tails": tuple(Tail(**tail) for tail in each["tails"])}) for each in document.get("tails", ())
+        ),
     )
 
 
@@ -198,27 +251,43 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 def to_markdown(report: Report) -> str:
     """Targets first, then what they rest on."""
     environment = "; ".join(f"{name} {value}" for name, value in report.environment.items())
-    costs = "\n\n".join(map(_costs, report.rows))
-    sections = {"Targets": _targets(report.findings), "Costs": costs, "Garbage": _garbage(report.garbage)}
+    costs = "\n\n".join(map(costs_section, report.rows))
+    sections = {"Targets": targets_table(report.findings), "Costs": costs, "Garbage": garbage_table(report.garbage)}
     return "\n\n".join([environment, *(f"## {title}\n\n{body}" for title, body in sections.items())])
 
 
-def _targets(findings: Iterable[Finding]) -> str:
+def targets_table(findings: Iterable[Finding]) -> str:
+    """One line a target."""
     return table(
         ("row", "contender", "against", "ratio", "spread", "at most", "verdict"),
         (
-            (f.target.row, f.target.contender, f.target.against, *_ratio(f.ratio), f"{f.target.limit:.3g}", verdict(f.holds))
+            (f.target.row, f.target.contender, f.target.against, *ratio_cells(f.ratio), f"{f.target.limit:.3g}", verdict(f.holds))
             for f in findings
         ),
     )
 
 
-def _costs(row: Row) -> str:
-    lines = [(each.contender, *_around(each.cost, _nanoseconds), *_ratio(each.ratio), each.against) for each in row.figures]
-    return f"### {row.title}\n\n{table(('contender', 'ns a call', 'spread', 'ratio', 'spread', 'to'), lines)}"
+def costs_section(row: Row) -> str:
+    """A row under its title, one line a contender."""
+    lines = [(each.contender, *around(each.cost, nanoseconds), *ratio_cells(each.ratio), each.against) for each in row.figures]
+    return f"### {row.title}\n\n{table(('contender', row.unit, 'spread', 'ratio', 'spread', 'to'), lines)}"
 
 
-def _garbage(garbage: Iterable[Garbage]) -> str:
+def tails_section(row: TailRow) -> str:
+    """A row under its title, one line a contender; each ratio is that of the figure before it."""
+    by_name = {each.contender: each for each in row.tails}
+    lines = []
+    for each in row.tails:
+        other = by_name[each.against]
+        ratios = (f"{each.mid / other.mid:.3f}", f"{each.p99 / other.p99:.3f}")
+        figures = (nanoseconds(each.mid), ratios[0], nanoseconds(each.p99), ratios[1], nanoseconds(each.high))
+        lines.append((each.contender, nanoseconds(each.samples), *figures, each.against))
+    head = ("contender", "samples", f"median, {row.unit}", "ratio", f"99 %, {row.unit}", "ratio", f"longest, {row.unit}", "to")
+    return f"### {row.title}\n\n{table(head, lines)}"
+
+
+def garbage_table(garbage: Iterable[Garbage]) -> str:
+    """One line a row."""
     lines = []
     for title, found in groupby(garbage, key=lambda each: each.row):
         left = list(found)
@@ -227,15 +296,18 @@ def _garbage(garbage: Iterable[Garbage]) -> str:
     return table(("row", "objects a call", "verdict"), lines)
 
 
-def _ratio(ratio: Spread) -> tuple[str, str]:
-    return _around(ratio, lambda value: f"{value:.3f}")
+def ratio_cells(ratio: Spread) -> tuple[str, str]:
+    """A ratio's two cells."""
+    return around(ratio, lambda value: f"{value:.3f}")
 
 
-def _around(spread: Spread, shown: Callable[[float], str]) -> tuple[str, str]:
+def around(spread: Spread, shown: Callable[[float], str]) -> tuple[str, str]:
+    """The two cells of a spread: the middle, and what lies around it."""
     return shown(spread.mid), f"{shown(spread.low)} - {shown(spread.high)}"
 
 
-def _nanoseconds(value: float) -> str:
+def nanoseconds(value: float) -> str:
+    """Whole ones, with the thousands set apart."""
     return f"{value:,.0f}".replace(",", " ")
 
 

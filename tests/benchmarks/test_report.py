@@ -22,7 +22,14 @@ def one_run(report, slow=1.0, objects=0):
         rows=(report.row("success", samples, {"bare": "bare", "kit": "bare"}),),
         findings=(report.finding(target, samples),),
         garbage=(report.Garbage(row="success", contender="kit", calls=10, objects=objects, promised=True),),
+        tails=(report.TailRow(title="held", unit="ns", tails=(tail(report, "bare"), tail(report, "kit", slow))),),
     )
+
+
+def tail(report, contender, slow=1.0):
+    """A thousand samples, the longest a hundred times the median."""
+    samples = [100.0 * slow] * 980 + [200.0 * slow] * 19 + [10_000.0 * slow]
+    return report.Tail.of_samples(contender, "bare", samples)
 
 
 def test_a_spread_is_the_median_between_the_quartiles(report):
@@ -99,3 +106,40 @@ def test_thousands_are_set_apart(report):
     told = report.row("success", samples, {"tenacity": "tenacity"})
     shown = report.to_markdown(report.Report(environment={}, rows=(told,), findings=(), garbage=()))
     assert "| tenacity | 12 345 | 12 345 - 12 345 | 1.000 |" in shown
+
+
+def test_a_tail_is_told_by_nearest_rank(report):
+    """Of a thousand samples: the 500th, the 990th and the last; a single one is all three."""
+    told = tail(report, "bare")
+    assert (1000, 100.0, 200.0, 10_000.0) == (told.samples, told.mid, told.p99, told.high)
+    alone = report.Tail.of_samples("kit", "bare", [7.0])
+    assert (7.0, 7.0, 7.0) == (alone.mid, alone.p99, alone.high)
+
+
+def test_tails_are_merged_by_their_medians_and_the_longest_of_all(report):
+    """The rarest sample is what they are there for."""
+    told = report.merged([one_run(report, slow) for slow in (2.0, 4.0, 3.0)]).tails[0].tails[1]
+    assert (3000, 300.0, 600.0, 40_000.0) == (told.samples, told.mid, told.p99, told.high)
+
+
+def test_tails_are_told_beside_whom_they_are_held_against(report):
+    """Each ratio follows the figure that it belongs to."""
+    told = report.tails_section(one_run(report, slow=2.0).tails[0])
+    assert "| kit | 1 000 | 200 | 2.000 | 400 | 2.000 | 20 000 | bare |" in told.splitlines()
+
+
+def test_a_row_may_have_another_unit(report):
+    """It is the head of its column, and survives JSON and a merge."""
+    weighed = report.row("bytes", {"kit": [1100.0]}, {"kit": "kit"}, "bytes each")
+    run = report.Report(environment={}, rows=(weighed,), findings=(), garbage=())
+    again = report.merged([report.from_json(report.to_json(run))] * 2)
+    assert "| contender | bytes each |" in report.costs_section(again.rows[0])
+    assert 1100.0 == again.rows[0].of("kit").cost.mid
+
+
+def test_a_run_of_before_there_were_tails_can_be_read(report):
+    """As one without them."""
+    document = report.to_json(one_run(report))
+    del document["tails"], document["rows"][0]["unit"]
+    again = report.from_json(document)
+    assert ((), "ns a call") == (again.tails, again.rows[0].unit)
