@@ -1,0 +1,103 @@
+"""Breakers with the races that a lock-free design invites, for the schedules to find."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from resilience_kit.policies.breaker import CircuitBreaker, CircuitState
+from resilience_kit.policies.breaker.states import Snapshot, Token, Trial, Trials
+from tests.simulation.schedules import NeutralError
+
+_TOO_LATE = Snapshot(CircuitState.CLOSED, -1)
+
+
+class GenerationBesideState(CircuitBreaker):
+    """A call's token is a number, which is read beside the state and not with it: the number may be new, and the state old."""
+
+    number = 0
+
+    def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        number = self.number
+        if self.snapshot.gate:
+            with self._lock:
+                self.enter()
+                number = self.number
+        try:
+            result = func(*args, **kwargs)
+        except NeutralError:
+            self.released(self._trial())
+            raise
+        except Exception as error:
+            self._end(number, functools.partial(self.failed, error=error))
+            raise
+        self._end(number, self._succeeded_somehow)
+        return result
+
+    def _trial(self) -> Trial | None:
+        snapshot = self.snapshot
+        return snapshot.trials[-1] if isinstance(snapshot, Trials) and snapshot.trials else None
+
+    def _end(self, number: int, end: Callable[[Any], object]) -> None:
+        with self._lock:
+            end((self._trial() or self.snapshot) if number == self.number else _TOO_LATE)
+
+    def _succeeded_somehow(self, token: Token) -> None:
+        if token is _TOO_LATE:
+            return
+        self._successes.add()
+        if self.snapshot.state.opened:
+            self._close("a call succeeded", self.now())
+            self._announce()
+        else:
+            self.succeeded(token)
+
+    def _move(self, new: Snapshot, reason: str, now: float) -> Snapshot:
+        self.number += 1
+        return super()._move(new, reason, now)
+
+
+class AskedBeforeTheLock(CircuitBreaker):
+    """Whether a token is current is asked first, and the lock taken then."""
+
+    def succeeded(self, token: Token, seconds: float = 0.0) -> None:
+        now = self.now()
+        if self._current(token, now):
+            with self._lock:
+                self._take_success(token, seconds, now)
+            self._announce()
+
+    def failed(self, token: Token, error: BaseException, seconds: float = 0.0, retry_after: float | None = None) -> None:
+        now = self.now()
+        is_current = self._current(token, now)
+        with self._lock:
+            self._failures_total += 1
+            if is_current:
+                self._take_failure(token, seconds, now, retry_after)
+        self._announce()
+
+
+class LentWithoutLock(CircuitBreaker):
+    """Trials are lent by whoever finds a slot free."""
+
+    def ask(self, snapshot: Snapshot) -> Any:
+        now = self.now()
+        token = self._admit(now)
+        if self._moved:
+            self._announce()
+        return self._refusal(self.snapshot, self.snapshot.until - now) if token is None else token
+
+
+class CountedWithoutLock(CircuitBreaker):
+    """Failures are counted without the lock: two may become one."""
+
+    def failed(self, token: Token, error: BaseException, seconds: float = 0.0, retry_after: float | None = None) -> None:
+        now = self.now()
+        self._failures_total += 1
+        if self._current(token, now):
+            self._take_failure(token, seconds, now, retry_after)
+        self._announce()
+
+
+RACY = (GenerationBesideState, AskedBeforeTheLock, LentWithoutLock, CountedWithoutLock)
