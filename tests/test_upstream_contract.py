@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib.metadata
+import sys
 import threading
 import types
+import warnings
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -242,6 +244,14 @@ def test_open_remaining_is_in_whole_seconds(clock: Clock) -> None:
 
 
 # --- circuitbreaker: what it wraps ---
+
+
+def test_decorating_asks_what_python_3_14_deprecates() -> None:
+    """By `asyncio.iscoroutinefunction`; if this fails, the filter for circuitbreaker in pyproject.toml may go."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        CircuitBreaker()(fail)
+    assert (sys.version_info >= (3, 14)) == bool(heard)
 
 
 async def test_an_async_callable_object_never_trips() -> None:

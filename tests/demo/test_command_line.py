@@ -21,7 +21,7 @@ from resilience_kit.cli.demo.scenario import Scenario
     [
         ([], "resilience-kit: Missing command."),
         (["demmo"], "resilience-kit: No such command 'demmo'."),
-        (["demo", "--quik"], "resilience-kit: No such option: --quik"),
+        (["demo", "--quik"], "resilience-kit: No such option"),
         (["demo", "--seed", "-1"], "resilience-kit: Invalid value for '--seed'"),
         (["demo", "--seed", "one"], "resilience-kit: Invalid value for '--seed'"),
         (["demo", "--picture", "/no/such/folder/picture.svg"], "resilience-kit: [Errno 2] No such file or directory"),
