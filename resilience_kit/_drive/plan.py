@@ -127,29 +127,22 @@ class Plan:
 
     def report(self, token: Token, nanoseconds: int) -> None:
         """Tell the breaker of a first attempt that went well, and the retry budget, which is short only after failures."""
-        self.operation.breaker.succeeded(token, nanoseconds * 1e-9)
         self.refill()
+        self.operation.breaker.succeeded(token, nanoseconds * 1e-9)
 
     def refill(self, spent: int = 0) -> None:
-        """Put back into the retry budget what a success gives. While it is short, successes are reported one by one."""
+        """Put back into the retry budget what a success gives."""
         if self.budget is not None and self.budget.short:
-            self.operation.breaker.successes_wanted = False  # before the budget is asked, since a retry may come in between
             self.budget.refund(spent)
-            if self.budget.short:
-                self._want_successes()
 
     def withdraw(self, kind: FailureKind) -> int | None:
-        """Take a retry's tokens from the budget: how many, or None when there are too few."""
+        """Take a retry's tokens from the budget: how many, or None when there are too few. Successes put them back."""
         if self.budget is None:
             return 0
         tokens = self.budget.cost_of(kind)
         granted = self.budget.withdraw(tokens)
-        self._want_successes()
+        self.operation.breaker.report_successes_to(self.budget)
         return tokens if granted else None
-
-    def _want_successes(self) -> None:
-        breaker = self.operation.breaker
-        breaker.successes_wanted = breaker.snapshot.reports = True
 
     @property
     def repeatable(self) -> bool:

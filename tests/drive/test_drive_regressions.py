@@ -90,7 +90,7 @@ def test_no_report_is_asked_for_once_the_budget_is_full(lab, steps):
     operation, answer = short_of(lab, steps, 28)
     for _ in range(28 + 1):
         answer()
-    assert (28, False, False) == (operation.budget.left, operation.breaker.successes_wanted, operation.breaker.snapshot.reports)
+    assert (28, False) == (operation.budget.left, operation.breaker.snapshot.reports)
 
 
 @pytest.mark.parametrize("last", [AuthenticationError, DeadlineExceededError])

@@ -28,7 +28,7 @@ class PlainWorld(Scene):
 
     def __init__(self, seed: int, history: list[str] | None = None) -> None:
         self.turns = 0
-        self._watches: list[Watch] = []
+        self._stack: list[Watch] = []
         self.streams: list[tuple[Watch, Any]] = []
         super().__init__(seed, history)
         self.interrupts = self.dice.pick((0.0, 0.0, 0.1))
@@ -40,7 +40,7 @@ class PlainWorld(Scene):
 
     @property
     def present(self) -> Watch | None:
-        return self._watches[-1] if self._watches else None
+        return self._stack[-1] if self._stack else None
 
     def _interrupt(self) -> None:
         if self.dice.chance(self.interrupts) and not self.service.healed:
@@ -86,11 +86,11 @@ class PlainWorld(Scene):
     @contextlib.contextmanager
     def _inside(self, watch: Watch) -> Iterator[None]:
         context = current_call.get()
-        self._watches.append(watch)
+        self._stack.append(watch)
         try:
             yield
         finally:
-            self._watches.pop()
+            self._stack.pop()
             if current_call.get() is not context:
                 self.violated("context", f"{watch} has left its context behind")
 
@@ -150,7 +150,7 @@ class PlainWorld(Scene):
 
     def _act(self, watch: Watch, answer: Answer) -> int:
         self._take_time(answer)
-        if answer.calls and len(self._watches) == 1:
+        if answer.calls and len(self._stack) == 1:
             self.call(self.dice.pick([site for site in self.operations[-1].sites if not site.is_stream]))
         if answer.trouble is not None:
             raise answer.trouble()

@@ -14,7 +14,7 @@ from typing import Literal
 
 from tests.simulation.plain import PlainWorld
 from tests.simulation.scene import Scene, ViolationError
-from tests.simulation.schedules import Stage, UnexplainedError
+from tests.simulation.schedules import BudgetStage, Stage, UnexplainedError
 from tests.simulation.world import World
 
 #: Runs between two collections. There are none within a run: what a collection finds would depend on the runs before.
@@ -22,6 +22,8 @@ _COLLECTED_EVERY = 50
 _CHUNK = 250
 #: Of so many seeds, the last one is a world without a loop.
 _PLAIN_EVERY = 5
+#: Of so many schedules, the first one is about a retry budget.
+_BUDGET_EVERY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Schedule:
     def violation(self) -> Violation | None:
         """Play it."""
         try:
-            Stage(self.seed).run()
+            (BudgetStage if self.seed % _BUDGET_EVERY == 0 else Stage)(self.seed).run()
         except UnexplainedError as unexplained:
             return Violation(self.command, "schedule", str(unexplained))
         return None

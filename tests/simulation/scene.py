@@ -108,6 +108,7 @@ class Scene:
         self.violation: ViolationError | None = None
         self.keys: dict[str, int] = {}
         self.calls = 0
+        self.under_way: dict[Watch, None] = {}
         self.drawn: float | None = None
         self._ends_listening: Callable[[], None] | None = None
         self.kit = AIServiceResilience(SETTINGS, clock=self.clock)
@@ -176,6 +177,7 @@ class Scene:
         self._budget(site)
         self.calls += 1
         watch = Watch(self, site, self.calls, self.present)
+        self.under_way[watch] = None
         self.tell(f"{watch} begins")
         return watch
 
@@ -354,6 +356,8 @@ class Scene:
 
     def check_idle(self) -> None:
         """Nothing is under way, so nothing is held."""
+        for watch in self.under_way:
+            raise ViolationError(15, f"{watch} is {watch.state.name} for ever")
         for operation in self.operations:
             if operation.breaker.trials_in_flight:
                 raise ViolationError(

@@ -1,8 +1,9 @@
 """Threads that share a breaker, under schedules drawn from a seed: the real classes, switched between any two steps of bytecode.
 
-Only one thread runs at a time. A trace function counts the steps that it takes in the kit's rules (`TRACED`), and when a drawn
-number of them is over, another thread goes on. A thread that finds a lock held by another lets that one go on. So a schedule is
-repeated exactly by its seed, and what is met is not a matter of luck.
+Only one thread runs at a time (`baton`). A trace function counts the steps that it takes in the kit's rules (`TRACED`), and when
+a drawn number of them is over, another thread goes on. A thread that finds a lock held by another lets that one go on. So a
+schedule is repeated exactly by its seed, and what is met is not a matter of luck. Switching between any two steps is more than
+the GIL allows, and what builds without it do.
 
 A schedule is right when the model explains it, one step after the other (`stories`). That excludes a late success that closes an
 open circuit, a half-open circuit decided by a call that is not its trial, one trial too many, a lost failure, and whatever else
@@ -11,10 +12,8 @@ no sequence of calls could do.
 
 from __future__ import annotations
 
-import sys
-import threading
+import functools
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 from resilience_kit import events
@@ -22,19 +21,20 @@ from resilience_kit._drive import call, plan, sync
 from resilience_kit.errors import CircuitBreakerOpenError
 from resilience_kit.events import EventStream, StateChanged
 from resilience_kit.metrics import OperationMetrics
+from resilience_kit.outcome import FailureKind
+from resilience_kit.policies import retry_budget
 from resilience_kit.policies.breaker import CircuitBreaker, CircuitBreakerConfig, CircuitState, circuit, core, states
+from tests.simulation.baton import Baton, BatonLock, play
 from tests.simulation.loop import Clock
 from tests.simulation.model import BreakerModel
 from tests.simulation.service import Dice
 from tests.simulation.stories import CALLS, TICK, Mark, Story, What, stories_of
 
 #: The files in which a thread may be switched; a class under test may bring its own.
-TRACED = {str(module.__file__) for module in (core, circuit, states, sync, plan, call, events)}
+TRACED = frozenset(str(module.__file__) for module in (core, circuit, states, sync, plan, call, events, retry_budget))
 _WHATS: tuple[What, ...] = (*CALLS, "failure", "failure", "success", "reset", "force", "tick", "tick")
-#: Mean steps from one switch to the next.
-_PATIENCE = (3, 10, 30, 100)
-_FOREVER = 1 << 40
-_LONGEST = 30.0  # seconds; whoever waits longer for its turn will get none
+
+_CAPACITY = 20
 
 
 class BoomError(Exception):
@@ -47,95 +47,6 @@ class NeutralError(Exception):
 
 class UnexplainedError(Exception):
     """What was seen cannot have come about one step after the other."""
-
-
-# --- one thread at a time ------------------------------------------------------------------------------------------------
-
-
-class Baton:
-    """Whoever has it runs."""
-
-    def __init__(self, dice: Dice, number: int, *, switches: bool) -> None:
-        self._dice, self.present = dice, 0
-        self._patience = dice.pick(_PATIENCE) if switches else _FOREVER
-        self._left = self._drawn()
-        self._alive = list(range(number))
-        self._turns = [threading.Semaphore(0) for _ in range(number)]
-
-    def _drawn(self) -> int:
-        return 1 + int(self._dice.random() * 2 * self._patience)
-
-    def pass_on(self) -> None:
-        """Let anybody run who can."""
-        if self._alive:
-            self.present = self._dice.pick(self._alive)
-            self._turns[self.present].release()
-
-    def wait(self, me: int) -> None:
-        """Wait for a turn."""
-        if not self._turns[me].acquire(timeout=_LONGEST):
-            raise UnexplainedError(f"actor {me} never gets its turn")
-
-    def step(self) -> None:
-        """The present thread has taken a step."""
-        self._left -= 1
-        if self._left <= 0:
-            self._left = self._drawn()
-            self.give_to(self._dice.pick(self._alive))
-
-    def give_to(self, other: int) -> None:
-        """Let another run, and wait for the next turn."""
-        me = self.present
-        if other != me:
-            self.present = other
-            self._turns[other].release()
-            self.wait(me)
-
-    def end(self, me: int) -> None:
-        """This one is through."""
-        self._alive.remove(me)
-        self.pass_on()
-
-
-class BatonLock:
-    """A reentrant lock that gives the baton to its owner instead of blocking."""
-
-    def __init__(self, baton: Baton) -> None:
-        self._baton, self._owner, self._depth = baton, -1, 0
-
-    def __enter__(self) -> None:
-        while self._depth and self._owner != self._baton.present:
-            self._baton.give_to(self._owner)
-        self._owner = self._baton.present
-        self._depth += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._depth -= 1
-
-
-def _stepwise(step: Callable[[], None], files: set[str], work: Callable[[], object]) -> None:
-    """Run `work` in this thread, with a `step` after each bit of bytecode in these files."""
-
-    def inside(frame: FrameType, event: str, _: object) -> Any:
-        if event == "opcode":
-            step()
-        return inside
-
-    def at_call(frame: FrameType, event: str, _: object) -> Any:
-        if frame.f_code.co_filename not in files:
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return inside
-
-    before = sys.gettrace()
-    sys.settrace(at_call)
-    try:
-        work()
-    finally:
-        sys.settrace(before)
-
-
-# --- who does what -------------------------------------------------------------------------------------------------------
 
 
 class Stage:
@@ -178,7 +89,6 @@ class Stage:
         self.marks: list[Mark] = []
         self.said: dict[int, str] = {}
         self.refused_at_gates = 0
-        self._broken: list[BaseException] = []
         self._acts = [self._act_of(actor, what) for actor, what in enumerate(self.whats)]
 
     def _prepare(self, model: BreakerModel, state: str) -> None:
@@ -204,7 +114,7 @@ class Stage:
         orders: dict[What, Callable[[], object]] = {
             "reset": breaker.reset,
             "force": lambda: breaker.force_open("by hand"),
-            "tick": lambda: self.clock.push(TICK),
+            "tick": self._tick,
         }
         if what in orders:
             return orders[what]
@@ -214,6 +124,11 @@ class Stage:
 
         by = self.dice.pick(("call", "block", "driver"))
         return self._driven(serve) if by == "driver" else lambda: (breaker.call if by == "call" else self._in_block)(serve)
+
+    def _tick(self) -> None:
+        """Time passes, but not in the midst of a rule, which reckons with the time of its beginning."""
+        with self.breaker._lock:
+            self.clock.push(TICK)
 
     def _in_block(self, serve: Callable[[], None]) -> None:
         with self.breaker:
@@ -241,36 +156,20 @@ class Stage:
         if what != "success":
             raise BoomError if what == "failure" else NeutralError
 
-    def _play(self, actor: int) -> None:
-        try:
-            self.baton.wait(actor)
-            self.marks.append(Mark(actor, "starts"))
-            _stepwise(self.baton.step, self._files, lambda: self._say(actor))
-            self.marks.append(Mark(actor, "done"))
-        except BaseException as error:
-            self._broken.append(error)
-        finally:
-            self.baton.end(actor)
-
     def _say(self, actor: int) -> None:
         self.said[actor] = "ran"
+        self.marks.append(Mark(actor, "starts"))
         try:
             self._acts[actor]()
         except CircuitBreakerOpenError:
             self.said[actor] = "refused"
         except (BoomError, NeutralError):
             pass
+        self.marks.append(Mark(actor, "done"))
 
     def run(self) -> None:
         """Play it, each actor in a thread of its own. Raises `UnexplainedError`."""
-        threads = [threading.Thread(target=self._play, args=(actor,)) for actor in range(len(self.whats))]
-        for thread in threads:
-            thread.start()
-        self.baton.pass_on()
-        for thread in threads:
-            thread.join()
-        if self._broken:
-            raise self._broken[0]
+        play(self.baton, self._files, [functools.partial(self._say, actor) for actor in range(len(self.whats))])
         stories = stories_of(self._beginning, self.marks, self.whats, self.said)
         if not any(self._ends_like(story) for story in stories):
             raise UnexplainedError(self._seen())
@@ -292,3 +191,34 @@ class Stage:
 
 def _nobody_sleeps(seconds: float) -> Any:
     raise AssertionError(f"a sleep of {seconds} s")
+
+
+# --- a retry budget beside it --------------------------------------------------------------------------------------------
+
+
+class BudgetStage:
+    """Actors who take tokens, succeed and reset: nothing is lost, and while tokens are missing successes are reported."""
+
+    def __init__(self, seed: int) -> None:
+        dice, clock = Dice(seed), Clock(_nobody_sleeps)
+        self._baton = Baton(dice, 4, switches=True)
+        self.breaker = CircuitBreaker(5, name="stage", clock=clock.monotonic)
+        config = retry_budget.RetryBudgetConfig(capacity=_CAPACITY, transient_cost=5, success_refund=5)
+        budget = self.budget = retry_budget.RetryBudget(config)
+        operation = plan.Operation("stage", self.breaker, OperationMetrics(clock), EventStream(), clock, budget)
+        made = plan.Plan(operation=operation, retry=None, breaker=self.breaker, budget=budget)
+        site = plan.CallSite(lambda: made)
+        site.renew()
+        made.withdraw(FailureKind.SERVER_ERROR)
+        self.breaker.failed(self.breaker.enter(), BoomError())
+        self.breaker._lock = BatonLock(self._baton)  # type: ignore[assignment]  # of the same use
+        budget._lock = BatonLock(self._baton)  # type: ignore[assignment]  # the same
+        acts = (lambda: made.withdraw(FailureKind.SERVER_ERROR), sync.protect(site, int), self.breaker.reset)
+        self._acts: list[Callable[[], object]] = [dice.pick((*acts, acts[1])) for _ in range(4)]
+
+    def run(self) -> None:
+        """Play it. Raises `UnexplainedError`."""
+        play(self._baton, TRACED, self._acts)
+        breaker, left = self.breaker, self.budget.left
+        if left < _CAPACITY and not (self.budget.short and breaker.snapshot.reports):
+            raise UnexplainedError(f"{left} tokens of {_CAPACITY} left, and nobody is told of successes")

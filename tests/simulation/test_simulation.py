@@ -16,7 +16,7 @@ import pytest
 
 from tests.simulation import faults, racy
 from tests.simulation.runs import Run, run_all, sweep
-from tests.simulation.schedules import Stage, UnexplainedError
+from tests.simulation.schedules import BudgetStage, Stage, UnexplainedError
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +54,12 @@ def test_a_small_world_with_a_cancellation_after_each_turn():
 def test_a_schedule_of_threads(seed):
     """Switched anywhere, threads do what they could have done one after the other (invariants 1, 7, 8, 9, 17)."""
     Stage(seed).run()
+
+
+@pytest.mark.parametrize("seed", [*range(20), 109, 528, 942])
+def test_a_schedule_of_threads_with_a_retry_budget(seed):
+    """While tokens are missing, successes are reported, whoever took and gave back what at the same time (invariant 31)."""
+    BudgetStage(seed).run()
 
 
 # --- the simulator ---

@@ -559,6 +559,8 @@ class Watch(Terms):
         if any(not permit.settled for permit in self.permits):
             self._violated("guards", "a permit is not settled")
         self._go(Now.OVER)
+        self.world.under_way.pop(self, None)
+        self.error = self.refusal = None  # whose frames may hold a stream that nobody else does
 
     # --- streams ---------------------------------------------------------------------------------------------------------
 

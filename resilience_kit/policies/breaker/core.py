@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 from resilience_kit._counter import Counter
 from resilience_kit._fork import renew_after_fork
@@ -38,6 +39,19 @@ _RESTORED = {
 }
 _OPEN = CircuitState.OPEN  # an enum's members are slow to look up
 _TRIAL_UNDER_WAY = "its trial call is still under way"
+
+
+class Hearer(Protocol):
+    """Who may want to hear of successes that the rules need not know: a retry budget, while tokens are missing."""
+
+    short: bool
+
+
+class _Nobody:
+    short = False
+
+
+_NOBODY = _Nobody()
 
 
 class BreakerCore:
@@ -67,8 +81,7 @@ class BreakerCore:
         self._last_failure: BaseException | None = None
         self._last_failure_time: float | None = None
         self._moved = False
-        #: Whether somebody wants to hear of successes that the rules need not know.
-        self.successes_wanted = False
+        self._hearer: Hearer = _NOBODY
         self._reason = ""
         self.snapshot = Snapshot(CircuitState.CLOSED, 0, reports=self._tally is not None)
         renew_after_fork(self)
@@ -180,6 +193,11 @@ class BreakerCore:
         """Whether an error is one that never counts."""
         return isinstance(error, self._options.excluded_exceptions)
 
+    def report_successes_to(self, hearer: Hearer) -> None:
+        """Have every success reported while the hearer is short, from now on."""
+        with self._lock:
+            self._hearer, self.snapshot.reports = hearer, True
+
     @property
     def forced_open(self) -> bool:
         """Whether the circuit is open by somebody's will, and waiting is no use."""
@@ -199,13 +217,18 @@ class BreakerCore:
         """Whether a token belongs to the present state; a trial's, only while its lease runs."""
         return token.stay is self.snapshot and token.until > now if isinstance(token, Trial) else token is self.snapshot
 
+    @property
+    def _reports(self) -> bool:
+        """Whether successes that follow no failure are wanted, too."""
+        return self._tally is not None or self._hearer.short
+
     def _take_success(self, token: Token, seconds: float, now: float) -> None:
         if isinstance(token, Trial):
             token.give_back()
             self._trial_succeeded(token.stay, seconds, now)
             return
         token.failures = 0
-        token.reports = self._tally is not None or self.successes_wanted
+        token.reports = self._reports
         self._last_failure = None
         self._judge(token, seconds, now, failed=False)
 
@@ -264,10 +287,10 @@ class BreakerCore:
         self._reopenings = 0
         self._last_failure = None
         self._tally = None if self._options.window is None else tally(self._options.window)
-        self._move(Snapshot(CircuitState.CLOSED, self.snapshot.generation + 1, reports=self._tally is not None), reason, now)
+        self._move(Snapshot(CircuitState.CLOSED, self.snapshot.generation + 1), reason, now)
 
     def _move(self, new: Snapshot, reason: str, now: float) -> Snapshot:
-        new.reports |= self.successes_wanted
+        new.reports = self._reports
         old, self.snapshot, self._reason = self.snapshot, new, reason
         old.reports = True  # for calls under way, whose ends a retry budget may want to hear of
         if isinstance(old, Trials):
