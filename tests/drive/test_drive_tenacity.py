@@ -31,7 +31,7 @@ class FatalError(BaseException):
 
 
 def test_a_random_scenario_goes_as_in_plain_tenacity(caplog):
-    """Calls, sleeps, hooks, their view of the state, and the end: the same in each of 1200 scenarios, sync and async."""
+    """Calls, sleeps, hooks, what they see of state and statistics, and the end: the same in 1200 scenarios, sync and async."""
     caplog.set_level("ERROR", "resilience_kit")
     with asyncio.Runner() as runner:
         for seed in range(SCENARIOS):
@@ -88,6 +88,8 @@ def hook(name: str, log: list[Any]) -> Any:
         log.append(
             (name, *seen, *upcoming, state.args, state.kwargs, state.fn and state.fn.__name__, state.outcome_timestamp is None)
         )
+        statistics = state.retry_object.statistics
+        log.append((sorted(statistics), statistics["attempt_number"], round(statistics["idle_for"], 6)))
 
     return write
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import inspect
@@ -165,6 +166,56 @@ async def test_call_async_is_refused_when_awaited(lab):
         await breaker.call_async(double, 1)
 
 
+# --- arguments and results ---
+
+
+def everything(*args, **kwargs):
+    """What it was called with."""
+    return args, kwargs
+
+
+async def everything_async(*args, **kwargs):
+    """What it was called with."""
+    return args, kwargs
+
+
+def everything_yielded(*args, **kwargs):
+    """What it was called with."""
+    yield args, kwargs
+
+
+async def everything_yielded_async(*args, **kwargs):
+    """What it was called with."""
+    yield args, kwargs
+
+
+async def test_arguments_of_both_kinds_arrive(lab):
+    """By position and by name, whichever way the call is made."""
+    breaker = lab.breaker()
+    token = breaker.enter()
+    arrived = [
+        breaker.call(everything, 1, 2, three=3),
+        breaker.run(token, everything, 1, 2, three=3),
+        await breaker.call_async(everything_async, 1, 2, three=3),
+        await breaker.run_async(token, everything_async, 1, 2, three=3),
+        await breaker.execute(everything, 1, 2, three=3),
+        await breaker.execute(everything_async, 1, 2, three=3),
+        *breaker.call_generator(everything_yielded, 1, 2, three=3),
+        *[item async for item in breaker.call_async_generator(everything_yielded_async, 1, 2, three=3)],
+        breaker(everything)(1, 2, three=3),
+        await breaker(everything_async)(1, 2, three=3),
+        *breaker(everything_yielded)(1, 2, three=3),
+        *[item async for item in breaker(everything_yielded_async)(1, 2, three=3)],
+    ]
+    assert [((1, 2), {"three": 3})] * 12 == arrived
+
+
+def test_any_object_comes_back_as_it_is(lab):
+    """Also one of a class that the breaker has never heard of: it is neither awaited nor iterated."""
+    breaker, thing = lab.breaker(), object()
+    assert (thing, 1) == (breaker.call(lambda: thing), successes(breaker))
+
+
 # --- plain ---
 
 
@@ -186,6 +237,19 @@ def test_a_decorated_function_keeps_its_face(lab):
     assert add.__qualname__ == breaker.name
     breaker(double)
     assert add.__qualname__ == breaker.name
+    nameless = lab.breaker(name=None)
+    nameless(functools.partial(add))
+    assert "partial" == nameless.name
+
+
+@pytest.mark.parametrize("kind", ["everything_async", "everything_yielded", "everything_yielded_async"])
+def test_functions_of_the_other_kinds_keep_theirs(lab, kind):
+    """Each stays what it is, under its own name."""
+    function = globals()[kind]
+    wrapped = lab.breaker()(function)
+    assert (kind, "What it was called with.", function) == (wrapped.__name__, wrapped.__doc__, wrapped.__wrapped__)
+    tests = inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction
+    assert [test(function) for test in tests] == [test(wrapped) for test in tests]
 
 
 def test_methods_can_be_decorated(lab):
@@ -242,7 +306,8 @@ def test_a_fallback_answers_while_open(lab):
 
 
 async def test_an_async_fallback_is_awaited(lab):
-    """A plain fallback of an async function does as well."""
+    """A plain fallback of an async function does as well; both get the call's own arguments."""
+    assert ((7,), {"by": 8}) == await lab.open(fallback_function=everything_async)(double)(7, by=8)
     assert 14 == await lab.open(fallback_function=double)(AsyncCallable())(7)
     assert -7 == await lab.open(fallback_function=lambda number: -number)(double)(7)
 
@@ -280,6 +345,17 @@ def test_blocks_can_be_nested(lab):
         raise lab.Boom
     assert (2, 2) == (successes(outer), outer.metrics["failure_count"])
     assert (1, 1) == (successes(inner), inner.metrics["failure_count"])
+
+
+@pytest.mark.parametrize("error", [None, asyncio.CancelledError])
+def test_nested_blocks_give_back_a_trial_each(lab, error):
+    """The inner one its own, the outer one the other."""
+    breaker = lab.half_open(half_open_max_calls=2, success_threshold=3)
+    with contextlib.suppress(asyncio.CancelledError), breaker, breaker:
+        assert 2 == breaker.trials_in_flight
+        if error:
+            raise error
+    assert (CircuitState.HALF_OPEN, 0) == (breaker.state, breaker.trials_in_flight)
 
 
 def test_blocks_may_end_in_another_order(lab):

@@ -111,6 +111,13 @@ def test_an_error_that_cannot_be_copied_leaves_its_name(lab):
     assert ValueError is type(breaker.last_failure)
 
 
+def test_errors_in_errors_are_copied_to_a_depth_of_three(lab):
+    """What is deeper leaves the name of its class."""
+    breaker = lab.breaker()
+    watched_failure(breaker, lambda: ValueError(KeyError(IndexError(OSError("deep")))))
+    assert "ValueError(KeyError(IndexError(Exception('OSError'))))" == repr(breaker.last_failure)
+
+
 def test_the_last_failure_goes_with_the_next_success(lab):
     """As in the library; a breaker that never failed has none."""
     breaker = lab.breaker()

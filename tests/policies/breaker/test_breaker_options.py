@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from types import SimpleNamespace
 
 import circuitbreaker
 import pytest
 
 from resilience_kit.errors import ConfigurationError
-from resilience_kit.policies.breaker import CircuitBreaker, CircuitBreakerConfig, EnhancedCircuitBreaker
+from resilience_kit.events import EventStream
+from resilience_kit.policies.breaker import (
+    CircuitBreaker,
+    CircuitBreakerConfig,
+    CircuitState,
+    EnhancedCircuitBreaker,
+    FailureRateWindow,
+    StoredState,
+)
 
 
 def test_defaults_are_the_library_s():
@@ -69,6 +79,17 @@ def test_wrong_companions_are_refused(field, wrong, rule):
     assert f"CircuitBreaker.{field}: {rule}, got {wrong!r}" == str(caught.value)
 
 
+@pytest.mark.parametrize("wrong", ["ValueError", b"x"])
+def test_a_text_is_not_taken_for_a_list_of_classes(wrong):
+    """The refusal shows what was given, and not its letters."""
+    with pytest.raises(ConfigurationError) as caught:
+        CircuitBreakerConfig(expected_exception=wrong)
+    assert (
+        "CircuitBreakerConfig.expected_exception: must be an exception class, some of them, or a predicate "
+        f"(type, instance) -> bool, got {wrong!r}"
+    ) == str(caught.value)
+
+
 def test_all_mistakes_are_told_at_once():
     """One error lists every wrong field."""
     with pytest.raises(ConfigurationError) as caught:
@@ -106,6 +127,28 @@ def test_a_config_is_a_value():
     assert hash(config) == hash(CircuitBreakerConfig(expected_exception=(KeyError,)))
 
 
+@pytest.mark.parametrize(
+    "value", [CircuitBreakerConfig(), FailureRateWindow(size=5), StoredState(CircuitState.OPEN, 1, 2.0)], ids=type
+)
+def test_values_can_be_shared(value):
+    """What is passed around cannot be changed by whoever holds it, and has no room for more than its fields."""
+    for field in dataclasses.fields(value):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, field.name, getattr(value, field.name))
+    assert not hasattr(value, "__dict__")
+
+
+def test_options_are_named():
+    """Nobody has to know their order; left out, they are these."""
+    with pytest.raises(TypeError, match="positional"):
+        CircuitBreakerConfig(5)
+    assert CircuitBreakerConfig() == CircuitBreakerConfig(
+        failure_threshold=5, recovery_timeout=60.0, expected_exception=None, excluded_exceptions=(), half_open_max_calls=1,
+        success_threshold=1, trial_lease=60.0, window=None, max_recovery_timeout=None,
+    )  # fmt: skip
+    assert FailureRateWindow(9) == FailureRateWindow(9, "count", 0.5, None, None, 1.0)
+
+
 def test_a_breaker_is_made_of_a_config(lab):
     """With the options of the config, the default expectation where it has none."""
     config = CircuitBreakerConfig(
@@ -117,6 +160,17 @@ def test_a_breaker_is_made_of_a_config(lab):
         breaker.counts(ValueError()), breaker.counts(KeyError()),
     )  # fmt: skip
     assert breaker.has_options(config)
+
+
+def test_a_config_goes_with_companions(lab):
+    """The store, the stream of events and the clock that come beside it are used."""
+    heard, kept = [], {}
+    store = SimpleNamespace(load=kept.get, save=kept.__setitem__)
+    events = EventStream()
+    events.add_listener(heard.append)
+    breaker = CircuitBreaker.from_config(CircuitBreakerConfig(), "x", clock=lab.clock, store=store, events=events)
+    breaker.force_open("told")
+    assert ([("told", lab.clock.now)], ["x"]) == ([(event.reason, event.at) for event in heard], [*kept])
 
 
 # --- class attributes ---

@@ -137,6 +137,17 @@ def test_threads_and_tasks_mixed_get_one_trial_at_a_time(lab, switching):
     assert 1000 + 64 * 20 == gauge.entered + breaker.metrics["rejected_count"]
 
 
+@pytest.mark.parametrize("state", [CircuitState.OPEN, CircuitState.FORCED_OPEN, CircuitState.HALF_OPEN])
+def test_a_refusal_does_not_wait_for_the_lock(lab, state):
+    """Open, forced open, or with all trials lent out: a crowd does not queue for what it will not get (invariant 21)."""
+    breaker = lab.breaker()
+    breaker.state = state
+    if breaker.fits():
+        breaker.enter()
+    breaker._lock = None
+    assert lab.refuses(breaker)
+
+
 def test_a_caller_who_comes_a_moment_late_is_refused(lab):
     """Two callers see that the open time is over; the one who gets the lock second finds the trial taken (invariant 1)."""
     breaker = lab.half_open()
@@ -151,7 +162,16 @@ def test_a_caller_who_comes_after_a_failed_trial_is_told_the_new_time(lab):
     breaker = lab.half_open()
     seen = breaker.snapshot
     lab.fail(breaker)
-    assert 10.0 == breaker.ask(seen).retry_after
+    refusal = breaker.ask(seen)
+    assert ("lab", 10.0) == (refusal.name, refusal.retry_after)
+
+
+def test_a_caller_who_comes_after_the_close_is_let_in(lab):
+    """What it saw is over: it gets the closed state's own token."""
+    breaker = lab.half_open()
+    seen = breaker.snapshot
+    breaker.call(int)
+    assert (True, breaker.snapshot) == (breaker.closed, breaker.ask(seen))
 
 
 # --- one opening, exact counts ---

@@ -143,7 +143,13 @@ def test_a_good_trial_closes_and_a_bad_one_opens_again(lab):
     lab.clock.now += 10
     breaker.call(int)
     assert (CircuitState.CLOSED, 0, None) == (breaker.state, breaker.failure_count, breaker.last_failure)
-    assert ["open", "half_open", "open", "half_open", "closed"] == lab.path(breaker)
+    assert [
+        ("closed", "open", 1000.0, "2 failures in a row"),
+        ("open", "half_open", 1010.0, "the open time is over"),
+        ("half_open", "open", 1010.0, "the trial failed"),
+        ("open", "half_open", 1020.0, "the open time is over"),
+        ("half_open", "closed", 1020.0, "the trial succeeded"),
+    ] == [tuple(change.values()) for change in breaker.metrics["state_changes"]]
 
 
 def test_success_threshold_trials_close_it(lab):
@@ -362,9 +368,10 @@ def test_reset_forgets_everything(lab):
 def test_the_state_can_be_set(lab):
     """closed, open for a recovery timeout from now, half-open; by value, by name or as a member."""
     breaker = lab.breaker()
+    lab.fail(breaker)
     breaker.state = "open"
-    assert (CircuitState.OPEN, 10.0, lab.clock.now, 1) == (
-        breaker.state, breaker.open_remaining, breaker.last_failure_time, breaker.times_opened,
+    assert (CircuitState.OPEN, 10.0, lab.clock.now, 1, 1) == (
+        breaker.state, breaker.open_remaining, breaker.last_failure_time, breaker.times_opened, breaker.failure_count,
     )  # fmt: skip
     breaker.state = CircuitState.HALF_OPEN
     assert (CircuitState.HALF_OPEN, 0.0) == (breaker.state, breaker.open_remaining)
@@ -374,7 +381,16 @@ def test_the_state_can_be_set(lab):
     assert breaker.forced_open
     breaker.state = "CLOSED"
     assert breaker.closed
-    assert ["open", "half_open", "closed", "forced_open", "closed"] == lab.path(breaker)
+    assert [
+        ("closed", "open", 1000.0, "set by hand"),
+        ("open", "half_open", 1000.0, "set by hand"),
+        ("half_open", "closed", 1000.0, "the trial succeeded"),
+        ("closed", "forced_open", 1000.0, "set by hand"),
+        ("forced_open", "closed", 1000.0, "set by hand"),
+    ] == [tuple(change.values()) for change in breaker.metrics["state_changes"]]
+    lab.fail(breaker)
+    breaker.state = "forced_open"
+    assert 1 == breaker.failure_count
 
 
 @pytest.mark.parametrize("wrong", ["ajar", 3, None, [], "budget_limited"])
@@ -447,6 +463,7 @@ def test_states_are_found_by_value_and_name():
     with pytest.raises(ValueError, match="3"):
         CircuitState(3)
     assert [False, True, False, True, False] == [state.opened for state in CircuitState]
+    assert ["closed", "open", "half_open", "forced_open", "budget_limited"] == [state.value for state in CircuitState]
 
 
 def test_metrics_tell_totals_and_the_last_hundred_changes(lab):
@@ -496,7 +513,16 @@ def test_open_until_is_a_moment_of_the_wall_clock(lab):
     """As in the library, and the last moment there is for an open time beyond the calendar."""
     now = datetime.now(UTC)
     assert 9.0 < (lab.open().open_until - now).total_seconds() < 15.0
-    assert 9999 == lab.open(recovery_timeout=1e300).open_until.year
+    assert datetime.max.replace(tzinfo=UTC) == lab.open(recovery_timeout=1e300).open_until
+
+
+def test_a_clock_may_begin_below_zero(lab):
+    """Only an open circuit has open time left."""
+    lab.clock.now = -1000.0
+    breaker = lab.breaker()
+    assert 0.0 == breaker.open_remaining
+    lab.fail(breaker, 2)
+    assert 10.0 == breaker.open_remaining
 
 
 def test_a_waiting_call_may_find_its_admission_gone(lab):

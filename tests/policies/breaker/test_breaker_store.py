@@ -169,6 +169,8 @@ def test_a_failing_store_is_given_up(lab, caplog, fails_at):
     breaker.call(int)
     assert (True, asked, 1) == (breaker.closed, store.asked, len(caplog.records))
     assert "secret" not in caplog.text
+    assert ("resilience_kit", "ERROR") == (caplog.records[0].name, caplog.records[0].levelname)
+    assert "the store of circuit breaker 'x' failed (OSError); its state stays in this process" == caplog.messages[0]
 
 
 @pytest.mark.parametrize("kept", [
@@ -181,6 +183,18 @@ def test_other_states_are_not_taken_over(lab, kept):
     store.kept["x"] = kept
     breaker = lab.breaker(store=store, name="x")
     assert (CircuitState.CLOSED, 0) == (breaker.state, breaker.failure_count)
+
+
+@pytest.mark.parametrize(("state", "left"), [(CircuitState.OPEN, 4.0), (CircuitState.FORCED_OPEN, math.inf)])
+def test_what_is_taken_over_is_told_in_full(lab, state, left):
+    """The state, its failures and when it was restored; forced open has no end, whatever the store says."""
+    store = Memory()
+    store.kept["x"] = StoredState(state, 3, 4.0)
+    breaker = lab.breaker(store=store, name="x")
+    assert (state, left, 3) == (breaker.state, breaker.open_remaining, breaker.failure_count)
+    assert [("closed", state.value, lab.clock.now, "restored")] == [
+        tuple(change.values()) for change in breaker.metrics["state_changes"]
+    ]
 
 
 @pytest.mark.parametrize("remaining", [math.nan, -5.0])

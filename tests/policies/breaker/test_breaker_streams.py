@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Generator
 import pytest
 
 from resilience_kit.errors import CircuitBreakerOpenError
-from resilience_kit.policies.breaker import CircuitState
+from resilience_kit.policies.breaker import CircuitState, FailureRateWindow
 
 
 class Finder:
@@ -174,6 +174,7 @@ def test_streams_are_admitted_at_their_first_item(lab, finder):
     due = find()
     with pytest.raises(CircuitBreakerOpenError):
         next(early)
+    assert ([], (0, 2, 0)) == (finder.ends, counts(breaker))
     lab.clock.now += 10
     assert "begun" == next(due)
     assert 1 == breaker.trials_in_flight
@@ -189,7 +190,7 @@ async def test_async_streams_are_admitted_at_their_first_item(lab, finder):
     due = find()
     with pytest.raises(CircuitBreakerOpenError):
         await anext(early)
-    assert [] == finder.ends
+    assert ([], (0, 2, 0)) == (finder.ends, counts(breaker))
     lab.clock.now += 10
     assert "begun" == await anext(due)
     assert 1 == breaker.trials_in_flight
@@ -217,11 +218,11 @@ async def test_wrong_arguments_are_the_async_call_s_error(lab, finder):
 async def test_fallbacks_answer_for_streams(lab, finder):
     """While open, a fallback's items come instead: of a generator, an iterable, an async generator or an async iterable."""
 
-    async def spare(*args):
-        yield args
+    async def spare(*args, **kwargs):
+        yield args, kwargs
 
     class Spare:
-        def __init__(self, *_):
+        def __init__(self, *_, **__):
             self.left = [2, 1]
 
         def __aiter__(self):
@@ -232,13 +233,48 @@ async def test_fallbacks_answer_for_streams(lab, finder):
                 return self.left.pop()
             raise StopAsyncIteration
 
-    plain = lab.open(fallback_function=lambda *args: [args])(finder.plain)
-    assert [(7,)] == list(plain(7))
-    for fallback, items in ((spare, [(7,)]), (Spare, [1, 2])):
+    plain = lab.open(fallback_function=lambda *args, **kwargs: [(args, kwargs)])(finder.plain)
+    assert [((7,), {"by": 8})] == list(plain(7, by=8))
+    for fallback, items in ((spare, [((7,), {"by": 8})]), (Spare, [1, 2])):
         breaker = lab.open(fallback_function=fallback)
-        assert items == [item async for item in breaker(finder.async_)(7)]
+        assert items == [item async for item in breaker(finder.async_)(7, by=8)]
         assert (0, 2, 0) == counts(breaker)
     assert [] == finder.ends
+
+
+async def test_a_fallback_stream_hears_what_is_sent(lab, finder):
+    """It stands in for the other one in both directions."""
+    plain = lab.open(fallback_function=finder.plain)(finder.plain)()
+    assert ["begun", "hello"] == [next(plain), plain.send("hello")]
+    stream = lab.open(fallback_function=finder.async_)(finder.async_)()
+    assert ["begun", "hello"] == [await anext(stream), await stream.asend("hello")]
+    await stream.aclose()
+
+
+async def test_a_stream_is_slow_from_its_first_item_to_its_end(lab):
+    """The time between its items counts, that before its first does not."""
+    window = FailureRateWindow(2, slow_call_duration=1.0, slow_call_rate=0.5)
+
+    def numbers():
+        yield 1
+
+    async def numbers_async():
+        yield 1
+
+    plain, async_ = lab.breaker(window=window), lab.breaker(window=window)
+    for pause, closed in ((1.0, True), (1.001, False)):
+        stream = plain.call_generator(numbers)
+        lab.clock.now += 9.0
+        next(stream)
+        lab.clock.now += pause
+        assert [] == list(stream)
+        assert closed is plain.closed
+    for pause, closed in ((1.0, True), (1.001, False)):
+        stream = async_.call_async_generator(numbers_async)
+        await anext(stream)
+        lab.clock.now += pause
+        assert [] == [item async for item in stream]
+        assert closed is async_.closed
 
 
 def test_only_decorated_streams_have_a_fallback(lab, finder):

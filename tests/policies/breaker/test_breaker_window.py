@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilience_kit.errors import ConfigurationError
+from resilience_kit.outcome import Outcome, OutcomeKind
 from resilience_kit.policies.breaker import CircuitBreaker, CircuitState, FailureRateWindow
 from resilience_kit.policies.breaker.window import judge, tally
 
@@ -58,6 +59,8 @@ def test_a_rate_is_met_to_the_last_call(lab):
                 assert judge(window, counted) is None
                 counted.add(0.0, **{"failed": False, "slow": False, field: number < failed})
             assert f"{failed} of 100 calls" in str(judge(window, counted))
+            counted.add(0.0, failed=False, slow=False)
+            assert judge(window, counted) is None
 
 
 def test_seconds_leave_in_twentieths(lab):
@@ -72,11 +75,37 @@ def test_seconds_leave_in_twentieths(lab):
     assert ["open"] == feed(lab, breaker, "s")
 
 
+def test_a_twentieth_is_forgotten_at_its_turn(lab):
+    """Not a moment before, and not a fraction of a twentieth after."""
+    counted = tally(FailureRateWindow(20.0, kind="time"))
+    kept = []
+    for now in (0.99, 19.99, 20.0):
+        counted.add(now, failed=False, slow=False)
+        kept.append(counted.calls)
+    assert [1, 2, 2] == kept
+
+
+def test_a_time_window_works_below_zero(lab):
+    """A clock may begin anywhere: what is older than the window is forgotten all the same."""
+    counted = tally(FailureRateWindow(20.0, kind="time"))
+    for now in (-0.5, 19.4):
+        counted.add(now, failed=False, slow=False)
+    assert 1 == counted.calls
+
+
+def test_a_time_window_does_not_grow_with_traffic(lab):
+    """It keeps a twentieth each, however many calls come."""
+    counted = tally(FailureRateWindow(20.0, kind="time"))
+    for number in range(1000):
+        counted.add(number / 10.0, failed=False, slow=False)
+    assert (20, 200) == (len(counted._kept), counted.calls)
+
+
 def test_a_time_window_wants_ten_calls_by_itself(lab):
     """The default minimum of a time window is ten, of a count window its size."""
     breaker = lab.breaker(window=FailureRateWindow(60.0, kind="time"))
     assert ["closed"] * 9 + ["open"] == feed(lab, breaker, "f" * 10)
-    assert 7 == FailureRateWindow(7).least_calls
+    assert (7, 7) == (FailureRateWindow(7).least_calls, FailureRateWindow(7, minimum_calls=7).least_calls)
 
 
 def test_slow_calls_open_it_too(lab):
@@ -96,6 +125,15 @@ def test_slow_calls_open_it_too(lab):
     assert (CircuitState.OPEN, "2 of 4 calls were slow") == (breaker.state, breaker.metrics["state_changes"][-1]["reason"])
 
 
+def test_a_permit_knows_how_long_it_was_out(lab):
+    """A guard's call is slow from its admission to its settlement."""
+    breaker = lab.breaker(window=FailureRateWindow(1, slow_call_duration=1.0))
+    permit = breaker.admit()
+    lab.clock.now += 1.001
+    permit.settle(Outcome(OutcomeKind.SUCCESS))
+    assert "1 of 1 calls were slow" == breaker.metrics["state_changes"][-1]["reason"]
+
+
 def test_a_failed_call_may_be_slow_too(lab):
     """It counts under both."""
     breaker = lab.breaker(window=FailureRateWindow(2, failure_rate=1.0, slow_call_duration=1.0, slow_call_rate=0.5))
@@ -110,6 +148,14 @@ def test_a_failed_call_may_be_slow_too(lab):
     assert "1 of 2 calls were slow" == breaker.metrics["state_changes"][-1]["reason"]
 
 
+def test_a_failed_call_need_not_be_slow(lab):
+    """Its seconds are those of its own run."""
+    breaker = lab.breaker(window=FailureRateWindow(2, failure_rate=1.0, slow_call_duration=1.0, slow_call_rate=0.5))
+    lab.fail(breaker)
+    breaker.call(int)
+    assert breaker.closed
+
+
 def test_a_call_of_unknown_duration_is_not_slow(lab):
     """Who tells no seconds has not been slow, whether the call ended well or badly."""
     breaker = lab.breaker(window=FailureRateWindow(4, slow_call_duration=1e-3, slow_call_rate=0.25))
@@ -122,6 +168,7 @@ def test_a_slow_trial_opens_again(lab):
     breaker.state = "half_open"
     breaker.succeeded(breaker.enter(), 1.5)
     assert (CircuitState.OPEN, "the trial was slow") == (breaker.state, breaker.metrics["state_changes"][-1]["reason"])
+    assert 0 == breaker.failure_count
     lab.clock.now += 10
     breaker.succeeded(breaker.enter(), 1.0)
     assert breaker.closed
@@ -169,6 +216,7 @@ def test_counts_are_those_of_a_list(calls, size):
     ({"size": 1.5}, "FailureRateWindow.size: must be a whole number of at least 1, got 1.5"),
     ({"size": 0.0, "kind": "time"}, "FailureRateWindow.size: must be a finite number of at least 0.001, got 0.0"),
     ({"size": float("nan"), "kind": "time"}, "FailureRateWindow.size: must be a finite number of at least 0.001, got nan"),
+    ({"size": 5, "kind": "tiem"}, "FailureRateWindow.kind: must be one of 'count', 'time'"),
     ({"size": 5, "kind": "tiem"}, "did you mean 'time'"),
     ({"size": 5, "failure_rate": 0}, "FailureRateWindow.failure_rate: must be a finite number from 1e-09 to 1, got 0"),
     ({"size": 5, "failure_rate": True}, "FailureRateWindow.failure_rate"),
