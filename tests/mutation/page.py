@@ -1,0 +1,142 @@
+"""What the mutants say: how many there were of each function, how many were noticed, and why the others may live."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+KILLED, SURVIVED, TIMED_OUT = "killed", "survived", "timed out"
+_HEAD = """# Mutants
+
+`make mutate` makes thousands of small changes to the code, one at a time (a `<` for a `<=`, an argument left out, a statement
+dropped), and runs for each the tests that run the changed statement. A mutant that no test notices is a line that the tests run
+and do not test. `tests/mutation/mutants.py` tells which changes are made. *Out of time* are mutants that hang; they are noticed.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Modules, their own tests and others that run them, by folder, and the share of mutants that has to be noticed."""
+
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+    others: tuple[str, ...] = ()
+    at_least: float = 0.0
+
+    def files(self, package: Path) -> Iterator[Path]:
+        """The modules' files."""
+        for module in self.modules:
+            path = package / module
+            yield from [path] if path.suffix else sorted(path.rglob("*.py"))
+
+
+_DRIVEN = ("tests/drive", "tests/orchestrator")
+ROOMS = {
+    "breaker": Room(("policies/breaker",), ("tests/policies/breaker",), _DRIVEN, at_least=0.95),
+    "retry": Room(("policies/retry.py", "policies/retry_budget.py"), ("tests/policies/retry",), _DRIVEN),
+    "drivers": Room(("_drive", "orchestrator/service.py"), _DRIVEN, ("tests/policies", "tests/metrics"), at_least=0.95),
+    "classifier": Room(("classification",), ("tests/classification",), ("tests/policies/retry",)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many mutants of something met which fate."""
+
+    killed: int
+    hung: int
+    survived: int
+
+    @classmethod
+    def of(cls, mutants: Iterable[Mapping[str, Any]]) -> Tally:
+        """Counted."""
+        verdicts = [mutant["verdict"] for mutant in mutants]
+        return cls(*(verdicts.count(verdict) for verdict in (KILLED, TIMED_OUT, SURVIVED)))
+
+    @property
+    def all(self) -> int:
+        """The number of mutants."""
+        return self.killed + self.hung + self.survived
+
+    @property
+    def share(self) -> float:
+        """The share of mutants that were noticed; of none, all."""
+        return 1.0 if not self.all else (self.killed + self.hung) / self.all
+
+    def cells(self) -> str:
+        """As cells of a table."""
+        return f"{self.all} | {self.killed} | {self.hung} | {self.survived} | {self.share:.1%}"
+
+
+def reasons_in(text: str) -> dict[str, str]:
+    """Label -> reason, of a Markdown file in which a heading is a reason and the lines of its list are labels."""
+    reasons, reason = {}, ""
+    for line in text.splitlines():
+        if line.startswith("## "):
+            reason = line.removeprefix("## ")
+        elif line.startswith("- "):
+            reasons[line.removeprefix("- ").strip("`")] = reason
+    return reasons
+
+
+def to_markdown(results: Mapping[str, Sequence[Mapping[str, Any]]], reasons: Mapping[str, str]) -> tuple[str, list[str]]:
+    """The report, and what is wrong: too many survivors, or one without a reason."""
+    wrong = []
+    for room, mutants in results.items():
+        if Tally.of(mutants).share < ROOMS[room].at_least:
+            wrong.append(f"{room}: {Tally.of(mutants).share:.1%} noticed, and it must be {ROOMS[room].at_least:.0%}")
+        wrong += [f"{room}: no reason for {label(each)}" for each in _survivors(mutants) if label(each) not in reasons]
+    parts = [_HEAD, _overview(results), *(_room(room, mutants, reasons) for room, mutants in results.items())]
+    return "\n".join(parts), wrong
+
+
+def label(mutant: Mapping[str, Any]) -> str:
+    """How people name a mutant, whatever its line number."""
+    place = f"{mutant['path'].removeprefix('resilience_kit/')} {mutant['function'] or '(module)'}"
+    return f"{place}: {mutant['before']} -> {mutant['after']}".replace("`", "'")
+
+
+def _survivors(mutants: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [mutant for mutant in mutants if mutant["verdict"] == SURVIVED]
+
+
+def _overview(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    lines = ["| room | mutants | killed | out of time | survived | noticed | at least |", f"| --- {'| ---: ' * 6}|"]
+    for room, mutants in results.items():
+        least = ROOMS[room].at_least
+        lines.append(f"| {room} | {Tally.of(mutants).cells()} | {f'{least:.0%}' if least else ''} |")
+    return "\n".join([*lines, ""])
+
+
+def _room(room: str, mutants: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]) -> str:
+    functions: defaultdict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for mutant in mutants:
+        functions[mutant["path"].removeprefix("resilience_kit/"), mutant["function"] or "(module)"].append(mutant)
+    lines = [f"## {room.capitalize()}", "", *_why(mutants, reasons), "<details><summary>By function</summary>", ""]
+    lines += ["| module | function | mutants | killed | out of time | survived | noticed |", f"| --- | --- {'| ---: ' * 5}|"]
+    lines += [f"| {path} | `{function}` | {Tally.of(own).cells()} |" for (path, function), own in functions.items()]
+    return "\n".join([*lines, "", "</details>", ""])
+
+
+def _why(mutants: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]) -> list[str]:
+    grouped: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for mutant in _survivors(mutants):
+        grouped[reasons.get(label(mutant), "NO REASON GIVEN")].append(mutant)
+    lines = ["Survivors, by the reason why no test has to notice them:", ""] if grouped else ["No survivors.", ""]
+    for reason, own in grouped.items():
+        lines += [f"**{reason}**", ""]
+        for each in own:
+            path = each["path"].removeprefix("resilience_kit/")
+            change = f"{each['before']} -> {each['after']}".replace("`", "'")
+            lines.append(f"- {path}:{each['line']} `{each['function'] or '(module)'}`: `{change}`")
+        lines.append("")
+    return lines
+
+
+def read(kept: Path) -> dict[str, list[dict[str, Any]]]:
+    """What is known of the rooms."""
+    return {room: json.loads((kept / f"{room}.json").read_text()) for room in ROOMS if (kept / f"{room}.json").exists()}
