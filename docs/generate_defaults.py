@@ -1,7 +1,11 @@
-"""Writes the tables of defaults in README.md and docs/ from the code: `python docs/generate_defaults.py`.
+"""Writes what docs/ tells of options from the code: `python docs/generate_defaults.py`.
 
-A table stands between `<!-- defaults: module:Name -->` or `<!-- table: name -->` and `<!-- end -->`. Names and defaults come
-from the signature; the sentences in the last column are the page's own and stay. A test compares every page with this output.
+In README.md and docs/ a table stands between `<!-- defaults: module:Name -->` or `<!-- table: name -->` and `<!-- end -->`.
+Of an option class all columns come from the code: defaults from the signature, rules from what its checks say to an unfit value,
+meanings from its docstring. Of functions and other classes the sentences in the last column are the page's own and stay.
+
+docs/reference/models/ is written as a whole: a page for each option class and each model of a configuration text. A test
+compares every page with this output.
 """  # noqa: INP001 - a program, not a package
 
 from __future__ import annotations
@@ -9,17 +13,28 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, NamedTuple, get_args, get_type_hints
 
-from resilience_kit import ResilienceStrategy
+from resilience_kit import (
+    CircuitBreakerConfig,
+    ConfigurationError,
+    FailureRateWindow,
+    ResilienceConfig,
+    ResilienceStrategy,
+    RetryConfig,
+)
 from resilience_kit.classification.http_status import STATUS, by_status
 from resilience_kit.classification.kit import MEANINGS
-from resilience_kit.config import PRESETS, STRATEGY_NUMBERS
-from resilience_kit.config.custom import RULES
+from resilience_kit.config import PRESETS, STRATEGY_NUMBERS, TEMPLATES, RateLimits
+from resilience_kit.config.meanings import environment_variables, meanings_of
+from resilience_kit.config.models import CUSTOM, FILE, OPERATION, PRESET, Model
+from resilience_kit.config.plain import OPERATOR, STRANGER, TextLimits
 from resilience_kit.outcome import Verdict
+from resilience_kit.policies.retry_budget import RetryBudgetConfig
 
 ROOT = Path(__file__).parent.parent
 _TABLE = re.compile(r"(?P<head><!-- (?P<kind>defaults|table): (?P<what>\S+) -->\n)(?P<body>.*?)(?P<tail><!-- end -->)", re.DOTALL)
@@ -35,7 +50,7 @@ def filled(text: str) -> str:
 def _written(found: re.Match[str]) -> str:
     kind, what = found["kind"], found["what"]
     rows = _defaults(what, found["body"]) if kind == "defaults" else _TABLES[what](found["body"])
-    return found["head"] + "".join(f"| {' | '.join(row)} |\n" for row in rows) + found["tail"]
+    return found["head"] + _table(rows) + found["tail"]
 
 
 def _sentences(body: str) -> dict[str, str]:
@@ -47,12 +62,54 @@ def _defaults(what: str, body: str) -> Iterable[Sequence[str]]:
     owner: Any = import_module(module)
     for part in name.split("."):
         owner = getattr(owner, part)
+    if dataclasses.is_dataclass(owner) and meanings_of(owner):
+        yield from _options(owner)
+        return
     told = _sentences(body)
     yield "field", "default", "what it decides"
     yield "---", "---", "---"
     for parameter in inspect.signature(owner).parameters.values():
         if parameter.name != "self" and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
             yield f"`{parameter.name}`", _default(owner, parameter), told.get(parameter.name, "TODO")
+
+
+def _options(owner: Any) -> Iterable[Sequence[str]]:
+    meanings, rules = meanings_of(owner), _rules(owner)
+    yield "field", "default", "rule", "what it decides"
+    yield ("---",) * 4
+    for parameter in inspect.signature(owner).parameters.values():
+        yield f"`{parameter.name}`", _default(owner, parameter), rules[parameter.name], meanings.get(parameter.name, "TODO")
+
+
+class _Unfit:
+    """A value that fits nowhere."""
+
+    def __str__(self) -> str:
+        return ""
+
+
+def _rules(owner: Any) -> dict[str, str]:
+    """What the checks of an option class say to a value that fits nowhere, field by field."""
+    return {name: _rule(owner, name) for name in inspect.signature(owner).parameters}
+
+
+def _rule(owner: Any, field: str) -> str:
+    needed = {each.name: 1 for each in inspect.signature(owner).parameters.values() if each.default is each.empty}
+    try:
+        owner(**{**needed, field: _Unfit()})
+    except ConfigurationError as error:
+        rule = next(each.rule for each in error.errors if each.path.endswith(f".{field}"))
+        return _short(rule) + (", or None" if _may_be_none(owner, field) and "None" not in rule else "")
+    raise AssertionError(f"{owner.__name__}.{field} takes anything")
+
+
+def _may_be_none(owner: Any, field: str) -> bool:
+    hint = get_type_hints(owner)[field]
+    return NoneType in get_args(getattr(hint, "type", hint))
+
+
+def _short(rule: str) -> str:
+    return rule.removeprefix("must be ").removeprefix("must ")
 
 
 def _default(owner: Any, parameter: inspect.Parameter) -> str:
@@ -95,12 +152,54 @@ def _presets(_body: str) -> Iterable[Sequence[str]]:
         yield f"`{preset.name}`", *map(str, numbers), preset.default_strategy.value, overrides, ", ".join(preset.contexts)
 
 
-def _settings(body: str) -> Iterable[Sequence[str]]:
-    told = _sentences(body)
-    yield "setting", "rule for a text", "what it changes"
-    yield "---", "---", "---"
-    for name, rule in RULES.items():
-        yield f"`{name}`", rule.removeprefix("must be ").removeprefix("must "), told.get(name, "TODO")
+def _templates(_body: str) -> Iterable[Sequence[str]]:
+    yield "template", "settings", "what for"
+    yield ("---",) * 3
+    for template in TEMPLATES.values():
+        yield f"`{template.name}`", ", ".join(_settled(template.settings())), template.description.removeprefix("for ")
+
+
+def _settled(settings: Mapping[str, Any]) -> Iterable[str]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from (f"{operation}: {strategy.value}" for operation, strategy in value.items())
+        else:
+            yield f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+
+
+def _environment(_body: str) -> Iterable[Sequence[str]]:
+    yield "variable", "holds", "without it", "what it decides"
+    yield ("---",) * 4
+    for each in environment_variables():
+        yield f"`{each.name}`", each.holds, f"`{each.default}`" if each.default else "", each.meaning
+
+
+def _limits(_body: str) -> Iterable[Sequence[str]]:
+    meanings = meanings_of(TextLimits)
+    yield "limit", "of a stranger's text", "of a file or variable", "what it counts"
+    yield ("---",) * 4
+    for name in (field.name for field in dataclasses.fields(TextLimits)):
+        yield f"`{name}`", str(getattr(STRANGER, name)), str(getattr(OPERATOR, name)), meanings.get(name, "TODO")
+
+
+def _of_model(model: Model) -> Iterable[Sequence[str]]:
+    schema = model.adapter.json_schema()
+    yield "setting", "rule for a text", "what it decides"
+    yield ("---",) * 3
+    for name, rule in model.rules.items():
+        needed = " (required)" if name in schema.get("required", ()) else ""
+        told = schema["properties"][name]
+        yield f"`{name}`", (_names(told, schema) or _short(rule)) + needed, told.get("description", "TODO")
+
+
+def _names(told: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    """The names that a setting may be, where it is one of few."""
+    kind = schema["$defs"][told["$ref"].rpartition("/")[2]] if "$ref" in told else told
+    return f"one of {', '.join(kind['enum'])}" if "enum" in kind else ""
+
+
+def _settings(_body: str) -> Iterable[Sequence[str]]:
+    return _of_model(FILE)
 
 
 def _verdict(verdict: Verdict) -> tuple[str, str, str]:
@@ -129,13 +228,81 @@ _TABLES: dict[str, Callable[[str], Iterable[Sequence[str]]]] = {
     "strategies": _strategies,
     "presets": _presets,
     "settings": _settings,
+    "templates": _templates,
+    "environment": _environment,
+    "limits": _limits,
     "statuses": _statuses,
     "own-errors": _own_errors,
 }
 
 
+class _Page(NamedTuple):
+    """One page of docs/reference/models/."""
+
+    title: str
+    about: str
+    rows: Callable[[], Iterable[Sequence[str]]]
+    see: str
+
+
+_MODELS = ROOT / "docs" / "reference" / "models"
+_CLASSES: dict[type, str] = {
+    ResilienceConfig: "../config.md",
+    RetryConfig: "../retry.md",
+    RetryBudgetConfig: "../retry.md#the-retry-budget",
+    CircuitBreakerConfig: "../breaker.md",
+    FailureRateWindow: "../breaker.md",
+    RateLimits: "../validator.md",
+}
+_TEXTS = {
+    "custom-config": ("RESILIENCE_CUSTOM_CONFIG", "Settings over those of a preset, as JSON; what the validator takes.", CUSTOM),
+    "config-file": ("RESILIENCE_CONFIG_FILE", "A configuration file, in TOML or JSON.", FILE),
+    "operation-settings": (
+        "A section of a file",
+        "What `[operations.NAME]` of a configuration file says of one operation.",
+        OPERATION,
+    ),
+    "preset": ("A preset", "A preset as a text, for `validate_preset`; as `Preset.to_dict()` gives it.", PRESET),
+}
+
+
+def pages() -> dict[Path, str]:
+    """The pages of docs/reference/models/, which hold nothing but what the code says."""
+    found = {_file_of(owner): _class_page(owner, see) for owner, see in _CLASSES.items()}
+    found |= {
+        name: _Page(title, about, lambda model=model: _of_model(model), "../config.md")
+        for name, (title, about, model) in _TEXTS.items()
+    }
+    found["environment"] = _Page("The environment", "The variables that are read.", lambda: _environment(""), "../config.md")
+    index = _table(
+        [("page", "about"), ("---", "---"), *((f"[{page.title}]({name}.md)", page.about) for name, page in found.items())]
+    )
+    texts = {
+        name: f"# {page.title}\n\n{page.about} More: [{page.see.strip('./')}]({page.see}).\n\n{_table(page.rows())}"
+        for name, page in found.items()
+    }
+    texts["README"] = f"# Options, field by field\n\nWritten by `docs/generate_defaults.py` from the code.\n\n{index}"
+    return {_MODELS / f"{name}.md": text for name, text in texts.items()}
+
+
+def _class_page(owner: type, see: str) -> _Page:
+    about = " ".join((inspect.getdoc(owner) or "").partition("\n\n")[0].split())
+    return _Page(owner.__name__, about, lambda: _options(owner), see)
+
+
+def _file_of(owner: type) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", owner.__name__).lower()
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 def main() -> None:
     """Write every page that has changed."""
+    _MODELS.mkdir(exist_ok=True)
+    for page, text in pages().items():
+        page.write_text(text, encoding="utf-8")
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         text = page.read_text(encoding="utf-8")
         if filled(text) != text:

@@ -21,7 +21,7 @@ from resilience_kit import (
 from resilience_kit.errors import APITimeoutError
 from resilience_kit.events import NestedRetry
 
-LATE = 0.3  # seconds by which a busy machine may be late
+LATE = 1.0  # seconds by which a busy machine may be late
 
 
 def limits(deadline: float | None = None, **more: object) -> ResilienceConfig:

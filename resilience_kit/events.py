@@ -111,6 +111,31 @@ class StrategyChanged(Event):
     new: str
 
 
+class ConfigChange(NamedTuple):
+    """An option of an operation that a reload changed. The values are plain ones."""
+
+    operation: str
+    field: str
+    old: object
+    new: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigReloaded(Event):
+    """The settings were read anew and are obeyed from the next call on. `changes`: of all operations in use."""
+
+    operation: str = ""
+    changes: tuple[ConfigChange, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigRejected(Event):
+    """Settings that were read anew are wrong, and the old ones stay; told once for each set of `errors`, which are sentences."""
+
+    operation: str = ""
+    errors: tuple[str, ...]
+
+
 class Listener(Protocol):
     """Anything that takes an event. It runs in the thread of the call, outside every lock; what it raises is logged only."""
 

@@ -1,6 +1,6 @@
 """The default listener: tells the logger `resilience_kit` what an operator wants to know, and nothing that could be a secret.
 
-State changes and misuse are WARNING, recoveries and retries INFO, refusals DEBUG.
+Settings that are refused are ERROR, state changes and misuse WARNING, recoveries, retries and reloads INFO, refusals DEBUG.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 
 from resilience_kit.events import (
     CallRejected,
+    ConfigRejected,
+    ConfigReloaded,
     Event,
     EventStream,
     NestedRetry,
@@ -23,6 +25,7 @@ from resilience_kit.events import (
 from resilience_kit.policies.breaker import CircuitState
 
 logger = logging.getLogger("resilience_kit")
+_MOST_CHANGES = 10
 
 
 def listen(events: EventStream) -> None:
@@ -50,6 +53,17 @@ def _strategy_changed(event: StrategyChanged) -> None:
     logger.info("%r: strategy changed from %s to %s", event.operation, event.old or "none", event.new)
 
 
+def _config_reloaded(event: ConfigReloaded) -> None:
+    told = [f"{name!r} {field} {old} -> {new}" for name, field, old, new in event.changes[:_MOST_CHANGES]]
+    more = len(event.changes) - len(told)
+    words = "; ".join([*told, *([f"and {more} more"] if more else [])])
+    logger.info("configuration reloaded: %s", words or "nothing changes for the operations in use")
+
+
+def _config_rejected(event: ConfigRejected) -> None:
+    logger.error("configuration not reloaded, the old one stays: %s", "; ".join(event.errors))
+
+
 def _nested_retry(event: NestedRetry) -> None:
     words = "%r: %s retries too, so this operation did not; %s"
     logger.warning(words, event.operation, event.inner, event.remedy)
@@ -64,6 +78,8 @@ _TOLD: dict[type[Event], tuple[int, Callable[[Any], None]]] = {
     StateChanged: (logging.WARNING, _state_changed),
     RetryScheduled: (logging.INFO, _retry_scheduled),
     StrategyChanged: (logging.INFO, _strategy_changed),
+    ConfigReloaded: (logging.INFO, _config_reloaded),
+    ConfigRejected: (logging.ERROR, _config_rejected),
     CallRejected: (logging.DEBUG, _call_rejected),
     NestedRetry: (logging.WARNING, _nested_retry),
     OptionsIgnored: (logging.WARNING, _options_ignored),

@@ -9,6 +9,9 @@ import pytest
 from resilience_kit.events import (
     CallFailed,
     CallRejected,
+    ConfigChange,
+    ConfigRejected,
+    ConfigReloaded,
     EventStream,
     NestedRetry,
     OptionsIgnored,
@@ -43,6 +46,22 @@ EVENTS = [
     (CallRejected(operation="op", guard="host", retry_after=2.0), "DEBUG", "'op': refused by 'host'; retry after 2.0 s"),
     (StrategyChanged(operation="op", old="", new="critical"), "INFO", "'op': strategy changed from none to critical"),
     (StrategyChanged(operation="op", old="balanced", new="critical"), "INFO", "'op': strategy changed from balanced to critical"),
+    (
+        ConfigReloaded(changes=(ConfigChange("qa", "deadline", 30.0, 20.0), ConfigChange("qa", "retry_attempts", 3, None))),
+        "INFO",
+        "configuration reloaded: 'qa' deadline 30.0 -> 20.0; 'qa' retry_attempts 3 -> None",
+    ),
+    (
+        ConfigReloaded(changes=tuple(ConfigChange(name, "deadline", 1.0, 2.0) for name in "abcdefghijkl")),
+        "INFO",
+        "configuration reloaded: " + "; ".join(f"'{name}' deadline 1.0 -> 2.0" for name in "abcdefghij") + "; and 2 more",
+    ),
+    (ConfigReloaded(changes=()), "INFO", "configuration reloaded: nothing changes for the operations in use"),
+    (
+        ConfigRejected(errors=("RESILIENCE_PRESET: must be a name", "a: must be b")),
+        "ERROR",
+        "configuration not reloaded, the old one stays: RESILIENCE_PRESET: must be a name; a: must be b",
+    ),
     (
         NestedRetry(operation="op", inner="the SDK's client", remedy="build it with max_retries=0"),
         "WARNING",

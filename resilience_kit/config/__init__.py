@@ -1,6 +1,6 @@
 """Which options an operation gets, and from where: strategies, presets, the environment and their order of precedence.
 
-`ResilienceSettings` and `CustomConfig` are imported at first use: pydantic-settings is slower to import than all the rest.
+What needs pydantic is imported at first use: pydantic-settings is slower to import than all the rest.
 """
 
 from __future__ import annotations
@@ -14,22 +14,38 @@ from resilience_kit.config.strategies import STRATEGY_NUMBERS, ResilienceStrateg
 
 if TYPE_CHECKING:
     from resilience_kit.config.custom import CustomConfig
+    from resilience_kit.config.explain import ExplainedField, Explanation
+    from resilience_kit.config.schema import json_schema
     from resilience_kit.config.settings import ResilienceSettings, variable_of
+    from resilience_kit.config.templates import TEMPLATES, Template, get_template
+    from resilience_kit.config.validator import ConfigValidator, RateLimits, ResilienceConfigValidator, ValidationResult
+    from resilience_kit.config.writing import dump
 
 __all__ = [
     "NOT_GIVEN",
     "PRESETS",
     "STRATEGY_NUMBERS",
+    "TEMPLATES",
+    "ConfigValidator",
     "CustomConfig",
+    "ExplainedField",
+    "Explanation",
     "NotGiven",
     "Preset",
+    "RateLimits",
     "Recommendation",
     "ResilienceConfig",
+    "ResilienceConfigValidator",
     "ResilienceSettings",
     "ResilienceStrategy",
     "StrategyNumbers",
+    "Template",
+    "ValidationResult",
     "check_operation",
+    "dump",
     "get_preset",
+    "get_template",
+    "json_schema",
     "list_presets",
     "recommend_preset",
     "resolve",
@@ -37,7 +53,22 @@ __all__ = [
     "variable_of",
 ]
 
-_LATER = {"CustomConfig": "custom", "ResilienceSettings": "settings", "variable_of": "settings"}
+_LATER = {
+    "TEMPLATES": "templates",
+    "ConfigValidator": "validator",
+    "CustomConfig": "custom",
+    "ExplainedField": "explain",
+    "Explanation": "explain",
+    "RateLimits": "validator",
+    "ResilienceConfigValidator": "validator",
+    "ResilienceSettings": "settings",
+    "Template": "templates",
+    "ValidationResult": "validator",
+    "dump": "writing",
+    "get_template": "templates",
+    "json_schema": "schema",
+    "variable_of": "settings",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,34 +14,30 @@ from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
 from resilience_kit._checks import nearest
+from resilience_kit.config.echo import Where, shown_at
 from resilience_kit.config.overlay import unknown_setting
 from resilience_kit.config.presets import get_preset
 from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
-from resilience_kit.config.text import refuse, shown
-from resilience_kit.errors import ConfigurationError, Violation
+from resilience_kit.config.text import in_file, refuse
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
 
 _S: Final[dict[str, Any]] = {"unit": "seconds"}
 _MOST_OVERRIDES: Final = 10
-_LONGEST_NAME: Final = 200
+LONGEST_NAME: Final = 200
 
-_STRICT: Final = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+STRICT: Final = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
 
-Where = tuple[str | int, ...]
 Strategy = Annotated[ResilienceStrategy, BeforeValidator(strategy_named)]
-OperationName = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME)]
+OperationName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
 
 
-@with_config(_STRICT)
-class CustomConfig(TypedDict, total=False):
-    """Settings that replace those of a preset. What is not given stays as the preset has it."""
+@with_config(STRICT)
+class Numbers(TypedDict, total=False):
+    """Settings that stand for one option each."""
 
     retry_attempts: Annotated[int, Field(ge=1, le=10, description="attempts of a call, the first one included")]
     circuit_breaker_threshold: Annotated[int, Field(ge=1, le=20, description="failures in a row that open the circuit")]
     recovery_timeout: Annotated[float, Field(ge=10, le=300, json_schema_extra=_S, description="for which a circuit stays open")]
-    default_strategy: Annotated[Strategy, Field(description="the strategy of operations that nobody names")]
-    operation_overrides: Annotated[
-        dict[OperationName, Strategy], Field(max_length=_MOST_OVERRIDES, description="strategies of single operations")
-    ]
     base_delay: Annotated[float, Field(ge=0.1, le=10, json_schema_extra=_S, description="longest wait after the first attempt")]
     max_delay: Annotated[float, Field(ge=1, le=120, json_schema_extra=_S, description="longest wait between two attempts")]
     backoff_factor: Annotated[float, Field(ge=1, le=5, description="growth of that wait from attempt to attempt")]
@@ -50,16 +46,34 @@ class CustomConfig(TypedDict, total=False):
     attempt_timeout: Annotated[float, Field(ge=1, le=600, json_schema_extra=_S, description="for one attempt")]
 
 
+@with_config(STRICT)
+class CustomConfig(Numbers, total=False):
+    """Settings that replace those of a preset. What is not given stays as the preset has it."""
+
+    default_strategy: Annotated[Strategy, Field(description="the strategy of operations that nobody names")]
+    operation_overrides: Annotated[
+        dict[OperationName, Strategy], Field(max_length=_MOST_OVERRIDES, description="strategies of single operations")
+    ]
+
+
+@with_config(STRICT)
+class OperationSettings(Numbers, total=False):
+    """What a section of a configuration file says of one operation: a strategy, and settings over its numbers."""
+
+    strategy: Annotated[Strategy, Field(description="the strategy of this operation")]
+
+
 def preset_named(name: object) -> str:
     """The name of a preset or strategy, as the kit spells it."""
     return get_preset(name).name  # type: ignore[arg-type]  # what is no text is refused there
 
 
-@with_config(_STRICT)
+@with_config(STRICT)
 class FileConfig(CustomConfig, total=False):
     """What a configuration file may hold: the settings, and the preset that they change."""
 
     preset: Annotated[str, BeforeValidator(preset_named), Field(description="the preset that the settings change")]
+    operations: Annotated[dict[OperationName, OperationSettings], Field(description="settings of single operations")]
 
 
 def _not_empty(settings: CustomConfig) -> CustomConfig:
@@ -75,43 +89,58 @@ def file_settings(content: object, path: str) -> FileConfig:
     try:
         return _FILE.validate_python(content)
     except ValidationError as error:
-        found = list(violations(error, lambda where: ": ".join([path, ".".join(map(str, where))] if where else [path])))
+        found = list(violations(error, lambda where: in_file(path, where)))
     raise ConfigurationError(found)
 
 
-def violations(error: ValidationError, label: Callable[[Where], str]) -> Iterator[Violation]:
-    """What pydantic found, in our words; `label` says where a place in the data was written."""
+def violations(
+    error: ValidationError, label: Callable[[Where], str], rules: Mapping[str, str] | None = None
+) -> Iterator[Violation]:
+    """What pydantic found, in our words; `label` says where a place in the data was written, `rules` what settings there are."""
     for each in error.errors(include_url=False):
         where = tuple(part for part in each["loc"] if part != "[key]")
-        yield from _told(each, where, label)
+        yield from _told(each, where, label, RULES if rules is None else rules)
 
 
-def _told(error: ErrorDetails, where: Where, label: Callable[[Where], str]) -> Iterable[Violation]:
+def _told(error: ErrorDetails, where: Where, label: Callable[[Where], str], rules: Mapping[str, str]) -> Iterable[Violation]:
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, ConfigurationError):
         return [_placed(each, where, label) for each in cause.errors]
     if error["type"] in ("extra_forbidden", "invalid_key"):
-        return [unknown_setting(label(where), where[-1], RULES)]
-    return [Violation(label(where), _rule(where, error["input"]), shown(error["input"]))]
+        return [unknown_setting(label(where), where[-1], OF_OPERATION if where[0] == "operations" else rules)]
+    if error["type"] == "missing":
+        return [Violation(label(where), "is required", NOT_SHOWN)]
+    return [Violation(label(where), _rule(where, error["input"], rules), shown_at(where, error["input"]))]
 
 
 def _placed(violation: Violation, where: Where, label: Callable[[Where], str]) -> Violation:
+    if violation.path.startswith((".", "[")):  # in a text that stands there as a whole
+        return Violation(label(where) + violation.path, violation.rule, NOT_SHOWN)
     place = where or tuple(violation.path.split("."))
-    return Violation(label(place), violation.rule, shown(violation.got))
+    return Violation(label(place), violation.rule, shown_at(place, violation.got))
 
 
-def _rule(where: Where, value: object) -> str:
-    name = next((str(part) for part in where if part in RULES), "")
-    rule = RULES.get(name, "must be an object of settings")
+def _rule(where: Where, value: object, rules: Mapping[str, str]) -> str:
+    name = next((str(part) for part in where if part in rules), "")
+    if name == "operations" and len(where) > 1:
+        name = str(where[-1]) if where[-1] in OF_OPERATION else ""
+    rule = rules.get(name, "must be an object of settings")
     return rule + (nearest(value, _JITTERS) if name == "jitter" else "")
 
 
-def _rule_of(hint: Any) -> str:
+def rule_of(hint: Any) -> str:
+    """The rule that a field's annotation holds it to, in words."""
     kind, about = get_args(hint)[0], next(each for each in get_args(hint)[1:] if isinstance(each, FieldInfo))
     if kind in (int, float):
         return f"must be a {_unit(kind, about)} from {_bound(about, 'ge'):g} to {_bound(about, 'le'):g}"
+    if get_origin(kind) is dict and get_args(kind)[1] is OperationSettings:
+        return f"must map operation names of at most {LONGEST_NAME} characters to objects of settings"
     if get_origin(kind) is dict:
-        return f"must map at most {_MOST_OVERRIDES} operation names of at most {_LONGEST_NAME} characters to strategies"
+        return f"must map at most {_MOST_OVERRIDES} operation names of at most {LONGEST_NAME} characters to strategies"
+    if get_origin(kind) is list:
+        return f"must be a list of at most {_bound(about, 'max_length'):g} texts"
+    if kind is str and any(hasattr(each, "max_length") for each in about.metadata):
+        return f"must be text of at most {_bound(about, 'max_length'):g} characters"
     return "must be one of the known names"
 
 
@@ -125,6 +154,8 @@ def _bound(about: FieldInfo, side: str) -> float:
     return next(float(getattr(each, side)) for each in about.metadata if hasattr(each, side))
 
 
-_JITTERS: Final = ("full", "equal", "proportional", "none")
+_JITTERS: Final = get_args(get_args(get_type_hints(Numbers, include_extras=True)["jitter"])[0])
 #: Setting -> the rule that its value is held to, derived from the models above.
-RULES: Final[Mapping[str, str]] = {name: _rule_of(hint) for name, hint in get_type_hints(FileConfig, include_extras=True).items()}
+RULES: Final[Mapping[str, str]] = {name: rule_of(hint) for name, hint in get_type_hints(FileConfig, include_extras=True).items()}
+#: What a file's section about one operation may hold.
+OF_OPERATION: Final = tuple(get_type_hints(OperationSettings))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from resilience_kit._checks import nearest
 from resilience_kit.config.resilience_config import ResilienceConfig, within
@@ -36,19 +36,10 @@ FIELDS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
         "attempt_timeout": (ResilienceConfig, "attempt_timeout"),
     }
 )
+#: Contradicts no setting.
+_WIDE: Final = ResilienceConfig(retry=RetryConfig(base_delay=0.0, max_delay=float(2**53)))
 SETTINGS: Final = (*FIELDS, "default_strategy", "operation_overrides")
 _SETTING_OF: Final = {f"{owner.__name__}.{name}": setting for setting, (owner, name) in FIELDS.items()}
-
-
-def configured(settings: Mapping[str, object], operation: str, base: ResilienceConfig, path: str) -> ResilienceConfig:
-    """What `settings` mean for `operation`: its override's strategy, else their numbers over their default strategy or `base`."""
-    refuse_unknown(settings, path)
-    overrides = overrides_of(settings, path)
-    if operation in overrides:
-        return ResilienceConfig.from_strategy(overrides[operation])
-    if "default_strategy" in settings:
-        base = ResilienceConfig.from_strategy(strategy_named(settings["default_strategy"], f"{path}.default_strategy"))
-    return overlay(base, settings, path)
 
 
 def overrides_of(settings: Mapping[str, object], path: str) -> Mapping[str, ResilienceStrategy]:
@@ -75,10 +66,36 @@ def overlay(base: ResilienceConfig, settings: Mapping[str, object], path: str) -
     raise ConfigurationError(found)
 
 
+def give_way(base: ResilienceConfig, settings: Mapping[str, object]) -> ResilienceConfig:
+    """`overlay`, where an option of `base` that would contradict one of `settings` gives way.
+
+    For an operator's word, which has to hold whatever numbers the code has.
+    """
+    retry, breaker = base.retry or RetryConfig(), base.circuit_breaker or CircuitBreakerConfig()
+    numbers: dict[str, Any] = {**settings}
+    if "base_delay" in numbers:
+        numbers.setdefault("max_delay", max(retry.max_delay, numbers["base_delay"]))
+    elif "max_delay" in numbers:
+        numbers["base_delay"] = min(retry.base_delay, numbers["max_delay"])
+    if "attempt_timeout" in numbers and "deadline" not in numbers:
+        numbers["attempt_timeout"] = within(numbers["attempt_timeout"], base.deadline)
+    if breaker.max_recovery_timeout is not None and "recovery_timeout" in numbers:
+        longest = max(breaker.max_recovery_timeout, numbers["recovery_timeout"])
+        base = base.replace(circuit_breaker=dataclasses.replace(breaker, max_recovery_timeout=longest))
+    return overlay(base, numbers, "")
+
+
+def check_apart(settings: Mapping[str, object], path: str) -> None:
+    """Raise for `settings` of one operation that contradict each other, or the strategy that they name."""
+    strategy = settings.get("strategy")
+    base = _WIDE if strategy is None else ResilienceConfig.from_strategy(strategy_named(strategy))
+    overlay(base, settings, path)
+
+
 def _changed(base: ResilienceConfig, settings: Mapping[str, object]) -> ResilienceConfig:
     found: list[Violation] = []
-    retry = _replaced(base.retry or RetryConfig(), _options(RetryConfig, settings), found)
-    breaker = _replaced(base.circuit_breaker or CircuitBreakerConfig(), _options(CircuitBreakerConfig, settings), found)
+    retry = _policy(RetryConfig, base.retry, settings, found)
+    breaker = _policy(CircuitBreakerConfig, base.circuit_breaker, settings, found)
     times = _options(ResilienceConfig, settings)
     if "deadline" in times and "attempt_timeout" not in times:
         times["attempt_timeout"] = within(base.attempt_timeout, times["deadline"])
@@ -86,6 +103,14 @@ def _changed(base: ResilienceConfig, settings: Mapping[str, object]) -> Resilien
     if found:
         raise ConfigurationError(found)
     return dataclasses.replace(whole, retry=retry, circuit_breaker=breaker)
+
+
+def _policy(
+    kind: type[Options], policy: Options | None, settings: Mapping[str, object], found: list[Violation]
+) -> Options | None:
+    """A policy with some options changed; naming one switches it on."""
+    changes = _options(kind, settings)
+    return _replaced(policy or kind(), changes, found) if changes else policy
 
 
 def _options(owner: type, settings: Mapping[str, object]) -> dict[str, object]:

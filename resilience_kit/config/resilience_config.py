@@ -38,13 +38,14 @@ class ConfigChanges(TypedDict, total=False):
 class ResilienceConfig:
     """Which policies protect an operation. What is None is off; all times are seconds.
 
-    `deadline`: for the whole call, waits included (of a stream: up to its first item). `attempt_timeout`: for one attempt, at
+    `retry`: how often and how patiently to try again; None: one attempt. `circuit_breaker`: when to stop asking; None: never.
+    `deadline`: for the whole call, waits included; of a stream up to its first item. `attempt_timeout`: for one attempt; at
     most the deadline. `retry_budget`: how much load retries may add while the service is failing. `guards`: asked in this
     order before each attempt, after the breaker. `idempotent`: the call may be repeated although the service may have acted
     on it; False leaves retries for attempts that were surely not sent, or that carry a key. `idempotency_key`: give the
     callee one key per call, the same on each attempt. `circuit_open`: refuse at once while the circuit is open, or wait for
-    its reopening inside the deadline. `first_item_timeout`, `idle_timeout`: for the first item of an async stream, and
-    between two.
+    its reopening inside the deadline. `first_item_timeout`: for the first item of an async stream, in each attempt.
+    `idle_timeout`: between two items of an async stream.
 
     Immutable, so it may be shared by threads and operations.
     """

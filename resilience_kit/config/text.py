@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
 
+from resilience_kit.config.echo import Where, dotted, place
+from resilience_kit.config.plain import OPERATOR, Label, Repeated, TextLimits, plain
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
 
-LARGEST: Final = 1024 * 1024
-_LONGEST_SHOWN: Final = 64
-_FEW_BITS: Final = 64
+LARGEST: Final = OPERATOR.size
+#: Digits that surely fit into 64 bits; a longer whole number is out of every range, and an int of thousands costs seconds.
+_FEW_DIGITS: Final = 18
 
-
-class _Unfit(ValueError):
-    """Correct JSON that must not be obeyed."""
-
-
-def shown(value: object) -> object:
-    """`value` where it is short enough for a message, else NOT_SHOWN."""
-    if value is None or isinstance(value, bool | float):
-        return value
-    if isinstance(value, int):
-        return value if value.bit_length() <= _FEW_BITS else NOT_SHOWN
-    return value if isinstance(value, str) and len(value) <= _LONGEST_SHOWN else NOT_SHOWN
+#: More than twice the keys that a file may hold.
+_MOST_TOML_SIGNS: Final = 25_000
+#: A name that tomllib repeats in a message.
+_TOML_NAME: Final = re.compile(r"(declare|namespace|table key) (\(.*\)|'.*'|\".*\")(?=.*\(at )", re.DOTALL)
 
 
 def refuse(path: str, rule: str) -> NoReturn:
@@ -35,41 +29,44 @@ def refuse(path: str, rule: str) -> NoReturn:
 
 
 def strict_json(text: str, path: str) -> object:
-    """The value of a JSON text of at most 1 MiB. Duplicate keys and numbers that are not finite are refused, too.
+    """The value of a JSON text. Duplicate keys, numbers that are not finite and what breaks the limits are refused, too.
 
-    Raises ConfigurationError about `path`, and nothing else.
+    Raises ConfigurationError about places in `path`, and nothing else.
     """
-    if len(text) > LARGEST:
-        refuse(path, f"must be at most {LARGEST} characters long")
+    return _within_limits(parsed_json(text, path), lambda where: path + place(where))
+
+
+def _within_limits(content: object, label: Label) -> object:
+    value, found = plain(content, OPERATOR, label)
+    if found:
+        raise ConfigurationError(found)
+    return value
+
+
+def parsed_json(text: str, path: str, limits: TextLimits = OPERATOR) -> object:
+    """The value of a JSON text, to be copied by `plain`: what that refuses is still there, `Repeated` among it."""
+    if len(text) > limits.size:
+        refuse(path, f"must be at most {limits.size} characters long")
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_not_finite, parse_float=_finite)
+        return json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
     except json.JSONDecodeError as error:
         refuse(path, f"must be JSON: {error.msg} at line {error.lineno} column {error.colno}")
-    except _Unfit as error:
-        refuse(path, str(error))
-    except ValueError:
-        refuse(path, "must not hold a number of thousands of digits")
     except RecursionError:
-        refuse(path, "must not be nested so deeply")
+        refuse(path, f"must not be nested more than {limits.depth} deep")
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    names = [name for name, _ in pairs]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
-        raise _Unfit(f"must not hold the key {twice[:_LONGEST_SHOWN]!r} twice")
-    return dict(pairs)
+def _unique(pairs: list[tuple[str, object]]) -> object:
+    unique = dict(pairs)
+    return unique if len(unique) == len(pairs) else Repeated(_first_repeated(pairs))
 
 
-def _not_finite(constant: str) -> NoReturn:
-    raise _Unfit(f"must hold finite numbers only, not {constant}")
+def _first_repeated(pairs: list[tuple[str, object]]) -> str:
+    seen: set[str] = set()
+    return next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]  # which is false
 
 
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise _Unfit("must hold finite numbers only")
-    return number
+def _whole(digits: str) -> int:
+    return int(digits[: _FEW_DIGITS + 1])  # of a longer number enough is left to be out of every range
 
 
 def read_file(path: Path) -> object:
@@ -77,7 +74,12 @@ def read_file(path: Path) -> object:
     parse = _PARSERS.get(path.suffix.lower())
     if parse is None:
         refuse(str(path), "must be a .toml or a .json file")
-    return parse(_text_of(path), str(path))
+    return _within_limits(parse(_text_of(path), str(path)), lambda where: in_file(str(path), where))
+
+
+def in_file(path: str, where: Where) -> str:
+    """A place in the file at `path`, in words."""
+    return ": ".join([path, dotted(where)] if where else [path])
 
 
 def _text_of(path: Path) -> str:
@@ -86,19 +88,41 @@ def _text_of(path: Path) -> str:
             refuse(str(path), "must be a file that exists")
         if path.stat().st_size > LARGEST:
             refuse(str(path), f"must be at most {LARGEST} bytes long")
-        return path.read_text(encoding="utf-8")
+        return _decoded(path)
     except UnicodeDecodeError:
         refuse(str(path), "must be text in UTF-8")
     except OSError as error:
         refuse(str(path), f"must be readable: {error.strerror}")
 
 
-def _strict_toml(text: str, path: str) -> object:
+def _decoded(path: Path) -> str:
+    """The text, which may have grown since it was measured. An empty one is the first half of a file that is being written."""
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        refuse(str(path), f"must be at most {LARGEST} bytes long")
+    if not content.strip():
+        refuse(str(path), "must not be empty")
+    return content.decode()
+
+
+def _toml(text: str, path: str) -> object:
+    _refuse_costly(text, path)
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        where = f": {error}" if isinstance(error, tomllib.TOMLDecodeError) else ""
-        refuse(path, f"must be TOML{where}")
+        why = _TOML_NAME.sub(r"\1 ...", str(error)) if isinstance(error, tomllib.TOMLDecodeError) else ""
+        refuse(path, "must be TOML" + (f": {why}" if why else ""))
 
 
-_PARSERS: Final[dict[str, Callable[[str, str], object]]] = {".json": strict_json, ".toml": _strict_toml}
+def _refuse_costly(text: str, path: str) -> None:
+    """Raise for what costs tomllib the square of its length (a name of 20 000 parts: 14 s), or seconds (a long list)."""
+    if sum(map(text.count, "=,[")) > _MOST_TOML_SIGNS:
+        refuse(path, f"must be shorter: it holds more than {_MOST_TOML_SIGNS} keys and items")
+    lines = enumerate(text.splitlines(), 1)
+    dotted = next((number for number, line in lines if line.count(".") > OPERATOR.depth and line.lstrip()[:1] != "#"), None)
+    if dotted is not None:
+        refuse(path, f"must not be nested more than {OPERATOR.depth} deep, as the dots in line {dotted} say")
+
+
+_PARSERS: Final[dict[str, Callable[[str, str], object]]] = {".json": parsed_json, ".toml": _toml}

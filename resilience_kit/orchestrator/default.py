@@ -6,15 +6,16 @@ import weakref
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from resilience_kit._drive.plan import NO_PLAN, CallSite, Plan
+from resilience_kit._drive.plan import NO_PLAN, Plan
 from resilience_kit._fork import Mutex
 from resilience_kit.config import (
     NOT_GIVEN,
     ResilienceStrategy,
     check_operation,
 )
+from resilience_kit.config.layers import Seconds
 from resilience_kit.errors import ConfigurationError
-from resilience_kit.orchestrator.request import Custom, Request, Seconds, protect
+from resilience_kit.orchestrator.request import Custom, Request, Site, protect
 from resilience_kit.orchestrator.service import AIServiceResilience
 
 P = ParamSpec("P")
@@ -22,7 +23,7 @@ R = TypeVar("R")
 
 _default: AIServiceResilience | None = None
 _default_lock = Mutex()
-_default_sites: weakref.WeakSet[CallSite] = weakref.WeakSet()
+_default_sites: weakref.WeakSet[Site] = weakref.WeakSet()
 
 
 def get_orchestrator() -> AIServiceResilience:
@@ -47,13 +48,24 @@ def set_orchestrator(orchestrator: AIServiceResilience | None) -> None:
             old.leave(site)
 
 
-class _DefaultSite(CallSite):
+def join_default(operation: str) -> AIServiceResilience:
+    """The default orchestrator, with the functions of an operation that were not called yet: it knows what they ask for."""
+    orchestrator = get_orchestrator()
+    with _default_lock:
+        sites = list(_default_sites)
+    for site in sites:
+        if site.operation == operation:
+            orchestrator.renew(site)
+    return orchestrator
+
+
+class _DefaultSite(Site):
     """A site of whichever orchestrator is the default when its plan is made."""
 
     __slots__ = ()
 
     def __init__(self, operation: str, request: Request) -> None:
-        super().__init__(lambda: get_orchestrator().plan(operation, request))
+        super().__init__(lambda: get_orchestrator().plan(operation, request), operation, request)
 
     def current(self) -> Plan:
         plan = self.plan

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal, ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
 
 from resilience_kit._checks import Checks
 from resilience_kit._drive import aio, streams, sync
-from resilience_kit._drive.plan import CallSite
+from resilience_kit._drive.plan import CallSite, Plan
 from resilience_kit._kinds import Kind, kind_of
-from resilience_kit.config import (
-    NOT_GIVEN,
-    NotGiven,
-    ResilienceConfig,
-    ResilienceStrategy,
-    strategy_named,
-)
+from resilience_kit.config import NOT_GIVEN, ResilienceConfig, ResilienceStrategy, strategy_named
+from resilience_kit.config.layers import Asked, Seconds
 from resilience_kit.config.overlay import refuse_unknown
 from resilience_kit.config.resilience_config import within
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError
@@ -25,7 +20,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Custom = ResilienceConfig | Mapping[str, object] | None
-Seconds = float | Literal[NotGiven.NOT_GIVEN] | None
 
 _PROTECT: dict[Kind, Callable[[CallSite, Callable[..., Any]], Callable[..., Any]]] = {
     Kind.SYNC: sync.protect,
@@ -66,14 +60,27 @@ class Request:
         if isinstance(self.custom_config, Mapping):
             refuse_unknown(self.custom_config, "custom_config")
 
-    def applied(self, config: ResilienceConfig) -> ResilienceConfig:
-        """A config with the arguments that stand for single fields of it. A strategy's deadline shortens the attempt timeout."""
-        changes: dict[str, Any] = {}
-        if self.attempt_timeout is not NOT_GIVEN:
-            changes["attempt_timeout"] = within(self.attempt_timeout, config.deadline)
-        if self.idempotent is not None:
-            changes["idempotent"] = self.idempotent
-        return replace(config, **changes) if changes else config
+    def asked(self, *, registered: ResilienceStrategy | None = None, live: ResilienceStrategy | None = None) -> Asked:
+        """The same, for the rules that find a config, with what was changed while running."""
+        return Asked(
+            strategy=self.strategy,
+            custom_config=self.custom_config,
+            registered=registered,
+            live=live,
+            deadline=self.deadline,
+            attempt_timeout=self.attempt_timeout,
+            idempotent=self.idempotent,
+        )
+
+
+class Site(CallSite):
+    """A call site that can be asked what it is for."""
+
+    __slots__ = ("operation", "request")
+
+    def __init__(self, make_plan: Callable[[], Plan], operation: str, request: Request) -> None:
+        super().__init__(make_plan)
+        self.operation, self.request = operation, request
 
 
 def _check_order(checks: Checks, deadline: float | None = None, attempt_timeout: float | None = None) -> None:

@@ -13,45 +13,68 @@ import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from types import CoroutineType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from resilience_kit._checks import Checks, nearest
 from resilience_kit._drive import aio, streams, sync
 from resilience_kit._drive.call import Call
-from resilience_kit._drive.plan import CallSite, Operation, Plan
-from resilience_kit._fork import renew_after_fork
+from resilience_kit._drive.plan import Operation, Plan
+from resilience_kit._fork import Mutex, renew_after_fork
 from resilience_kit._kinds import UNFINISHED_TYPES, is_awaitable, kind_of
 from resilience_kit.config import (
     NOT_GIVEN,
     ResilienceConfig,
     ResilienceStrategy,
     check_operation,
-    resolve,
     strategy_named,
 )
+from resilience_kit.config.layers import Asked, Seconds, folded, layers
 from resilience_kit.context import current_call
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError
-from resilience_kit.events import Event, EventStream, Listener, OptionsIgnored, StrategyChanged
+from resilience_kit.events import (
+    CallRejected,
+    CallSucceeded,
+    ConfigChange,
+    ConfigRejected,
+    ConfigReloaded,
+    Event,
+    EventStream,
+    Listener,
+    OptionsIgnored,
+    StrategyChanged,
+)
 from resilience_kit.log import listen
 from resilience_kit.metrics import OperationMetrics
-from resilience_kit.orchestrator.request import Custom, Request, Seconds, check_fallback, kind_when_awaited, protect
+from resilience_kit.orchestrator.request import (
+    Custom,
+    Request,
+    Site,
+    check_fallback,
+    kind_when_awaited,
+    protect,
+)
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 from resilience_kit.policies.breaker import BreakerStore, CircuitBreaker, CircuitBreakerConfig, CircuitState
 from resilience_kit.policies.retry_budget import RetryBudget
+
+if TYPE_CHECKING:
+    from resilience_kit.config.explain import Explanation
+    from resilience_kit.orchestrator.watch import ConfigWatch
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _inside = current_call.get
+_MOST_REJECTED = 100
 
 
-class _LatestSite(CallSite):
+class _LatestSite(Site):
     """The site of options that come with each call. A mapping is copied, since it may change between two calls."""
 
     __slots__ = ("custom_config", "deadline", "fallback", "strategy")
 
-    def __init__(self, make_plan: Callable[[], Plan], request: Request) -> None:
-        super().__init__(make_plan)
+    def __init__(self, make_plan: Callable[[], Plan], operation: str, request: Request) -> None:
+        super().__init__(make_plan, operation, request)
         self.strategy, self.custom_config = request.strategy, request.custom_config
         self.fallback, self.deadline = request.fallback, request.deadline
 
@@ -73,11 +96,13 @@ class AIServiceResilience:
         self._first_requests: dict[str, Request] = {}
         self._registered: dict[str, ResilienceStrategy] = {}
         self._live: dict[str, ResilienceStrategy] = {}
-        self._sites: weakref.WeakSet[CallSite] = weakref.WeakSet()
+        self._sites: weakref.WeakSet[Site] = weakref.WeakSet()
         self._latest: dict[str, _LatestSite] = {}
         self._latest_site = self._latest.get
         self._lock = threading.RLock()
-        self._events.on_subscribe = self._renew_sites
+        self._reloading, self._rejected = Mutex(), set[tuple[str, ...]]()
+        self._heard = self._wanted_events()
+        self._events.on_subscribe = self._listeners_changed
         renew_after_fork(self)
 
     # --- protecting ------------------------------------------------------------------------------------------------------
@@ -111,7 +136,7 @@ class AIServiceResilience:
         return functools.partial(self._decorated, check_operation(operation), request)
 
     def _decorated(self, operation: str, request: Request, function: Callable[P, R]) -> Callable[P, R]:
-        site = CallSite(functools.partial(self.plan, operation, request))
+        site = Site(functools.partial(self.plan, operation, request), operation, request)
         self.renew(site)
         return protect(site, function, request.fallback)
 
@@ -241,12 +266,12 @@ class AIServiceResilience:
         custom = dict(custom_config) if isinstance(custom_config, Mapping) else custom_config
         request = Request(strategy=strategy, custom_config=custom, fallback=fallback, deadline=deadline)
         request.check()
-        site = _LatestSite(functools.partial(self.plan, check_operation(operation), request), request)
+        site = _LatestSite(functools.partial(self.plan, check_operation(operation), request), operation, request)
         self.renew(site)
         self._latest[operation] = site
         return site
 
-    def renew(self, site: CallSite) -> None:
+    def renew(self, site: Site) -> None:
         """Have `site` make its plan: now, and at each change of strategies or listeners for as long as it lives."""
         with self._lock:  # else a plan of before a change could come after that of the change
             self._sites.add(site)
@@ -255,7 +280,7 @@ class AIServiceResilience:
 
     def plan(self, name: str, request: Request) -> Plan:
         """The plan of a call site of operation `name`, by everything that is known now."""
-        config = self._resolve(name, request)
+        config = self._resolve(name, request, self.settings)
         operation = self._operation(name, config, request)
         breaker = config.circuit_breaker
         return Plan(
@@ -275,17 +300,11 @@ class AIServiceResilience:
             fallback=request.fallback,
         )
 
-    def _resolve(self, name: str, request: Request) -> ResilienceConfig:
-        config = resolve(
-            name,
-            settings=self.settings,
-            strategy=request.strategy,
-            custom_config=request.custom_config,
-            registered=self._registered.get(name),
-            live=self._live.get(name),
-            deadline=request.deadline,
-        )
-        return request.applied(config) if self.settings.enabled else config
+    def _resolve(self, name: str, request: Request, settings: Any) -> ResilienceConfig:
+        return folded(settings.default, layers(name, settings, self._asked(name, request)))
+
+    def _asked(self, name: str, request: Request) -> Asked:
+        return request.asked(registered=self._registered.get(name), live=self._live.get(name))
 
     # --- operations ------------------------------------------------------------------------------------------------------
 
@@ -337,18 +356,34 @@ class AIServiceResilience:
         self._events.emit(StrategyChanged(operation=name, old="" if old is None else old.value, new=chosen.value))
 
     def _obey(self, name: str) -> None:
-        config = self._resolve(name, self._first_requests.get(name, Request()))
+        self._operation(name, self._reconfigured(name))
+        self._renew_sites(name)
+
+    def _reconfigured(self, name: str) -> ResilienceConfig:
+        """The operation's own config, which its breaker has to obey."""
+        config = self._resolve(name, self._first_requests.get(name, Request()), self.settings)
         if name in self._operations and config.circuit_breaker is not None:
             self._operations[name].breaker.reconfigure(config.circuit_breaker)
-        self._operation(name, config)
-        self._renew_sites()
+        return config
 
-    def _renew_sites(self) -> None:
+    def _renew_sites(self, name: str | None = None) -> None:
+        """Give the sites of an operation, or all, a new plan."""
         with self._lock:
             for site in list(self._sites):
-                site.renew()
+                if name is None or site.operation == name:
+                    site.renew()
 
-    def leave(self, site: CallSite) -> None:
+    def _listeners_changed(self) -> None:
+        """Plans hold what they know of listeners: where that stays, thousands of them stay, too."""
+        with self._lock:
+            before, self._heard = self._heard, self._wanted_events()
+            if self._heard != before:
+                self._renew_sites()
+
+    def _wanted_events(self) -> tuple[bool, bool]:
+        return self._events.may_want(CallSucceeded), self._events.wants(CallRejected)
+
+    def leave(self, site: Site) -> None:
         """Have nothing more to do with `site`."""
         with self._lock:
             self._sites.discard(site)
@@ -359,13 +394,92 @@ class AIServiceResilience:
         name = check_operation(operation)
         known = self._operations.get(name)
         if known is None:
-            known = self._operation(name, self._resolve(name, Request()))
+            with self._lock:  # else it could be made of settings that were replaced meanwhile
+                known = self._operation(name, self._resolve(name, Request(), self.settings))
         return known.breaker
 
     @property
     def operations(self) -> list[str]:
         """The names of all operations in use or registered, sorted."""
         return sorted(self._operations)
+
+    # --- settings --------------------------------------------------------------------------------------------------------
+
+    def reload(self, settings: Any = None) -> tuple[ConfigChange, ...]:
+        """Obey other settings from the next call on, and tell what changed; None reads the environment and the file anew.
+
+        A call under way ends as it began. Breakers keep their states, operations their counters and retry budgets,
+        `set_strategy` its word. What is wrong changes nothing: a `ConfigurationError`, and the first time a `ConfigRejected`.
+        """
+        try:
+            with self._reloading:  # so that of two, the one that read last is obeyed
+                changes = self._exchange(self.settings.reread() if settings is None else _checked(settings))
+        except ConfigurationError as error:
+            self._tell_rejected(tuple(map(str, error.errors)))
+            raise
+        self._events.deliver()
+        return changes
+
+    def _exchange(self, settings: Any) -> tuple[ConfigChange, ...]:
+        """Nothing is told where nothing is new, unless it was thought to be."""
+        if settings == self.settings and not self._rejected:
+            return ()
+        changes = self._adopt(settings)
+        self._rejected.clear()
+        self._events.put(ConfigReloaded(changes=changes))
+        return changes
+
+    def _adopt(self, settings: Any) -> tuple[ConfigChange, ...]:
+        """Finds every config beforehand: one may be wrong together with the code's options only, and then none is changed."""
+        from resilience_kit.config.explain import changes  # noqa: PLC0415 - seldom needed
+
+        with self._lock:
+            places = [(name, request) for name in self._operations for request in self._requests(name)]
+            old, new = ([self._resolve(*place, each) for place in places] for each in (self.settings, settings))
+            self.settings = settings
+            for name in self._operations:
+                self._reconfigured(name)
+            self._renew_sites()
+        found = [
+            ConfigChange(name, *change)
+            for (name, _), before, after in zip(places, old, new, strict=True)
+            for change in changes(before, after)
+        ]
+        return tuple(each for number, each in enumerate(found) if each not in found[:number])
+
+    def _requests(self, name: str) -> list[Request]:
+        """What the call sites of an operation ask for, the first one's before the others'; nothing where there is none."""
+        first = self._first_requests.get(name)
+        others = [site.request for site in list(self._sites) if site.operation == name and site.request is not first]
+        return [*([] if first is None else [first]), *others] or [Request()]
+
+    def _tell_rejected(self, errors: tuple[str, ...]) -> None:
+        """Once for each badness, until something good is read."""
+        if errors not in self._rejected:
+            self._rejected = {*self._rejected, errors} if len(self._rejected) < _MOST_REJECTED else {errors}
+            self._events.emit(ConfigRejected(errors=errors))
+
+    def watch_config(self, *, settle: float = 0.1) -> ConfigWatch:
+        """Reload whenever the settings' file changes, in a thread of its own, until `.stop()` or the end of a `with` block.
+
+        The file has to be quiet for `settle` seconds before it is read. Atomic replacement and Kubernetes' swapped links are
+        seen. Needs the extra `watch`; a file has to be named. Raises `ConfigurationError`.
+        """
+        from resilience_kit.orchestrator.watch import ConfigWatch  # noqa: PLC0415 - its library is an extra
+
+        return ConfigWatch(self, settle=settle)
+
+    def explain(self, operation: str) -> Explanation:
+        """Every option of an operation, with the source that decided it and what that overruled.
+
+        The options are those of the operation's first call site, or of a bare call where it has none.
+        """
+        from resilience_kit.config.explain import explain  # noqa: PLC0415 - seldom needed
+
+        name = check_operation(operation)
+        with self._lock:
+            settings, asked = self.settings, self._asked(name, self._requests(name)[0])
+        return explain(name, settings=settings, asked=asked)
 
     # --- reading ---------------------------------------------------------------------------------------------------------
 

@@ -35,13 +35,17 @@ Hook = Callable[[RetryCallState], object]
 class RetryConfig:
     """How often and how patiently to try again.
 
-    `max_attempts` counts the first attempt (`max_retries=n` is another way to say n + 1). The wait after attempt k, from 1, is
-    drawn below the ceiling `min(base_delay * backoff_factor ** (k - 1), max_delay)` seconds: anywhere below it (`jitter="full"`,
-    which spreads callers best), in its upper half ("equal"), within `jitter_factor` of it ("proportional"), or exactly it (None).
-    `retry_exceptions`: classes worth another attempt, None for whatever the classifier calls retryable; `exclude_exceptions`
-    wins over both. A refusal of ours (`Rejected`) is only retried when its class is named. A service's own hint lengthens the
-    wait; a hint of more than `max_retry_after` seconds ends the retries. `before_sleep` and `after` are called with tenacity's
-    RetryCallState, as tenacity calls them; plain functions only.
+    The wait after attempt k, from 1, is drawn below the ceiling `min(base_delay * backoff_factor ** (k - 1), max_delay)` seconds.
+    A refusal of ours (`Rejected`) is only retried when its class is named. A service's own hint lengthens the wait.
+
+    `max_attempts`: attempts of a call, the first one included. `base_delay`: seconds, ceiling of the first wait. `max_delay`:
+    seconds; no wait is longer, but for a service's own hint. `backoff_factor`: growth of the ceiling from attempt to attempt.
+    `jitter`: `"full"`: anywhere below the ceiling, which spreads callers best; `"equal"`: in its upper half; `"proportional"`:
+    within `jitter_factor` of it; None: exactly it. `jitter_factor`: for proportional jitter only.
+    `retry_exceptions`: classes worth another attempt; None: whatever the classifier calls retryable. `exclude_exceptions`:
+    classes that never are. `max_retry_after`: seconds; a service's hint above this ends the retries. `before_sleep`: a plain
+    function, called before each wait as tenacity calls it. `after`: the same, called after each attempt that failed.
+    `max_retries`: another way to give `max_attempts`: one less.
     """
 
     max_attempts: int = 3

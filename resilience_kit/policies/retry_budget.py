@@ -16,10 +16,11 @@ _THROTTLING = frozenset({FailureKind.RATE_LIMIT, FailureKind.OVERLOADED})
 class RetryBudgetConfig:
     """A bucket of tokens that retries take from and successes put back into.
 
-    `capacity`: tokens at the start and at most. `transient_cost`: tokens for a retry of a transient error; `throttling_cost`:
-    of a rate limit or overload, which the service has answered cheaply. `success_refund`: tokens that a success at the first
-    attempt gives back; a success after retries gives back what its last retry cost. The figures are those of the AWS SDKs'
-    standard retry mode.
+    `capacity`: tokens at the start and at most. `transient_cost`: tokens for a retry of a transient error. `throttling_cost`:
+    tokens for a retry of a rate limit or overload, which the service has answered cheaply. `success_refund`: tokens that a
+    success at the first attempt gives back; one after retries gives back what its last retry cost.
+
+    The figures are those of the AWS SDKs' standard retry mode.
     """
 
     capacity: int = 500

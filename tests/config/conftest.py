@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-_OURS = ("RESILIENCE_", "APP_ENV", "ENVIRONMENT", "ENV", "CI")
+_OURS = ("APP_ENV", "ENVIRONMENT", "ENV", "CI", "HOSTNAME", "KUBERNETES_NAMESPACE", "POD_NAMESPACE", "KUBERNETES_SERVICE_HOST")
 
 
 @pytest.fixture(autouse=True)
@@ -13,6 +13,7 @@ def bare_environment(monkeypatch):
     for name in list(os.environ):
         if name in _OURS or name.upper().startswith("RESILIENCE_"):
             monkeypatch.delenv(name)
+    monkeypatch.setattr("socket.gethostname", lambda: "a1b2c3")
 
 
 @pytest.fixture

@@ -116,13 +116,43 @@ def test_an_environment_gets_its_preset(environment, preset, confidence):
         ({"APP_ENV": "moon", "CI": "1"}, "development", "CI is set"),
         ({"ENV": "moon"}, "simple", "ENV='moon' is not known"),
         ({"ENV": "dev-prod"}, "simple", "ENV='dev-prod' names both development and production"),
+        ({"KUBERNETES_NAMESPACE": "shop-prod"}, "production", "KUBERNETES_NAMESPACE='shop-prod' looks like production"),
+        ({"POD_NAMESPACE": "staging"}, "production", "POD_NAMESPACE='staging' names production"),
+        (
+            {"KUBERNETES_NAMESPACE": "shop", "KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+            "production",
+            "KUBERNETES_SERVICE_HOST is set, as in a Kubernetes cluster",
+        ),
+        (
+            {"KUBERNETES_NAMESPACE": "dev", "KUBERNETES_SERVICE_HOST": ""},
+            "development",
+            "KUBERNETES_NAMESPACE='dev' names development",
+        ),
+        ({"HOSTNAME": "web-prod-7d9f-x2k"}, "production", "the host's name 'web-prod-7d9f-x2k' looks like production"),
+        ({"HOSTNAME": "moon", "ENV": "dev-prod"}, "simple", "ENV='dev-prod' names both development and production"),
+        ({"CI": "1", "HOSTNAME": "prod-1"}, "development", "CI is set"),
     ],
 )
 def test_variables_name_the_environment_when_nobody_does(variables, given, preset, reason):
-    """APP_ENV, ENVIRONMENT, ENV, then CI; the first that says something known."""
+    """APP_ENV, ENVIRONMENT, ENV, CI, the namespace, the host's name, the cluster; the first that says something known."""
     variables(**given)
     found = recommend_preset()
     assert (preset, reason) == (found.preset_name, found.reasoning)
+
+
+def test_the_less_a_source_means_the_less_sure_is_what_it_says(variables):
+    """A name given for the purpose is worth more than a namespace, that more than a host's name, that more than a cluster."""
+    found = []
+    for name, value in {"KUBERNETES_SERVICE_HOST": "x", "HOSTNAME": "prod", "POD_NAMESPACE": "prod", "ENV": "prod-1"}.items():
+        variables(**{name: value})
+        found.append(recommend_preset()[:2])
+    assert [("production", 0.6), ("production", 0.7), ("production", 0.8), ("production", 0.85)] == found
+
+
+def test_the_system_tells_the_hosts_name_where_no_variable_does(monkeypatch):
+    """As on a machine that is no container."""
+    monkeypatch.setattr("socket.gethostname", lambda: "live-db-1")
+    assert ("production", 0.7, "the host's name 'live-db-1' looks like production") == recommend_preset()
 
 
 def test_an_environment_is_text(sentences):

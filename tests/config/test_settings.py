@@ -159,8 +159,8 @@ OPERATIONS = "must map at most 10 operation names of at most 200 characters to s
         (CUSTOM, "", ": must be JSON: Expecting value at line 1 column 1"),
         (CUSTOM, "[]", ": must be an object of settings"),
         (CUSTOM, "{}", ": must hold at least one setting"),
-        (CUSTOM, '{"deadline": NaN}', ": must hold finite numbers only, not NaN"),
-        (CUSTOM, '{"deadline": 5, "deadline": 6}', ": must not hold the key 'deadline' twice"),
+        (CUSTOM, '{"deadline": NaN}', ".deadline: must be a finite number"),
+        (CUSTOM, '{"deadline": 5, "deadline": 6}', ".deadline: must not be given twice"),
         (CUSTOM, '{"dedline": "sk-secret"}', ".dedline: is not a setting; did you mean 'deadline'?"),
         (CUSTOM, '{"api_key": "sk-secret"}', f".api_key: is not a setting; known: {', '.join(sorted(RULES))}"),
         (CUSTOM, '{"deadline": null}', ".deadline: must be a number of seconds from 1 to 600, got None"),
@@ -174,7 +174,7 @@ OPERATIONS = "must map at most 10 operation names of at most 200 characters to s
             '{"operation_overrides": {"qa": 3}}',
             f".operation_overrides.qa: must be the name of a strategy; {STRATEGIES}, got 3",
         ),
-        (CUSTOM, '{"operation_overrides": {"": "critical"}}', f".operation_overrides.: {OPERATIONS}, got ''"),
+        (CUSTOM, '{"operation_overrides": {"": "critical"}}', f".operation_overrides['']: {OPERATIONS}, got ''"),
         (CUSTOM, '{"operation_overrides": "critical"}', f".operation_overrides: {OPERATIONS}, got 'critical'"),
         (CUSTOM, '{"jitter": "ful"}', ".jitter: must be one of the known names; did you mean 'full'?, got 'ful'"),
         (CUSTOM, '{"max_delay": 1}', ".max_delay: must be at least base_delay 2.0, got 1.0"),
@@ -222,7 +222,7 @@ def test_at_most_ten_overrides_in_a_text(sentences):
 
 def test_every_setting_has_its_rule_and_its_option():
     """The model of the text, the rules and the options name the same settings."""
-    assert set(SETTINGS) == set(CustomConfig.__annotations__) == set(RULES) - {"preset"}
+    assert set(SETTINGS) == set(CustomConfig.__annotations__) == set(RULES) - {"preset", "operations"}
 
 
 def test_all_wrong_values_are_told_at_once(variables, sentences):
@@ -264,6 +264,16 @@ def test_a_misspelt_variable_is_refused(variables, sentences, name, meant):
     assert [f"{name}: is not a variable of ours; did you mean {meant!r}?"] == sentences(ResilienceSettings)
 
 
+@pytest.mark.parametrize("name", ["RESILIENCE_STRATEGY", "RESILIENCE_TEAM", "RESILIENCE_API_KEY"])
+def test_a_variable_that_is_none_of_ours_is_told_once(variables, caplog, monkeypatch, name):
+    """It may be a setting that somebody believes in. Its value is not told, and it is no error (invariant 76)."""
+    monkeypatch.setattr("resilience_kit.config.settings._warned_of", set())
+    variables(**{name: "sk-canary-7f3a"})
+    assert ["simple"] * 2 == [ResilienceSettings().preset for _ in range(2)]
+    known = "RESILIENCE_PRESET, RESILIENCE_CUSTOM_CONFIG, RESILIENCE_CONFIG_FILE, RESILIENCE_ENABLED, RESILIENCE_OPERATION_<NAME>"
+    assert [f"{name} is no variable of resilience_kit and changes nothing; known: {known}"] == caplog.messages
+
+
 @pytest.mark.parametrize("name", ["RESILIENCE_API_KEY", "RESILIENCE_TEAM", "RESILIENT_PRESET"])
 def test_variables_of_others_are_left_alone(variables, name):
     """Only a name close to one of ours is taken for a mistake."""
@@ -280,7 +290,7 @@ def test_variables_of_others_are_left_alone(variables, name):
             {"custom_config": "{"},
             "custom_config: must be JSON: Expecting property name enclosed in double quotes at line 1 column 2",
         ),
-        ({"custom_config": {3: 4}}, "custom_config.3: is not a setting; known: " + ", ".join(sorted(RULES))),
+        ({"custom_config": {3: 4}}, "custom_config[3]: is not a setting; known: " + ", ".join(sorted(RULES))),
         ({"operation_overrides": "qa"}, "operation_overrides: must map operation names to strategies"),
         ({"operation_overrides": {3: "critical"}}, "operation_overrides: must map operation names to strategies"),
         ({"operation_overrides": {"": "critical"}}, "operation_overrides: must map operation names to strategies"),
@@ -369,3 +379,27 @@ def test_sources_answer_for_single_fields(variables):
     variables(RESILIENCE_PRESET="critical")
     field = ResilienceSettings.model_fields["preset"]
     assert ("critical", "preset", False) == _Environment(ResilienceSettings).get_field_value(field, "preset")
+
+
+def test_a_wrong_variable_is_told_although_an_argument_hides_it(variables, sentences):
+    """Else it would be believed in until the argument goes; and it would be shown when the settings are explained."""
+    for wrong, rest in {
+        '{"deadline": "sk-canary-7f3a"}': ".deadline: must be a number of seconds from 1 to 600",
+        "{": ": must be JSON: Expecting property name enclosed in double quotes at line 1 column 2",
+    }.items():
+        variables(RESILIENCE_CUSTOM_CONFIG=wrong)
+        assert [CUSTOM + rest] == sentences(ResilienceSettings, custom_config={"deadline": 20})
+
+
+def test_settings_are_read_again_with_the_same_arguments(variables, tmp_path):
+    """The environment and the file are those of now."""
+    path = tmp_path / "app.json"
+    path.write_text('{"deadline": 20}')
+    variables(RESILIENCE_CONFIG_FILE=str(path))
+    first = ResilienceSettings(preset="production", custom_config={"retry_attempts": 9})
+    assert first == first.reread()
+    path.write_text('{"deadline": 30, "retry_attempts": 2}')
+    variables(RESILIENCE_ENABLED="no", RESILIENCE_PRESET="critical")
+    again = first.reread()
+    assert ("production", {"deadline": 30.0, "retry_attempts": 9}, False) == (again.preset, again.custom_config, again.enabled)
+    assert 20.0 == first.default.deadline

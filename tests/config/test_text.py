@@ -1,10 +1,13 @@
 """Reading texts: what JSON and TOML readers let through in silence is refused."""
 
+import functools
+import json
 import os
 
 import pytest
 
-from resilience_kit.config.text import LARGEST, read_file, shown, strict_json
+from resilience_kit.config.echo import shown
+from resilience_kit.config.text import LARGEST, read_file, strict_json
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError
 
 
@@ -14,23 +17,46 @@ def test_plain_json_is_read():
 
 
 @pytest.mark.parametrize(
-    ("text", "rule"),
+    ("text", "sentence"),
     [
-        ('{"a": 1, "a": 2}', "must not hold the key 'a' twice"),
-        ('{"b": {"a": 1, "c": 0, "a": 2}}', "must not hold the key 'a' twice"),
-        ("[NaN]", "must hold finite numbers only, not NaN"),
-        ("[-Infinity]", "must hold finite numbers only, not -Infinity"),
-        ("[1e999]", "must hold finite numbers only"),
-        ("", "must be JSON: Expecting value at line 1 column 1"),
-        ("{'a': 1}", "must be JSON: Expecting property name enclosed in double quotes at line 1 column 2"),
-        pytest.param("9" * 5000, "must not hold a number of thousands of digits", id="digits"),
-        pytest.param("[" * 200_000, "must not be nested so deeply", id="deep"),
-        pytest.param(" " * (LARGEST + 1), f"must be at most {LARGEST} characters long", id="long"),
+        ('{"a": 1, "a": 2}', "X.a: must not be given twice"),
+        ('{"b": {"a": 1, "c": 0, "a": 2}}', "X.b.a: must not be given twice"),
+        ('{"b": [{"a b": 1, "a b": 2}]}', "X.b[0]['a b']: must not be given twice"),
+        ("[NaN]", "X[0]: must be a finite number"),
+        ("[0, -Infinity]", "X[1]: must be a finite number"),
+        ('{"a": 1e999}', "X.a: must be a finite number"),
+        ("9007199254740993", "X: must be a number from -2**53 to 2**53"),
+        ("-9007199254740993", "X: must be a number from -2**53 to 2**53"),
+        ("", "X: must be JSON: Expecting value at line 1 column 1"),
+        ("{'a': 1}", "X: must be JSON: Expecting property name enclosed in double quotes at line 1 column 2"),
+        ('["\\ud800"]', "X[0]: must hold no control, format or other unprintable character, but holds U+D800"),
+        pytest.param("9" * 5000, "X: must be a number from -2**53 to 2**53", id="digits"),
+        pytest.param("[" * 200_000, "X: must not be nested more than 64 deep", id="deep"),
+        pytest.param("[" * 65 + "]" * 65, f"X{'[0]' * 64}: must not be nested more than 64 deep", id="deeper"),
+        pytest.param(" " * (LARGEST + 1), f"X: must be at most {LARGEST} characters long", id="long"),
+        pytest.param('["' + "x" * 65537 + '"]', "X[0]: must be at most 65536 characters long", id="string"),
+        pytest.param(str({f"{n}": n for n in range(10_001)}).replace("'", '"'), "X: must hold at most 10000 keys", id="keys"),
+        pytest.param(
+            str([{f"{n}": n for n in range(5_001)}] * 2).replace("'", '"'), "X[1]: must hold at most 4999 keys", id="all-keys"
+        ),
     ],
 )
-def test_json_that_must_not_be_obeyed_is_a_sentence(sentences, text, rule):
-    """Duplicate keys, numbers that are not finite, broken, deep and long texts (invariants 72 to 74)."""
-    assert [f"X: {rule}"] == sentences(strict_json, text, "X")
+def test_json_that_must_not_be_obeyed_is_a_sentence(sentences, text, sentence):
+    """Duplicate keys, numbers that are not finite or huge, broken, deep and long texts, with path (invariants 72 to 74)."""
+    assert [sentence] == sentences(strict_json, text, "X")
+
+
+def test_the_largest_that_is_allowed_is_read():
+    """64 levels, a string of 64 KiB, 10 000 keys, whole numbers to 2**53 (invariant 73)."""
+    for value in ("x" * 65536, {str(n): n for n in range(10_000)}, [2**53, -(2**53)]):
+        assert value == strict_json(json.dumps(value), "X")
+    assert [] == functools.reduce(lambda inner, _: inner[0], range(63), strict_json("[" * 64 + "]" * 64, "X"))
+
+
+def test_many_repeated_keys_are_found_at_once(sentences):
+    """A text of 1 MiB does not cost the square of its keys."""
+    text = "{" + ",".join(f'"{n % 60_000}": 1' for n in range(60_001)) + "}"
+    assert ["X['0']: must not be given twice"] == sentences(strict_json, text, "X")
 
 
 def test_the_text_is_not_repeated(sentences):
@@ -55,6 +81,15 @@ def test_files_are_read_by_their_ending(tmp_path):
         ("a.json", b"\xff", "must be text in UTF-8"),
         pytest.param("a.json", b" " * (LARGEST + 1), f"must be at most {LARGEST} bytes long", id="long"),
         ("a.json", b"{", "must be JSON: Expecting property name"),
+        ("a.json", b"", "must not be empty"),
+        ("a.toml", b" \n\t", "must not be empty"),
+        ("a.toml", b"[sk-proj-abc]\n[sk-proj-abc]", "must be TOML: Cannot declare ... twice (at line 2, column 13)"),
+        ("a.toml", b'["a\')b"]\n["a\')b"]', "must be TOML: Cannot declare ... twice (at line 2, column "),
+        ("a.toml", b"x = {a=1, a=2}", "must be TOML: "),
+        ("a.toml", b"a = {b=1}\n[a.c]", "must be TOML: Cannot declare ... twice (at line 2, column 5)"),
+        ("a.toml", b"# ok\n" + b"a." * 65 + b"a = 1", "must not be nested more than 64 deep, as the dots in line 2 say"),
+        pytest.param("a.toml", b"a = [" + b"1," * 25_000 + b"]", "must be shorter: it holds more than 25000 keys", id="items"),
+        ("a.json", b"1e999", "must be a finite number"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_a_sentence(sentences, tmp_path, name, content, rule):
@@ -63,6 +98,15 @@ def test_a_file_that_cannot_be_used_is_a_sentence(sentences, tmp_path, name, con
     path.write_bytes(content)
     (sentence,) = sentences(read_file, path)
     assert sentence.startswith(f"{path}: {rule}")
+
+
+def test_a_place_in_a_file_is_named_with_it(sentences, tmp_path):
+    """File, JSON path and rule; TOML's dates are no values of ours (invariants 72 and 73)."""
+    for name, content in {"a.json": '{"b": {"c": [1e999]}}', "a.toml": "b.c = [inf]", "b.toml": "b.c = [2026-01-01]"}.items():
+        (tmp_path / name).write_text(content)
+    value = "must be text, a number, true, false, null, a list or an object"
+    for name, rule in {"a.json": "must be a finite number", "a.toml": "must be a finite number", "b.toml": value}.items():
+        assert [f"{tmp_path / name}: b.c[0]: {rule}"] == sentences(read_file, tmp_path / name)
 
 
 def test_what_is_no_file_is_refused(sentences, tmp_path):
@@ -81,7 +125,7 @@ def test_a_file_that_cannot_be_opened_is_a_sentence(monkeypatch, tmp_path, sente
     def refuse(*_args, **_kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(type(path), "read_text", refuse)
+    monkeypatch.setattr(type(path), "open", refuse)
     assert [f"{path}: must be readable: Permission denied"] == sentences(read_file, path)
 
 
@@ -91,8 +135,28 @@ def test_short_values_are_shown(value):
     assert value is shown(value)
 
 
-@pytest.mark.parametrize("value", [pytest.param(10**5000, id="huge"), "x" * 65, ["a"], {"a": 1}])
-def test_long_and_nested_values_are_not_shown(value):
-    """They may hold a secret, and an int of thousands of digits cannot even be printed."""
+SECRETS = ["sk-proj-abc", "Bearer abc", "ghp_abc", "eyJhbGciOi", "AKIAIOSFODNN7", "x1" * 10, "redis://:pw@host", "-----BEGIN X"]
+
+
+@pytest.mark.parametrize("value", [pytest.param(10**5000, id="huge"), "x" * 65, ["a"], {"a": 1}, *SECRETS])
+def test_long_nested_and_secret_looking_values_are_not_shown(value):
+    """They are or may hold a secret, and an int of thousands of digits cannot even be printed (invariant 76)."""
     assert NOT_SHOWN is shown(value)
     assert "X: wrong" == str(ConfigurationError([("X", "wrong", shown(value))]))
+
+
+def test_comments_and_lines_of_toml_that_only_look_costly_are_read(tmp_path):
+    """Dots in a comment, and as many of them as a name may have."""
+    path = tmp_path / "a.toml"
+    path.write_text("# " + "." * 200 + "\n" + "a." * 60 + "a = 1\n")
+    assert {"a"} == read_file(path).keys()
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(monkeypatch, tmp_path, sentences):
+    """What was measured is not what is there: no more than 1 MiB is read in any case (invariant 73)."""
+    path = tmp_path / "a.json"
+    path.write_bytes(b" " * (LARGEST + 1))
+    small = path.parent.stat()
+    monkeypatch.setattr(type(path), "stat", lambda self, **_: small)
+    monkeypatch.setattr(type(path), "is_file", lambda self: True)
+    assert [f"{path}: must be at most {LARGEST} bytes long"] == sentences(read_file, path)

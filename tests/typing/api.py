@@ -41,9 +41,11 @@ from resilience_kit import (
     with_resilience,
 )
 from resilience_kit.classification import classify_response
-from resilience_kit.config import ResilienceSettings
+from resilience_kit.config import Explanation, ResilienceSettings
 from resilience_kit.errors import APITimeoutError, BudgetExceededError, StreamInterruptedError
-from resilience_kit.events import CallFailed, Event, StateChanged
+from resilience_kit.events import CallFailed, ConfigChange, Event, StateChanged
+from resilience_kit.orchestrator.reload import reload_on_sighup
+from resilience_kit.orchestrator.watch import ConfigWatch
 from resilience_kit.outcome import Clock, Guard, Outcome, Permit
 from resilience_kit.policies.breaker import SQLiteBreakerStore
 from resilience_kit.policies.retry import should_retry_on_exception
@@ -168,6 +170,11 @@ async def what_calls_give() -> None:
     assert_type(await kit.execute_with_resilience(count, "count", "a", in_thread=True), int)
     assert_type(kit.call_with_resilience(count, "count", "a", strategy="critical", deadline=3.0), int)
     assert_type(kit.get_circuit_breaker("count"), CircuitBreaker)
+    assert_type(kit.reload(), tuple[ConfigChange, ...])
+    assert_type(kit.explain("count"), Explanation)
+    assert_type(kit.explain("count")["deadline"].source, str)
+    with kit.watch_config(settle=0.5) as watch, reload_on_sighup(kit):
+        assert_type(watch, ConfigWatch)
     assert_type(kit.operations, list[str])
     assert_type(kit.is_healthy(), bool)
     assert_type(kit.get_metrics(), dict[str, Any])  # JSON at the edge

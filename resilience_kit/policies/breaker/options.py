@@ -15,12 +15,13 @@ Expected = type[BaseException] | Iterable[type[BaseException]] | Callable[[type[
 class CircuitBreakerConfig:
     """When a circuit opens, for how long, and what closes it again.
 
-    `failure_threshold`: counted failures in a row that open it (a `window` replaces this rule). `recovery_timeout`: seconds
+    `failure_threshold`: counted failures in a row that open it; a `window` replaces this rule. `recovery_timeout`: seconds
     until the first trial. `max_recovery_timeout`: when given, the open time doubles at each re-opening up to this many
     seconds, spread by 10 % either way. `half_open_max_calls`: trials at a time. `success_threshold`: good trials that close
     it. `trial_lease`: seconds after which a trial that has not come back frees its slot. `expected_exception`: what counts as
-    a failure (a class, classes, or a predicate of type and instance); None leaves it to the classifier.
-    `excluded_exceptions`: never count, and say nothing about the service.
+    a failure (a class, classes, or a predicate of type and instance); None: the classifier decides.
+    `excluded_exceptions`: classes that never count, and say nothing about the service. `window`: a `FailureRateWindow`, to
+    open the circuit by the share of failed or slow calls.
     """
 
     failure_threshold: int = 5

@@ -22,10 +22,10 @@ _SHORTEST = 1e-3
 class FailureRateWindow:
     """When a share of recent calls opens the circuit.
 
-    `size`: calls (`kind="count"`) or seconds (`kind="time"`). `failure_rate`: share of failed calls, 0 to 1, at or above
-    which the circuit opens; 0.5 as in resilience4j. `minimum_calls`: no judgement on fewer; None means the whole window for
-    counts and 10 for times. `slow_call_duration`: seconds above which a call is slow (None: none is); `slow_call_rate`: share
-    of slow calls that opens the circuit.
+    `size`: calls (`kind="count"`, a whole number) or seconds (`kind="time"`). `kind`: what the window holds. `failure_rate`:
+    share of failed calls at or above which the circuit opens; 0.5 as in resilience4j. `minimum_calls`: no judgement on fewer;
+    None: the whole window of calls, 10 in a window of seconds. `slow_call_duration`: seconds above which a call is slow; None:
+    none is. `slow_call_rate`: share of slow calls at or above which the circuit opens.
     """
 
     size: float

@@ -1,0 +1,284 @@
+"""`PerformanceBenchmarker`: the door to all that this room measures and compares."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar, cast
+
+from resilience_kit._checks import Checks
+from resilience_kit.bench.compare.history import History, read_suite
+from resilience_kit.bench.compare.regressions import RegressionReport, compared
+from resilience_kit.bench.compare.trends import TrendReport, trends_of
+from resilience_kit.bench.measure import concurrency
+from resilience_kit.bench.measure.concurrency import ConcurrencyResult
+from resilience_kit.bench.measure.driving import Plan, Timer, drive, drive_async, is_async
+from resilience_kit.bench.measure.leaks import LeakReport, watched
+from resilience_kit.bench.measure.memory import MIB, MemoryAlert, MemoryUse, alert_above, memory_of
+from resilience_kit.bench.measure.options import BenchOptions, LeakOptions
+from resilience_kit.bench.measure.timing import doubts, timed
+from resilience_kit.bench.report import Report, write_report
+from resilience_kit.bench.results import BenchmarkResult, BenchmarkSuite
+from resilience_kit.bench.suite import NAME, comprehensive, environment
+
+T = TypeVar("T")
+_DEFAULT = BenchOptions()
+_MOST_NAMES = 1000
+
+
+class PerformanceBenchmarker:
+    """Measures functions, remembers the newest result of each name (1000 names at most), and compares.
+
+    Every method that calls a function takes a plain or an async one. The plain methods run an async function in an event loop
+    of their own; inside a running loop, await the twin with `_async` at its end. What the function raises leaves unchanged but
+    for a note with the benchmark's name; tracemalloc and the garbage collector are then as they were before.
+
+    Thread-safe: nothing is lost or mixed up. But what else runs in the process at the same time is in the figures.
+    `timer` and `cpu_timer` give nanoseconds.
+    """
+
+    def __init__(
+        self,
+        options: BenchOptions = _DEFAULT,
+        *,
+        timer: Timer = time.perf_counter_ns,
+        cpu_timer: Timer = time.process_time_ns,
+    ) -> None:
+        checks = Checks("PerformanceBenchmarker")
+        checks.instance("options", options, BenchOptions)
+        checks.done()
+        self._options, self._timer, self._cpu_timer = options, timer, cpu_timer
+        self._results: dict[str, BenchmarkResult] = {}
+        self._lock = threading.Lock()
+
+    # --- one function ---
+
+    def measure_performance(
+        self, name: str, f: Callable[[], object], iterations: int = 1, *, target: float | None = None
+    ) -> BenchmarkResult:
+        """Time `f`, and look at the memory it takes in a pass of its own.
+
+        `iterations` samples follow the warm-up, each of `loops` calls, and after them a call more and at most `memory_calls`
+        calls under tracemalloc. `target`: seconds for the 95th percentile. Raises ConfigurationError for wrong arguments,
+        TypeError for what is no plain or async function, RuntimeError for an async one inside a running event loop.
+        """
+        return self._kept(self._run(name, f, self._plan(name, iterations, target, self._options)))
+
+    async def measure_performance_async(
+        self, name: str, f: Callable[[], object], iterations: int = 1, *, target: float | None = None
+    ) -> BenchmarkResult:
+        """The same in the running event loop."""
+        return self._kept(await self._run_async(name, f, self._plan(name, iterations, target, self._options)))
+
+    def detect_leak(self, name: str, f: Callable[[], object], options: LeakOptions | None = None) -> LeakReport:
+        """Whether the memory that is held grows with every call of `f`; see `LeakOptions` for how many calls that takes."""
+        return self._run(name, f, watched(name, options or LeakOptions()))
+
+    async def detect_leak_async(self, name: str, f: Callable[[], object], options: LeakOptions | None = None) -> LeakReport:
+        """The same in the running event loop."""
+        return await self._run_async(name, f, watched(name, options or LeakOptions()))
+
+    def measure_concurrency(self, name: str, f: Callable[[], object], workers: int = 8, iterations: int = 1) -> ConcurrencyResult:
+        """Make `workers * iterations` calls one after the other, then the same number by `workers` threads or tasks at once."""
+        _check(name, workers=workers, iterations=iterations)
+        if is_async(f):
+            return _in_own_loop(lambda: self.measure_concurrency_async(name, f, workers, iterations))
+        with _noted(name):
+            alone = concurrency.in_threads(f, 1, workers * iterations, self._timer)
+            together = concurrency.in_threads(f, workers, iterations, self._timer)
+        return _concurrent(name, "threads", workers, iterations, alone, together)
+
+    async def measure_concurrency_async(
+        self, name: str, f: Callable[[], object], workers: int = 8, iterations: int = 1
+    ) -> ConcurrencyResult:
+        """The same of an async function, by tasks of the running event loop. Raises TypeError for a plain one."""
+        _check(name, workers=workers, iterations=iterations)
+        if not is_async(f):
+            raise TypeError("tasks call an async function; give a plain one to measure_concurrency, which has threads")
+        call = cast("Callable[[], Awaitable[object]]", f)
+        with _noted(name):
+            alone = await concurrency.in_tasks(call, 1, workers * iterations, self._timer)
+            together = await concurrency.in_tasks(call, workers, iterations, self._timer)
+        return _concurrent(name, "tasks", workers, iterations, alone, together)
+
+    # --- the kit itself ---
+
+    def run_comprehensive_benchmark(self, iterations: int = 100) -> BenchmarkSuite:
+        """Measure the kit against its promises: loading, presets, validation, an orchestrator, protected calls, classification.
+
+        Samples of quick operations are means over as many calls as the clock needs. Raises ConfigurationError when the
+        environment of this process is wrong.
+        """
+        options = replace(self._options, loops=None)
+        began = _Beginning(self._timer)
+        with comprehensive() as benchmarks:
+            results = [self._run(b.name, b.f, self._plan(b.name, iterations, b.target, options)) for b in benchmarks]
+        return began.suite(NAME, map(self._kept, results))
+
+    async def run_comprehensive_benchmark_async(self, iterations: int = 100) -> BenchmarkSuite:
+        """The same in the running event loop, which it blocks most of the time."""
+        options = replace(self._options, loops=None)
+        began = _Beginning(self._timer)
+        with comprehensive() as benchmarks:
+            results = [await self._run_async(b.name, b.f, self._plan(b.name, iterations, b.target, options)) for b in benchmarks]
+        return began.suite(NAME, map(self._kept, results))
+
+    # --- what it says ---
+
+    def collected(self, name: str = "collected") -> BenchmarkSuite:
+        """The newest result of every name that was measured here, as a suite."""
+        with self._lock:
+            results = tuple(self._results.values())
+        return _Beginning(self._timer).suite(name, results)
+
+    def analyze_performance_trends(self, history: History | str | os.PathLike[str] | Iterable[BenchmarkSuite]) -> TrendReport:
+        """What has become slower or faster over a row of runs, the oldest first: a `History`, its path, or the suites."""
+        if isinstance(history, (str, os.PathLike)):
+            history = History(history)
+        if isinstance(history, History):
+            past = history.read()
+            return trends_of(past.suites, self._options.significance, past.problems)
+        return trends_of(tuple(history), self._options.significance)
+
+    def detect_regressions(
+        self, baseline: BenchmarkSuite | str | os.PathLike[str], current: BenchmarkSuite | None = None
+    ) -> RegressionReport:
+        """Hold `current`, or all that was measured here, against a suite or the file of one (see `write_suite`)."""
+        then = baseline if isinstance(baseline, BenchmarkSuite) else read_suite(baseline)
+        return compared(current or self.collected(), then, self._options.regression_threshold)
+
+    def check_memory(self, threshold_mb: float | None = None) -> MemoryAlert | None:
+        """An alert when this process holds more than `threshold_mb` MiB (None: the options' threshold)."""
+        threshold = self._options.memory_threshold_mb if threshold_mb is None else threshold_mb
+        checks = Checks("check_memory")
+        checks.number("threshold_mb", threshold, 0)
+        checks.done()
+        return alert_above(threshold)
+
+    def generate_performance_report(
+        self,
+        suite: BenchmarkSuite,
+        format: str = "text",  # noqa: A002 - the word that everybody expects
+        *,
+        regressions: RegressionReport | None = None,
+        trends: TrendReport | None = None,
+        leaks: Iterable[LeakReport] = (),
+    ) -> str:
+        """A report as "text", "json" or "html": one page with its plots in it, which loads nothing from anywhere."""
+        return write_report(Report(suite, regressions, trends, tuple(leaks)), format)
+
+    # --- how ---
+
+    def _plan(
+        self, name: str, iterations: int, target: float | None, options: BenchOptions
+    ) -> Generator[int, Any, BenchmarkResult]:
+        _check(name, target, iterations=iterations)
+        return self._measured(name, iterations, target, options)
+
+    def _measured(
+        self, name: str, iterations: int, target: float | None, options: BenchOptions
+    ) -> Generator[int, Any, BenchmarkResult]:
+        timing = yield from timed(iterations, options, self._timer, self._cpu_timer)
+        memory = None
+        if options.memory:
+            memory = yield from memory_of(min(iterations, options.memory_calls), timing.time.mean)
+        return BenchmarkResult(
+            name=name,
+            iterations=iterations,
+            loops=timing.loops,
+            time=timing.time,
+            distribution=timing.distribution,
+            memory=memory,
+            calibration=timing.calibration,
+            cpu_share=timing.cpu_share,
+            target=target,
+            warnings=(*doubts(timing), *_too_much(memory, options.memory_threshold_mb)),
+        )
+
+    def _run(self, name: str, f: Callable[[], object], plan: Plan[T]) -> T:
+        _check(name)
+        if is_async(f):
+            return _in_own_loop(lambda: self._run_async(name, f, plan))
+        with _noted(name):
+            return drive(plan, f, self._timer)
+
+    async def _run_async(self, name: str, f: Callable[[], object], plan: Plan[T]) -> T:
+        _check(name)
+        with _noted(name):
+            return await drive_async(plan, f, self._timer)
+
+    def _kept(self, result: BenchmarkResult) -> BenchmarkResult:
+        with self._lock:
+            self._results.pop(result.name, None)
+            self._results[result.name] = result
+            if len(self._results) > _MOST_NAMES:
+                self._results.pop(next(iter(self._results)))
+        return result
+
+
+class _Beginning:
+    """When a suite began."""
+
+    def __init__(self, timer: Timer) -> None:
+        self._timer, self._began = timer, timer()
+        self._timestamp = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def suite(self, name: str, results: Iterable[BenchmarkResult]) -> BenchmarkSuite:
+        """The suite that ends now."""
+        return BenchmarkSuite(
+            name=name,
+            timestamp=self._timestamp,
+            results=tuple(results),
+            duration=(self._timer() - self._began) / 1e9,
+            environment=environment(),
+        )
+
+
+def _check(name: str, target: float | None = None, **numbers: int) -> None:
+    checks = Checks("benchmark")
+    if not isinstance(name, str) or not name:
+        checks.fail("name", "must be a text that is not empty", name)
+    checks.optional_seconds("target", target)
+    for field, value in numbers.items():
+        checks.whole(field, value, 1)
+    checks.done()
+
+
+def _too_much(memory: MemoryUse | None, threshold_mb: float) -> tuple[str, ...]:
+    if memory is None or memory.peak_bytes <= threshold_mb * MIB:
+        return ()
+    return (f"held {memory.peak_bytes / MIB:.1f} MiB at its peak, more than {threshold_mb:g} MiB",)
+
+
+def _concurrent(  # noqa: PLR0913 - the fields of a result
+    name: str, mode: str, workers: int, each: int, alone: float, together: float
+) -> ConcurrencyResult:
+    return ConcurrencyResult(
+        name=name, mode=mode, workers=workers, calls=workers * each, one_after_the_other=alone, at_once=together
+    )
+
+
+def _in_own_loop(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(start())
+    raise RuntimeError("an event loop is running here: await the method of the same name with _async at its end")
+
+
+@contextmanager
+def _noted(name: str) -> Iterator[None]:
+    """Puts the benchmark's name on an error, once; cancellation and Ctrl-C pass as they are."""
+    try:
+        yield
+    except Exception as error:
+        note = f"in the benchmark {name!r}"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        raise

@@ -1,0 +1,1 @@
+"""Runs beside each other: a baseline and what regressed since, a history and its trends."""

@@ -1,0 +1,78 @@
+"""What becomes slower or faster from run to run, on machines that may have been quicker or slower themselves."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from resilience_kit.bench.compare.regressions import FASTER, SAME, SLOWER, machine_factor
+from resilience_kit.bench.measure.slopes import fall_probability, rise_probability, slope
+from resilience_kit.bench.results import BenchmarkResult, BenchmarkSuite
+
+TOO_FEW = "too few runs"
+#: A benchmark has to have been run so often before it has a trend.
+FEWEST_RUNS = 4
+#: At most so many of the newest runs are looked at: all pairs of them are.
+MOST_RUNS = 200
+#: A trend that amounts to less than this share is not told.
+LEAST_CHANGE = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """One benchmark over several runs.
+
+    `medians`: seconds, as on the machine of the first run, the oldest first. `change`: what the Theil-Sen line gains from its
+    beginning to its end, as a share. `probability`: of a row without a trend that moves as clearly. `verdict`: "slower",
+    "faster", "same" or "too few runs".
+    """
+
+    name: str
+    medians: tuple[float, ...]
+    change: float
+    probability: float
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrendReport:
+    """All trends; `problems`: what of the history could not be read."""
+
+    trends: tuple[Trend, ...]
+    problems: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Trend:
+        for trend in self.trends:
+            if trend.name == name:
+                return trend
+        raise KeyError(name)
+
+
+def trends_of(suites: Sequence[BenchmarkSuite], significance: float, problems: Sequence[str] = ()) -> TrendReport:
+    """The trend of every benchmark in some runs, the oldest first; of more than 200, the newest count."""
+    rows: dict[str, list[BenchmarkResult]] = defaultdict(list)
+    for suite in suites[-MOST_RUNS:]:
+        for result in suite.results:
+            rows[result.name].append(result)
+    return TrendReport(trends=tuple(_trend(name, row, significance) for name, row in rows.items()), problems=tuple(problems))
+
+
+def _trend(name: str, row: Sequence[BenchmarkResult], significance: float) -> Trend:
+    medians = tuple(each.time.median / (machine_factor(row[0], each.calibration) or 1.0) for each in row)
+    change = _change(medians)
+    probability = min(rise_probability(medians), fall_probability(medians))
+    if len(medians) < FEWEST_RUNS:
+        verdict = TOO_FEW
+    elif probability > significance or abs(change) < LEAST_CHANGE:
+        verdict = SAME
+    else:
+        verdict = SLOWER if change > 0 else FASTER
+    return Trend(name=name, medians=medians, change=change, probability=probability, verdict=verdict)
+
+
+def _change(row: Sequence[float]) -> float:
+    gain, middle = slope(row) * (len(row) - 1), statistics.median(row)
+    beginning = middle - gain / 2
+    return gain / beginning if beginning > 0 else 0.0

@@ -1,0 +1,92 @@
+"""A fixed piece of work that tells how fast this machine is just now, so that figures of two days can be compared.
+
+It is timed between the samples of a benchmark and for about as long as one of them takes, so that what slows the one (a slower
+processor, other programs that are given it by turns) slows the other as well.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+from resilience_kit.bench.measure.driving import Timer
+from resilience_kit.bench.measure.samples import Samples
+
+#: How often the work is timed in the course of a benchmark, at most.
+POINTS = 10
+_STEPS = 200
+_LONGEST = 50_000_000
+_MOST_ROUNDS = 500
+_WHOLE = 1_000_000
+
+
+def work() -> int:
+    """What Python code is made of: calls, small objects, dictionaries, text, an error raised and caught. About 0.1 ms."""
+    table: dict[str, int] = {}
+    for number in range(_STEPS):
+        table[f"key {number % 50}"] = table.get(f"key {number % 25}", 0) + len([number, number + 1])
+        try:
+            table[str(-number)]
+        except KeyError:
+            continue
+    return sum(sorted(table.values()))
+
+
+class Busy:
+    """For what share of some stretches of time a processor worked for this process.
+
+    The median over the stretches, since other programs take the processor for long, but seldom; or the share of all of them
+    together, where that is larger: a clock of processor time that moves in steps of 16 ms shows nothing in most of them.
+    """
+
+    def __init__(self, exact: int) -> None:
+        self._shares = Samples(exact)
+        self._worked = self._took = 0
+
+    def add(self, worked: int, took: int) -> None:
+        """A stretch of so many nanoseconds."""
+        self._worked += worked
+        self._took += took
+        if took:
+            self._shares.add(min(_WHOLE, worked * _WHOLE // took))
+
+    @property
+    def share(self) -> float:
+        """From 0.0 to 1.0; 1.0 while nothing is known."""
+        return min(1.0, max(self._shares.summary().median / _WHOLE, self._worked / self._took)) if self._took else 1.0
+
+
+class Calibration:
+    """Collects how long the work took, at up to `POINTS` of `iterations` samples."""
+
+    def __init__(self, iterations: int, timer: Timer, cpu: Timer) -> None:
+        self._timer, self._cpu, self._every = timer, cpu, -(-iterations // POINTS)
+        self._found: list[float] = []
+        self._busy = Busy(POINTS)
+
+    def beside(self, number: int, nanoseconds: int) -> None:
+        """After sample `number` (from 0), which took so long: time the work if it is due, once or for as long, 50 ms at most."""
+        if number % self._every == 0:
+            self._found.append(self._timed(min(nanoseconds, _LONGEST)))
+
+    def _timed(self, nanoseconds: int) -> float:
+        worked, began = self._cpu(), self._timer()
+        rounds = took = 0
+        while rounds == 0 or (0 < took < nanoseconds and rounds < _MOST_ROUNDS):
+            work()
+            rounds += 1
+            took = self._timer() - began
+        self._busy.add(self._cpu() - worked, took)
+        return took / rounds
+
+    @property
+    def seconds(self) -> float:
+        """The median of what the work took."""
+        return statistics.median(self._found) / 1e9
+
+    def needed(self, busy: Busy) -> float:
+        """For what share of the time a processor was needed, by something for which one worked as `busy` says.
+
+        The calibration always needs one: where it had one for half of its time, other programs had it for the other half, and
+        so it was for what is measured.
+        """
+        return min(1.0, busy.share / (self._busy.share or 1.0))

@@ -1,0 +1,87 @@
+"""How much faster the same calls are when several are under way at once: threads for plain functions, tasks for async ones."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+
+from resilience_kit._kinds import is_unfinished
+from resilience_kit.bench.measure.driving import Timer, refuse_unfinished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConcurrencyResult:
+    """`calls` calls made one after the other, and again by `workers` at once. `mode`: "threads" or "tasks"; times in seconds."""
+
+    name: str
+    mode: str
+    workers: int
+    calls: int
+    one_after_the_other: float
+    at_once: float
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster they were at once; 1.0 when neither took any time."""
+        return self.one_after_the_other / self.at_once if self.at_once else 1.0
+
+    @property
+    def efficiency(self) -> float:
+        """The speed-up as a share of the workers: 1.0 is all that can be had."""
+        return self.speedup / self.workers
+
+
+def in_threads(f: Callable[[], object], workers: int, each: int, timer: Timer) -> float:
+    """Seconds from the first call's start to the last one's end, with `each` calls in every thread, which start together.
+
+    The first error of a thread leaves, when the calls that the other threads are in the middle of have ended.
+    """
+    gate, stop = threading.Barrier(workers), threading.Event()
+
+    def work() -> tuple[int, int]:
+        gate.wait()
+        began = timer()
+        try:
+            for _ in repeat(None, each):
+                _refuse(f())
+                if stop.is_set():
+                    break
+        except BaseException:
+            stop.set()
+            raise
+        return began, timer()
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="bench") as pool:
+        try:
+            running = [pool.submit(work) for _ in range(workers)]
+        except BaseException:  # a thread that could not be started would be waited for
+            gate.abort()
+            raise
+        times = [future.result() for future in running]
+    return (max(end for _, end in times) - min(began for began, _ in times)) / 1e9
+
+
+def _refuse(result: object) -> None:
+    if is_unfinished(result):
+        refuse_unfinished(result)
+
+
+async def in_tasks(f: Callable[[], Awaitable[object]], workers: int, each: int, timer: Timer) -> float:
+    """The same with tasks of the running loop. The first error cancels the other tasks and leaves."""
+
+    async def work() -> None:
+        for _ in repeat(None, each):
+            await f()
+
+    began = timer()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(work())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return (timer() - began) / 1e9

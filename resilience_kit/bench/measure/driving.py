@@ -1,0 +1,83 @@
+"""How a plan gets its calls made: plans say how many, one driver makes plain calls, the other one awaits them.
+
+A plan is a generator: it yields a number of calls and hears how many nanoseconds they took. It decides; a driver calls. What
+the function raises leaves through the driver, which closes the plan, so that the plan's `finally` blocks set everything back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import closing
+from itertools import repeat
+from typing import Any, TypeVar, cast
+
+from resilience_kit._kinds import Kind, is_unfinished, kind_of
+
+T = TypeVar("T")
+#: Yields how many calls to make, is sent the nanoseconds that they took, returns what it found out.
+Plan = Generator[int, Any, T]
+#: Gives nanoseconds that only ever grow.
+Timer = Callable[[], int]
+
+
+def drive(plan: Plan[T], f: Callable[[], object], timer: Timer) -> T:
+    """Run a plan with calls of a plain function. Raises TypeError when what a call gives has not done its work yet."""
+    took: int | None = None
+    with closing(plan):
+        while True:
+            try:
+                calls = plan.send(took)
+            except StopIteration as end:
+                return cast("T", end.value)
+            took = _call(f, calls, timer)
+
+
+async def drive_async(plan: Plan[T], f: Callable[[], object], timer: Timer) -> T:
+    """Run a plan with calls of a function of either kind; an async one is awaited, one call after the other."""
+    asynchronous = is_async(f)
+    took: int | None = None
+    with closing(plan):
+        while True:
+            try:
+                calls = plan.send(took)
+            except StopIteration as end:
+                return cast("T", end.value)
+            took = (
+                await _await(cast("Callable[[], Awaitable[object]]", f), calls, timer) if asynchronous else _call(f, calls, timer)
+            )
+
+
+def is_async(f: Callable[[], object]) -> bool:
+    """Whether a function is to be awaited. Raises TypeError for what is neither a plain nor an async function."""
+    kind = kind_of(f) if callable(f) else None
+    if kind not in {Kind.SYNC, Kind.ASYNC}:
+        raise TypeError(f"a benchmark calls a plain or an async function, got {kind.value if kind else type(f).__name__}")
+    return kind is Kind.ASYNC
+
+
+def _call(f: Callable[[], object], calls: int, timer: Timer) -> int:
+    result: object = None
+    began = timer()
+    for _ in repeat(None, calls):
+        result = f()
+    took = timer() - began
+    if is_unfinished(result):
+        refuse_unfinished(result)
+    return took
+
+
+async def _await(f: Callable[[], Awaitable[object]], calls: int, timer: Timer) -> int:
+    began = timer()
+    for _ in repeat(None, calls):
+        await f()
+    return timer() - began
+
+
+def refuse_unfinished(result: object) -> None:
+    """Raise TypeError: a call whose work nobody waits for takes no time."""
+    if isinstance(result, Coroutine):
+        result.close()
+    raise TypeError(
+        f"the function gave {type(result).__name__!r}, whose work is not done yet; "
+        "give the async function itself (or functools.partial of it), not a function that calls it"
+    )

@@ -1,0 +1,130 @@
+"""Whether memory grows with every call, told from what only grows until it is full.
+
+The memory that is held, garbage collected, is read at even steps. A row of readings grows when three things hold: the
+Mann-Kendall test says that it rises, its Theil-Sen slope is more than a byte a call or so, and both halves of it have risen. The
+last one rules out a single step, as when a dictionary takes a larger table.
+
+A cache that fills up grows as well, so growth alone is not a leak. The first half of the readings of each stretch is not looked
+at; and while memory grows, a further stretch follows, as long as all before it. A leak goes on at the same rate in the last one.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from resilience_kit.bench.measure.memory import held
+from resilience_kit.bench.measure.options import LeakOptions
+from resilience_kit.bench.measure.slopes import rise_probability, slope
+from resilience_kit.bench.measure.switches import FROZEN, TRACING, UNDISTURBED
+
+#: A leak's rate in the last stretch is at least this share of the one in the first.
+SUSTAINED = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """The second half of a stretch: `calls` calls in it, the bytes that each of them added, and the chance that it is noise."""
+
+    calls: int
+    bytes_per_call: float
+    probability: float
+    grows: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakReport:
+    """Whether `name` leaks; `bytes_per_call` is the rate at the end, 0.0 when it does not; `reason` says what was seen.
+
+    `calls`: all calls that were made. `readings`: (calls so far, bytes held above the start), for a plot.
+    """
+
+    name: str
+    leaks: bool
+    bytes_per_call: float
+    probability: float
+    calls: int
+    reason: str
+    stretches: tuple[Growth, ...]
+    readings: tuple[tuple[int, int], ...]
+
+    def __bool__(self) -> bool:
+        return self.leaks
+
+
+def watched(name: str, options: LeakOptions) -> Generator[int, Any, LeakReport]:
+    """A plan that calls until the memory stops growing, or until it has grown in every stretch."""
+    grown: list[Growth] = []
+    rows: list[tuple[int, array[int]]] = []
+    with TRACING, UNDISTURBED, FROZEN:
+        yield 1
+        start = held()
+        for step in _steps(options):
+            row = yield from _readings(step, options.points)
+            rows.append((step, row))
+            grown.append(_growth(row[len(row) // 2 :], step, options))
+            if not grown[-1].grows:
+                break
+    return _report(name, grown, _plotted(rows, start))
+
+
+def _steps(options: LeakOptions) -> list[int]:
+    """The calls between two readings, by stretch."""
+    calls = [options.iterations << max(0, number - 1) for number in range(options.stretches)]
+    return [-(-each // options.points) for each in calls]
+
+
+def _readings(step: int, points: int) -> Generator[int, Any, array[int]]:
+    """Memory after each of some steps, in a row that is as large before the first one as after the last one."""
+    row = array("q", bytes(8 * points))
+    for point in range(points):
+        yield step
+        row[point] = held()
+    return row
+
+
+def _growth(row: array[int], step: int, options: LeakOptions) -> Growth:
+    rate, probability, middle = slope(row) / step, rise_probability(row), len(row) // 2
+    return Growth(
+        calls=step * len(row),
+        bytes_per_call=rate,
+        probability=probability,
+        grows=(
+            probability <= options.significance and rate >= options.least_bytes and row[0] < row[middle] and row[middle] < row[-1]
+        ),
+    )
+
+
+def _plotted(rows: list[tuple[int, array[int]]], start: int) -> tuple[tuple[int, int], ...]:
+    made, found = 0, [(0, 0)]
+    for step, row in rows:
+        for taken in row:
+            made += step
+            found.append((made, taken - start))
+    return tuple(found)
+
+
+def _report(name: str, grown: list[Growth], readings: tuple[tuple[int, int], ...]) -> LeakReport:
+    first, last, calls = grown[0], grown[-1], readings[-1][0]
+    leaks = last.grows and last.bytes_per_call >= SUSTAINED * first.bytes_per_call
+    return LeakReport(
+        name=name,
+        leaks=leaks,
+        bytes_per_call=last.bytes_per_call if leaks else 0.0,
+        probability=last.probability,
+        calls=calls,
+        reason=_reason(leaks, first, last, calls),
+        stretches=tuple(grown),
+        readings=readings,
+    )
+
+
+def _reason(leaks: bool, first: Growth, last: Growth, calls: int) -> str:
+    rate = f"{last.bytes_per_call:.0f} bytes a call after {calls} calls"
+    if leaks:
+        return f"still grows by {rate}, as fast as at first"
+    if last.grows:
+        return f"grows by {rate}, but grew by {first.bytes_per_call:.0f} at first: it fills up"
+    return f"does not grow any more after {calls - last.calls} calls"

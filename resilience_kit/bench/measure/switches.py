@@ -1,0 +1,52 @@
+"""Switches that the whole process shares: tracemalloc, the garbage collector. Each is left as it was found."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import tracemalloc
+from collections.abc import Callable
+from types import TracebackType
+
+from resilience_kit._fork import renew_after_fork
+
+
+class Switch:
+    """A context manager that holds a process-wide switch in one position.
+
+    Any number of threads, tasks and nested blocks may hold it at once, and leave in any order: the last one to leave sets it
+    back, if the first one had to move it. Thread-safe.
+    """
+
+    def __init__(self, is_set: Callable[[], bool], put: Callable[[], object], put_back: Callable[[], object]) -> None:
+        self._is_set, self._put, self._put_back = is_set, put, put_back
+        self._holders = 0
+        self._moved = False
+        self._lock = threading.Lock()
+        renew_after_fork(self)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._holders and not self._is_set():
+                self._put()
+                self._moved = True
+            self._holders += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        with self._lock:
+            self._holders -= 1
+            if not self._holders and self._moved:
+                self._moved = False
+                self._put_back()
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: a lock that nobody holds. The threads that held the switch are gone, but not what they set."""
+        self._lock = threading.Lock()
+
+
+#: tracemalloc is on.
+TRACING = Switch(tracemalloc.is_tracing, tracemalloc.start, tracemalloc.stop)
+#: The garbage collector does not run by itself.
+UNDISTURBED = Switch(lambda: not gc.isenabled(), gc.disable, gc.enable)
+#: The garbage collector does not look at what was there before, which makes its runs short.
+FROZEN = Switch(lambda: gc.get_freeze_count() > 0, gc.freeze, gc.unfreeze)

@@ -1,0 +1,93 @@
+"""The timed pass: warm up, find out how many calls make a sample that the clock can measure, take samples.
+
+What others do, and what of it is here: pyperf leaves out the first value and calibrates the number of loops to a time;
+pytest-benchmark calibrates it to the clock's resolution; both warn instead of throwing outliers away. So do we.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from resilience_kit.bench.measure.calibration import Busy, Calibration
+from resilience_kit.bench.measure.driving import Timer
+from resilience_kit.bench.measure.options import BenchOptions
+from resilience_kit.bench.measure.samples import Samples, Summary
+from resilience_kit.bench.measure.switches import UNDISTURBED
+
+#: A sample is to take at least so many ticks of the clock.
+TICKS = 1000
+MOST_LOOPS = 1 << 20
+_TRIES = 200
+_FEW_TICKS = 100
+_WIDE = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Seconds a call; how many calls made a sample; the clock's resolution and the calibration, in seconds.
+
+    `cpu_share`: the share of the time in which this process needed a processor.
+    """
+
+    time: Summary
+    distribution: tuple[tuple[float, int], ...]
+    loops: int
+    resolution: float
+    calibration: float
+    cpu_share: float
+
+
+def resolution(timer: Timer) -> int:
+    """The smallest step between two readings, in nanoseconds: what it costs to read the clock, or its tick if that is more."""
+    readings = [timer() for _ in range(_TRIES)]
+    steps = [later - earlier for earlier, later in pairwise(readings) if later > earlier]
+    return min(steps, default=1)
+
+
+def timed(iterations: int, options: BenchOptions, timer: Timer, cpu: Timer = time.process_time_ns) -> Generator[int, Any, Timing]:
+    """A plan that takes `iterations` samples."""
+    step = resolution(timer)
+    if options.warmup:
+        yield options.warmup
+    loops = options.loops or (yield from _fitting(step * TICKS))
+    samples, calibration = Samples(options.exact_samples), Calibration(iterations, timer, cpu)
+    busy = Busy(options.exact_samples)
+    with nullcontext() if options.collector else UNDISTURBED:
+        for number in range(iterations):
+            began = cpu()
+            sample = yield loops
+            busy.add(cpu() - began, sample)
+            samples.add(sample)
+            calibration.beside(number, sample)
+    unit = loops * 1e9
+    return Timing(
+        time=samples.summary().divided(unit),
+        distribution=tuple((middle / unit, count) for middle, count in samples.distribution()),
+        loops=loops,
+        resolution=step / 1e9,
+        calibration=calibration.seconds,
+        cpu_share=calibration.needed(busy),
+    )
+
+
+def _fitting(nanoseconds: int) -> Generator[int, Any, int]:
+    """The smallest power of two of calls that take so long."""
+    loops = 1
+    while (yield loops) < nanoseconds and loops < MOST_LOOPS:
+        loops *= 2
+    return loops
+
+
+def doubts(timing: Timing) -> list[str]:
+    """Why the figures may not be worth much, in sentences."""
+    found = []
+    if timing.time.minimum * timing.loops < _FEW_TICKS * timing.resolution:
+        found.append(f"a sample takes less than {_FEW_TICKS} ticks of the clock; loops=None puts more calls into one")
+    if timing.time.spread > _WIDE:
+        found.append(f"half of the samples are spread over {timing.time.spread:.0%} of the median; try a quieter machine")
+    return found

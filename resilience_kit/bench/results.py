@@ -1,0 +1,141 @@
+"""What a benchmark found out, as data that can be written to JSON and read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from resilience_kit.bench.measure.memory import MemoryUse
+from resilience_kit.bench.measure.samples import MEASURES, Summary
+from resilience_kit.bench.reading import Fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkResult:
+    """One benchmark. Times are seconds a call.
+
+    `iterations`: timed samples; `loops`: calls in each of them. `distribution`: how many samples there are around which time.
+    `memory`: None when it was not looked at. `calibration`: seconds that a fixed piece of work took between the samples;
+    `cpu_share`: for what share of the time a processor was needed. `target`: seconds that 95 % of the samples have
+    to stay within. `warnings`: why the figures may not be worth much.
+    """
+
+    name: str
+    iterations: int
+    loops: int
+    time: Summary
+    distribution: tuple[tuple[float, int], ...]
+    memory: MemoryUse | None
+    calibration: float
+    cpu_share: float
+    target: float | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def meets_target(self) -> bool:
+        """Whether the 95th percentile is within the target; true without one."""
+        return self.target is None or self.time.p95 <= self.target
+
+    @property
+    def room(self) -> float | None:
+        """How many times faster than the target the median is; None without a target or without a time."""
+        return self.target / self.time.median if self.target is not None and self.time.median else None
+
+    def to_dict(self) -> dict[str, object]:
+        """Ready for JSON."""
+        return {**asdict(self), "meets_target": self.meets_target, "room": self.room}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object], path: str = "") -> BenchmarkResult:
+        """What `to_dict` wrote. Raises ConfigurationError with the place of what is wrong."""
+        return _result(Fields(data, path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkSuite:
+    """Benchmarks that were run together. `timestamp`: when they began (ISO 8601, UTC); `duration`: seconds for all of it."""
+
+    name: str
+    timestamp: str
+    duration: float
+    results: tuple[BenchmarkResult, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """The names of the benchmarks that did not meet their targets."""
+        return tuple(result.name for result in self.results if not result.meets_target)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every target is met."""
+        return not self.missed
+
+    def __getitem__(self, name: str) -> BenchmarkResult:
+        for result in self.results:
+            if result.name == name:
+                return result
+        raise KeyError(name)
+
+    def to_dict(self) -> dict[str, object]:
+        """Ready for JSON."""
+        results = [result.to_dict() for result in self.results]
+        return {
+            "name": self.name,
+            "timestamp": self.timestamp,
+            "duration": self.duration,
+            "passed": self.passed,
+            "missed": list(self.missed),
+            "environment": dict(self.environment),
+            "results": results,
+        }
+
+    def to_json(self, indent: int | None = None) -> str:
+        """As a JSON text; one line unless told otherwise."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, data: object, path: str = "") -> BenchmarkSuite:
+        """What `to_dict` wrote. Raises ConfigurationError with the place of what is wrong."""
+        told = Fields(data, path)
+        return cls(
+            name=told.text("name"),
+            timestamp=told.text("timestamp"),
+            duration=told.number("duration"),
+            results=tuple(map(_result, told.parts("results"))),
+            environment=told.named("environment"),
+        )
+
+
+def _result(told: Fields) -> BenchmarkResult:
+    return BenchmarkResult(
+        name=told.text("name"),
+        iterations=told.whole("iterations"),
+        loops=told.whole("loops"),
+        time=_summary(told.part("time")),
+        distribution=told.pairs("distribution"),
+        memory=_memory(told.part("memory")) if told.has("memory") else None,
+        calibration=told.number("calibration"),
+        cpu_share=told.number("cpu_share"),
+        target=told.optional_number("target"),
+        warnings=told.texts("warnings"),
+    )
+
+
+def _summary(told: Fields) -> Summary:
+    measures = {name: told.number(name) for name in MEASURES}
+    return Summary(count=told.whole("count"), outliers=told.whole("outliers"), exact=told.flag("exact"), **measures)
+
+
+def _memory(told: Fields) -> MemoryUse:
+    kept = told.whole("current_bytes")
+    calls = told.whole("calls")
+    return MemoryUse(
+        calls=calls,
+        peak_bytes=told.whole("peak_bytes"),
+        current_bytes=kept,
+        per_call_bytes=told.number("per_call_bytes"),
+        kept_per_call_bytes=kept / calls if calls else 0.0,
+        overhead=told.number("overhead"),
+    )

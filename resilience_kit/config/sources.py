@@ -1,0 +1,82 @@
+"""What each source of the settings said, before it was put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from resilience_kit.config.layers import Word
+from resilience_kit.config.strategies import ResilienceStrategy
+
+_ARGUMENT = "ResilienceSettings({})"
+
+
+@dataclass(slots=True)
+class Sources:
+    """The values of the arguments, of the variables and of the file at `path`, by the settings' fields.
+
+    Filled while settings are read, and not changed after that. Values are those of the source: what another one overrules may
+    be wrong.
+    """
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    variables: dict[str, Any] = field(default_factory=dict)
+    file: Mapping[str, Any] = field(default_factory=dict)
+    path: str = ""
+
+    def heard_file(self, path: str, said: Mapping[str, Any]) -> None:
+        """Note what the file at `path` says."""
+        self.path, self.file = path, said
+
+    def of(self, name: str) -> str:
+        """Which source decides a field, "default" when none does."""
+        if name in self.arguments:
+            return _ARGUMENT.format(name)
+        if name in self.variables:
+            return f"RESILIENCE_{name.upper()}"
+        return f"file {self.path}" if name in self.file else "default"
+
+    def custom_configs(self) -> list[tuple[str, Any]]:
+        """The settings over the preset's, weakest first."""
+        said = [
+            (f"file {self.path}", self.file.get("custom_config")),
+            ("RESILIENCE_CUSTOM_CONFIG", self.variables.get("custom_config")),
+            (_ARGUMENT.format("custom_config"), self.arguments.get("custom_config")),
+        ]
+        return [(source, settings) for source, settings in said if settings]
+
+    def operator_words(self, spelled: Callable[[str], str]) -> dict[str, Sequence[Word]]:
+        """What is said of single operations, weakest first, by the name that `spelled` gives them."""
+        found: dict[str, list[Word]] = {}
+        for name, word in self._said_of_operations():
+            found.setdefault(spelled(name), []).append(word)
+        return dict(found)
+
+    def _said_of_operations(self) -> list[tuple[str, Word]]:
+        sections: Mapping[str, Mapping[str, Any]] = self.file.get("operations", {})
+        in_file = f"file {self.path}: operation"
+        return [
+            *_named(self.file, lambda name: f"{in_file}_overrides.{name}"),
+            *((name, _section(f"{in_file}s.{name}", section)) for name, section in sections.items()),
+            *_named(self.variables, lambda name: f"RESILIENCE_OPERATION_{name.upper()}"),
+            *_named(self.arguments, lambda _name: _ARGUMENT.format("operation_overrides")),
+        ]
+
+
+def _section(source: str, section: Mapping[str, Any]) -> Word:
+    return Word(source, section.get("strategy"), {name: value for name, value in section.items() if name != "strategy"})
+
+
+def _named(said: Mapping[str, Any], source: Callable[[str], str]) -> list[tuple[str, Word]]:
+    named = said.get("operation_overrides")
+    if not isinstance(named, Mapping):
+        return []
+    return [(name, Word(source(name), ResilienceStrategy(value))) for name, value in named.items() if _is_strategy(value)]
+
+
+def _is_strategy(value: object) -> bool:
+    try:
+        return bool(ResilienceStrategy(value))  # type: ignore[arg-type]  # what is no text is none
+    except ValueError:
+        return False

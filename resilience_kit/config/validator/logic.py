@@ -1,0 +1,138 @@
+"""What single ranges cannot tell: whether settings go together, among themselves and with the presets that they may change.
+
+The kit's own loading is the judge, so that nothing passes here that is refused when it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, cast
+
+from resilience_kit.config.overlay import FIELDS, overlay
+from resilience_kit.config.presets import PRESETS, Preset
+from resilience_kit.config.resilience_config import ResilienceConfig
+from resilience_kit.errors import ConfigurationError, Violation
+from resilience_kit.policies.retry import RetryConfig
+
+_PARTNER: Final = {"base_delay": "max_delay", "max_delay": "base_delay", "attempt_timeout": "deadline"}
+#: The least part of a wait's ceiling that is waited, by kind of jitter; full jitter may wait nothing.
+_LEAST: Final = {"equal": 0.5, "proportional": 1.0 - RetryConfig().jitter_factor, "none": 1.0}
+#: With these given, waits have a least length whatever the preset is.
+_OF_WAITS: Final = frozenset({"retry_attempts", "base_delay", "deadline", "jitter"})
+
+
+class Caution(NamedTuple):
+    """What is allowed and hardly meant, and what to do about it."""
+
+    warning: str
+    suggestion: str
+
+
+class Judgement(NamedTuple):
+    """Contradictions; cautions where there are none."""
+
+    errors: Sequence[Violation]
+    cautions: Sequence[Caution] = ()
+
+
+Combined = ResilienceConfig | Sequence[Violation]
+
+
+def judged(settings: Mapping[str, object], preset: Preset | None = None) -> Judgement:
+    """How valid settings go together, over `preset`, or over any preset when it is None.
+
+    A contradiction that holds over every preset is an error. One that only some presets bring in is a caution.
+    """
+    numbers = {name: value for name, value in settings.items() if name in FIELDS or name == "default_strategy"}
+    over = {each.name: _combined(numbers, each) for each in ([preset] if preset else PRESETS.values())}
+    certain = preset is not None or "default_strategy" in settings
+    errors = [*_contradictions(numbers, over, certain=certain), *_never_made(numbers)]
+    return Judgement(errors) if errors else Judgement([], [*_contradicted(over), *_hardly_meant(over)])
+
+
+def _combined(settings: Mapping[str, object], preset: Preset) -> Combined:
+    whole = {**preset.settings(), **settings}
+    try:
+        return overlay(ResilienceConfig.from_strategy(str(whole["default_strategy"])), whole, "")
+    except ConfigurationError as error:
+        return [each._replace(path=each.path.removeprefix(".")) for each in error.errors]
+
+
+def _refusals(over: Mapping[str, Combined]) -> Iterator[tuple[str, Violation]]:
+    for name, combined in over.items():
+        if not isinstance(combined, ResilienceConfig):
+            yield from ((name, each) for each in combined)
+
+
+def _contradictions(settings: Mapping[str, object], over: Mapping[str, Combined], *, certain: bool) -> Iterator[Violation]:
+    """What is certain is found over every preset, so one of each is enough."""
+    found = {each.path: each for _, each in _refusals(over) if certain or _PARTNER.get(each.path) in settings}
+    yield from found.values()
+
+
+def _contradicted(over: Mapping[str, Combined]) -> Iterator[Caution]:
+    presets: dict[str, list[str]] = {}
+    for name, violation in _refusals(over):
+        presets.setdefault(violation.path, []).append(name)
+    for setting, names in presets.items():
+        partner = _PARTNER.get(setting, "default_strategy")
+        warning = f"{setting}: contradicts the {partner} of the presets {', '.join(names)}, and would be refused there"
+        yield Caution(warning, f"{partner}: give it, too")
+
+
+def _never_made(settings: Mapping[str, object]) -> Iterator[Violation]:
+    """Attempts that cannot begin before the deadline, however the waits are drawn."""
+    least = _LEAST.get(str(settings.get("jitter")), 0.0)
+    if not least or not settings.keys() >= _OF_WAITS:
+        return
+    waits = least * _longest_waits(_least_patient(settings))
+    if waits >= _number(settings["deadline"]):
+        rule = f"must leave time for the last attempt, before which at least {waits:g} s are waited"
+        yield Violation("deadline", rule, settings["deadline"])
+
+
+def _least_patient(settings: Mapping[str, object]) -> RetryConfig:
+    """The shortest waits that the settings allow, whatever the preset says about the rest."""
+    base = _number(settings["base_delay"])
+    return RetryConfig(
+        max_attempts=int(_number(settings["retry_attempts"])),
+        base_delay=base,
+        max_delay=_number(settings.get("max_delay", base)),
+        backoff_factor=_number(settings.get("backoff_factor", 1.0)),
+    )
+
+
+def _number(value: object) -> float:
+    return cast("float", value)  # by its range
+
+
+def _longest_waits(retry: RetryConfig) -> float:
+    ceilings = (min(retry.base_delay * retry.backoff_factor**n, retry.max_delay) for n in range(retry.max_attempts - 1))
+    return sum(ceilings)
+
+
+def _hardly_meant(over: Mapping[str, Combined]) -> Iterator[Caution]:
+    """What is odd over the first preset that takes the settings."""
+    name, config = next(((name, each) for name, each in over.items() if isinstance(each, ResilienceConfig)), ("", None))
+    if config is None or config.retry is None or config.circuit_breaker is None:
+        return
+    yield from _early_opening(config.circuit_breaker.failure_threshold, config.retry.max_attempts)
+    yield from _late_attempts(config.retry, config, name)
+
+
+def _early_opening(threshold: int, attempts: int) -> Iterator[Caution]:
+    if threshold < attempts:
+        warning = (
+            f"circuit_breaker_threshold: {threshold} is below retry_attempts {attempts}, so one failing call opens the circuit"
+        )
+        yield Caution(warning, f"circuit_breaker_threshold: at least {attempts}")
+
+
+def _late_attempts(retry: RetryConfig, config: ResilienceConfig, preset: str) -> Iterator[Caution]:
+    attempts = retry.max_attempts * (config.attempt_timeout or 0.0)
+    longest = attempts + _longest_waits(retry)
+    if config.deadline is None or longest < config.deadline or retry.max_attempts == 1:
+        return
+    parts = " and ".join([f"{retry.max_attempts} attempts"] * bool(attempts) + ["the waits between them"])
+    warning = f"retry_attempts: {parts} may take {longest:g} s, and the deadline ends a call after {config.deadline:g} s"
+    yield Caution(f"{warning} (over the preset {preset})", f"deadline: above {longest:g}, or fewer retry_attempts")

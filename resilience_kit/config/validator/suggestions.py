@@ -1,0 +1,21 @@
+"""What to write instead of what was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from resilience_kit.config.echo import names_a_secret
+from resilience_kit.errors import Violation
+
+
+def suggested(found: Iterable[Violation]) -> Iterator[str]:
+    """The hints in the rules that were broken, each once and with its place; and where secrets belong."""
+    yield from dict.fromkeys(each for violation in found for each in _of(violation))
+
+
+def _of(violation: Violation) -> Iterator[str]:
+    hint = violation.rule.partition("; ")[2]
+    if hint.startswith("did you mean"):
+        yield f"{violation.path}: {hint}"
+    if names_a_secret(violation.path):
+        yield f"{violation.path}: take it out; a configuration holds no secrets"

@@ -1,0 +1,80 @@
+"""Reloads that nobody waits for: at a signal, and in the thread of a watch."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import logging
+import signal
+import threading
+from types import FrameType
+from typing import Any, Protocol, Self
+
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+
+_logger = logging.getLogger("resilience_kit")
+
+
+class Reloadable(Protocol):
+    """What is needed of an orchestrator."""
+
+    @property
+    def settings(self) -> Any:
+        """Its `ResilienceSettings`."""
+        ...
+
+    def reload(self, settings: Any = None) -> object:
+        """See `AIServiceResilience.reload`."""
+        ...
+
+
+def reload_quietly(orchestrator: Reloadable, settings: Any = None) -> None:
+    """Reload, and raise nothing: what is wrong with the settings was told as an event, anything else is logged by its type."""
+    try:
+        orchestrator.reload(settings)
+    except ConfigurationError:
+        pass
+    except Exception as error:  # noqa: BLE001 - nobody is there to take it
+        _logger.error("configuration not reloaded: %s", type(error).__name__)
+
+
+class ReloadOnSignal:
+    """A signal handler that reloads; `stop()`, or the end of a `with` block, gives the signal back to the handler before it."""
+
+    def __init__(self, orchestrator: Reloadable, number: signal.Signals) -> None:
+        self._orchestrator, self._number = orchestrator, number
+        self._previous = signal.signal(number, self._handle)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        """Runs between any two instructions of the main thread, which may hold any lock: so it takes none, nor does this call."""
+        with contextlib.suppress(RuntimeError):  # no thread is started while the interpreter ends
+            _thread.start_new_thread(reload_quietly, (self._orchestrator,))
+
+    def stop(self) -> None:
+        """Restore the handler that was there before, unless another one has come since. For the main thread."""
+        if signal.getsignal(self._number) == self._handle:
+            signal.signal(self._number, signal.SIG_DFL if self._previous is None else self._previous)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def reload_on_sighup(orchestrator: Reloadable) -> ReloadOnSignal:
+    """Have `orchestrator.reload()` run in a thread of its own at each SIGHUP; a wrong file is told as an event and in the log.
+
+    Replaces the process's handler of that signal. Raises ConfigurationError outside the main thread, where Python allows no
+    handler to be set, and on systems without the signal.
+    """
+    number = getattr(signal, "SIGHUP", None)
+    if number is None:
+        raise _refusal("needs a system that has the signal SIGHUP; call orchestrator.reload() instead")
+    if threading.current_thread() is not threading.main_thread():
+        raise _refusal("must be called in the main thread, the only one in which Python sets signal handlers")
+    return ReloadOnSignal(orchestrator, number)
+
+
+def _refusal(rule: str) -> ConfigurationError:
+    return ConfigurationError([("reload_on_sighup", rule, NOT_SHOWN)])

@@ -1,0 +1,137 @@
+"""Reloads when the configuration file changes. Needs watchfiles, the extra `watch`.
+
+The folder is watched, not the file: an editor or `mv` puts another file in its place, and Kubernetes swaps a link beside it.
+Once a second the file is looked at in any case, since some file systems report nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Final, Self
+
+from resilience_kit._checks import Checks
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+from resilience_kit.orchestrator.reload import Reloadable, reload_quietly
+
+MISSING: Final = "needs watchfiles: pip install 'ai-resilience-kit[watch]'"
+_NO_FILE: Final = "needs a file to watch: name it in RESILIENCE_CONFIG_FILE, or as config_file of the settings"
+_LOOK_EVERY: Final = 1.0
+_LONGEST_JOIN: Final = 5.0
+
+#: Device, inode, time of change and size of a file; None where there is none.
+Stamp = tuple[int, int, int, int] | None
+#: Yields what has changed in folders, empty from time to time, until the event is set.
+Changes = Callable[[Collection[Path], threading.Event], Iterator[Collection[object]]]
+
+
+class ConfigWatch:
+    """A daemon thread that reloads; `stop()`, or the end of a `with` block, ends it. A forked child has none."""
+
+    def __init__(self, orchestrator: Reloadable, *, settle: float) -> None:
+        checks = Checks("watch_config")
+        checks.seconds("settle", settle)
+        checks.done()
+        if orchestrator.settings.config_file is None:
+            raise ConfigurationError([("watch_config", _NO_FILE, NOT_SHOWN)])
+        self._stopping = threading.Event()
+        follower = Follower(orchestrator, changes_in(settle), self._stopping)
+        self._thread = threading.Thread(target=follower.run, name="resilience_kit-config", daemon=True)
+        atexit.register(self.stop)  # a thread inside watchfiles must not outlive the interpreter
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no longer. Waits for a reload under way, except from within it."""
+        self._stopping.set()
+        atexit.unregister(self.stop)
+        if self._thread is not threading.current_thread():
+            self._thread.join(_LONGEST_JOIN)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def changes_in(settle: float) -> Changes:
+    """What watchfiles sees, told when all has been quiet for `settle` seconds."""
+    try:
+        import watchfiles  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigurationError([("watch_config", MISSING, NOT_SHOWN)]) from error
+
+    def changes(folders: Collection[Path], stop: threading.Event) -> Iterator[Collection[object]]:
+        return watchfiles.watch(
+            *folders,
+            watch_filter=None,
+            step=max(1, int(settle * 1000)),
+            debounce=int(settle * 20_000),
+            stop_event=stop,
+            rust_timeout=int(_LOOK_EVERY * 1000),
+            yield_on_timeout=True,
+            raise_interrupt=False,
+            recursive=False,
+        )
+
+    return changes
+
+
+class Follower:
+    """Follows one orchestrator's file, wherever links lead, until `stop` is set."""
+
+    def __init__(self, orchestrator: Reloadable, changes: Changes, stop: threading.Event) -> None:
+        self._orchestrator, self._changes, self._stop = orchestrator, changes, stop
+        self._path = Path(orchestrator.settings.config_file)
+        self._read: Stamp | str = "not yet"
+
+    def run(self) -> None:
+        """Watch the folders that matter now; those may change with a reload, or with a link."""
+        while not self._stop.is_set():
+            folders = _folders(self._file())
+            try:
+                self._follow(folders)
+            except OSError:  # a folder is gone, or cannot be watched
+                self._look([])
+                self._stop.wait(_LOOK_EVERY)
+
+    def _follow(self, folders: Collection[Path]) -> None:
+        for changed in self._changes(folders, self._stop):
+            self._look(changed)
+            if _folders(self._file()) != folders:
+                return
+
+    def _look(self, changed: Collection[object]) -> None:
+        stamp = _stamp(self._file())
+        if changed or stamp != self._read:
+            self._reload(stamp)
+
+    def _reload(self, stamp: Stamp) -> None:
+        """Read the file and obey it, unless it changed meanwhile: then it is looked at again."""
+        try:
+            settings = self._orchestrator.settings.reread()
+        except ConfigurationError:
+            settings = None  # read once more, to have it told
+        if _stamp(self._file()) == stamp:
+            self._read = stamp
+            reload_quietly(self._orchestrator, settings)
+
+    def _file(self) -> Path:
+        """The file that the settings name; the last one, should they come to name none."""
+        self._path = Path(self._orchestrator.settings.config_file or self._path)
+        return self._path
+
+
+def _folders(path: Path) -> set[Path]:
+    """Where the file, or the first link to it, would be replaced."""
+    return {path.absolute().parent, path.resolve().parent}
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
