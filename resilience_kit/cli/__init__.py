@@ -1,25 +1,36 @@
-"""The command `resilience-kit`. Its libraries come with the extra `demo`."""
+"""The command `resilience-kit`. Its libraries come with the extra `cli`, those of the demo with `demo`."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
-NEEDED = frozenset({"typer", "rich", "httpx"})
+#: Library -> the extra that brings it.
+NEEDED = {"typer": "cli", "rich": "cli", "packaging": "cli", "httpx": "demo"}
 
 
 def main() -> None:
     """Run the command line; a mistake is one sentence on stderr and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal has no sign for is no reason to fail
+    try:
+        sys.exit(_run(sys.argv[1:]))
+    except* BrokenPipeError:  # whoever read along has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush goes well
+        sys.exit(1)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         from resilience_kit.cli.app import run  # noqa: PLC0415 - its libraries are an extra
+
+        return run(arguments)
+    except KeyboardInterrupt:  # while it was being imported
+        return 130
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in NEEDED:
             raise
-        sys.stderr.write(f"resilience-kit: {missing} is missing; pip install 'ai-resilience-kit[demo]'\n")
-        sys.exit(2)
-    try:
-        sys.exit(run(sys.argv[1:]))
-    except* BrokenPipeError:  # whoever read along has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush goes well
-        sys.exit(1)
+    sys.stderr.write(f"resilience-kit: {missing} is missing; pip install 'ai-resilience-kit[{NEEDED[missing]}]'\n")
+    return 2

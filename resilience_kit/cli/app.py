@@ -1,38 +1,52 @@
-"""The commands and their options; what they do is in the rooms beside."""
+"""The commands and their options; what they do is in the rooms beside, which are imported by the command that needs them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from resilience_kit.cli.demo.command import run_demo
-from resilience_kit.cli.demo.scenario import Scenario
+from resilience_kit.cli import completion
+from resilience_kit.cli.mistake import Mistake
 from resilience_kit.errors import ResilienceError
 
+NAME = "resilience-kit"
 DISTRIBUTION = "ai-resilience-kit"
 INTERRUPTED = 130
+EXIT_CODES = (
+    "Exit codes: 0, all is well; 1, what was asked about is not (a file is not valid, the doctor found a problem, the bench a "
+    "missed target or a regression); 2, a mistake on the command line, in the environment or in a file that had to be read; "
+    "130, interrupted."
+)
 # typer carries click along under a changing name; the public way to its base error is through this subclass.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
-app = typer.Typer(name="resilience-kit", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
+
+app = typer.Typer(name=NAME, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=EXIT_CODES)
+config = typer.Typer(rich_markup_mode=None)
+app.add_typer(config, name="config", epilog=EXIT_CODES)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and give its exit code; every mistake of the user becomes one sentence on stderr."""
     try:
-        return int(app(list(arguments), standalone_mode=False) or 0)
+        return int(app(list(arguments), prog_name=NAME, standalone_mode=False) or 0)
     except USAGE_ERROR as error:
         message: str = error.format_message()  # type: ignore[attr-defined]  # see USAGE_ERROR
-    except (ResilienceError, OSError) as error:
+    except (Mistake, ResilienceError, OSError) as error:
         message = str(error)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    typer.echo(f"resilience-kit: {' '.join(message.split())}", err=True)
+    typer.echo(f"{NAME}: {_in_one_line(message)}", err=True)
     return 2
+
+
+def _in_one_line(message: str) -> str:
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(message.split()))
 
 
 def _show_version(wanted: bool) -> None:
@@ -56,4 +70,146 @@ def demo(
     picture: Annotated[Path, typer.Option("--picture", help="Where the timeline goes (SVG).")] = Path("resilience-demo.svg"),
 ) -> None:
     """Send the same traffic through a plain client and through the kit, with an outage in the middle."""
+    from resilience_kit.cli.demo.command import run_demo
+    from resilience_kit.cli.demo.scenario import Scenario
+
     run_demo(Scenario.quick(seed) if quick else Scenario(seed=seed), picture=picture, as_json=json)
+
+
+@app.command()
+def doctor(json: Json = False) -> int:
+    """Look at the libraries, their traps, the environment and the stores; exit code 1 when something has to be mended."""
+    from resilience_kit.cli.doctor.command import examine
+    from resilience_kit.cli.output import Output
+
+    return examine(Output(json))
+
+
+@app.command()
+def presets(
+    environment: Annotated[
+        str | None, typer.Option("--for", metavar="ENVIRONMENT", help="Recommend for an environment of this name.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """List the presets with their numbers, and tell which one fits this environment and why."""
+    from resilience_kit.cli.output import Output
+    from resilience_kit.cli.presets import show_presets
+
+    return show_presets(Output(json), environment)
+
+
+@app.command()
+def bench(  # noqa: PLR0913 - one argument an option
+    iterations: Annotated[int, typer.Option("--iterations", min=1, help="Samples of each benchmark.")] = 100,
+    baseline: Annotated[Path | None, typer.Option("--baseline", help="Compare with this saved run.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Save this run, as a baseline (.json).")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a report with plots.")] = None,
+    history: Annotated[Path | None, typer.Option("--history", help="Add this run to the file, and tell trends.")] = None,
+    json: Json = False,
+) -> int:
+    """Measure what the kit costs here; exit code 1 when a target is missed, or something is worse than in the baseline."""
+    from resilience_kit.cli.bench import bench as measure
+    from resilience_kit.cli.output import Output
+
+    return measure(Output(json), iterations, baseline=baseline, save=save, html=html, history=history)
+
+
+@config.callback()
+def _config() -> None:
+    """Show, explain, check and compare configurations."""
+
+
+@config.command()
+def show(json: Json = False) -> int:
+    """Show what protects the operations in this environment, and which source says so."""
+    from resilience_kit.cli.config.show import show as answer
+    from resilience_kit.cli.output import Output
+
+    return answer(Output(json))
+
+
+@config.command()
+def explain(  # noqa: PLR0913 - one argument an option
+    operation: Annotated[str, typer.Argument(help="The operation's name.", autocompletion=completion.operations)],
+    strategy: Annotated[
+        str | None, typer.Option("--strategy", help="The strategy that the code asks for.", autocompletion=completion.strategies)
+    ] = None,
+    custom_config: Annotated[
+        str | None, typer.Option("--custom-config", metavar="JSON", help="The custom_config that the code asks for.")
+    ] = None,
+    live: Annotated[
+        str | None, typer.Option("--live", help="A strategy set while running.", autocompletion=completion.strategies)
+    ] = None,
+    app: Annotated[
+        str | None,
+        typer.Option(
+            "--app", metavar="MODULE[:ATTRIBUTE]", help="Import the application, and ask its orchestrator or the default one."
+        ),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Explain each option of one operation: its value, the source that decided it, and what that overruled."""
+    from resilience_kit.cli.config.explaining import explain_as_told, explain_of_app
+    from resilience_kit.cli.output import Output
+
+    if app is None:
+        return explain_as_told(Output(json), operation, strategy=strategy, custom_config=custom_config, live=live)
+    if strategy is not None or custom_config is not None:
+        raise Mistake("--app tells what the code asks for: leave out --strategy and --custom-config")
+    return explain_of_app(Output(json), operation, app, live=live)
+
+
+@config.command()
+def validate(
+    file: Annotated[Path, typer.Argument(help="A .toml or .json file; - for stdin.")],
+    strict: Annotated[bool, typer.Option("--strict", help="As the validator judges what strangers send.")] = False,
+    json: Json = False,
+) -> int:
+    """Check a file by itself, whatever the environment says; exit code 1 when it is not valid."""
+    from resilience_kit.cli.config.validate import validate as answer
+    from resilience_kit.cli.output import Output
+
+    return answer(Output(json), file, strict=strict)
+
+
+@config.command()
+def schema(
+    what: Annotated[
+        Literal["custom_config", "file", "preset", "template_overrides"], typer.Option("--of", help="What is to be described.")
+    ] = "file",
+    json: Json = False,  # noqa: ARG001 - as every command has it; a schema is JSON in any case
+) -> int:
+    """Print the JSON Schema of a configuration file, or of another configuration text."""
+    from resilience_kit.cli.config.schema import show_schema
+    from resilience_kit.cli.output import Output
+
+    return show_schema(Output(), what)
+
+
+@config.command()
+def templates(
+    name: Annotated[str | None, typer.Argument(help="One of them, to begin with.", autocompletion=completion.templates)] = None,
+    json: Json = False,
+) -> int:
+    """List the templates, or print one of them."""
+    from resilience_kit.cli.config.templates import list_templates, show_template
+    from resilience_kit.cli.output import Output
+
+    return list_templates(Output(json)) if name is None else show_template(Output(json), name)
+
+
+_COMPARED = "A preset, strategy, template or file."
+
+
+@config.command()
+def diff(
+    a: Annotated[str, typer.Argument(help=_COMPARED, autocompletion=completion.configurations)],
+    b: Annotated[str, typer.Argument(help=_COMPARED, autocompletion=completion.configurations)],
+    json: Json = False,
+) -> int:
+    """Show in which fields two configurations differ."""
+    from resilience_kit.cli.config.diff import diff as answer
+    from resilience_kit.cli.output import Output
+
+    return answer(Output(json), a, b)

@@ -1,15 +1,12 @@
-"""The command line: every mistake is one sentence on stderr and exit code 2."""
+"""`resilience-kit demo`: every mistake is one sentence on stderr and exit code 2."""
 
 from __future__ import annotations
 
 import json
-import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from resilience_kit import cli
 from resilience_kit.cli.app import run
 from resilience_kit.cli.demo import command, traffic
 from resilience_kit.cli.demo.recording import CallRecord, Recording
@@ -19,8 +16,6 @@ from resilience_kit.cli.demo.scenario import Scenario
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "resilience-kit: Missing command."),
-        (["demmo"], "resilience-kit: No such command 'demmo'."),
         (["demo", "--quik"], "resilience-kit: No such option"),
         (["demo", "--seed", "-1"], "resilience-kit: Invalid value for '--seed'"),
         (["demo", "--seed", "one"], "resilience-kit: Invalid value for '--seed'"),
@@ -35,45 +30,10 @@ def test_a_mistake_is_one_sentence(arguments: list[str], sentence: str, capsys: 
     assert told.err.startswith(sentence)
 
 
-def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--version` names the distribution, not the import name."""
-    assert 0 == run(["--version"])
-    assert f"ai-resilience-kit {version('ai-resilience-kit')}\n" == capsys.readouterr().out
-
-
 def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     """`--help` lists the options."""
     assert 0 == run(["demo", "--help"])
     assert "--quick" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("missing", sorted(cli.NEEDED))
-def test_a_missing_library_names_the_extra(
-    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Without the extra the command says what to install."""
-    for name in [name for name in sys.modules if name.startswith("resilience_kit.cli.") or name.split(".")[0] == missing]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert 2 == ended.value.code
-    assert f"resilience-kit: {missing} is missing; pip install 'ai-resilience-kit[demo]'\n" == capsys.readouterr().err
-
-
-def test_another_missing_module_is_a_defect_and_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what the extra brings is excused."""
-    monkeypatch.setitem(sys.modules, "resilience_kit.cli.app", None)
-    with pytest.raises(ModuleNotFoundError):
-        cli.main()
-
-
-def test_main_runs_the_arguments_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The console script's entry point ends with the command's code."""
-    monkeypatch.setattr(sys, "argv", ["resilience-kit", "--version"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert 0 == ended.value.code
 
 
 def recorded(scenario: Scenario) -> Recording:

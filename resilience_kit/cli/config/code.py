@@ -1,0 +1,48 @@
+"""The application's own orchestrator, which knows what the code asks for: `--app MODULE[:ATTRIBUTE]`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from contextlib import redirect_stdout
+from functools import reduce
+from types import ModuleType
+
+from resilience_kit.cli.mistake import Mistake
+from resilience_kit.orchestrator import AIServiceResilience
+from resilience_kit.orchestrator.default import join_default
+
+
+def orchestrator_of(app: str, operation: str) -> AIServiceResilience:
+    """The orchestrator that a module's attribute holds, or the default one with the module's functions of that operation.
+
+    Raises Mistake in a sentence. Of the module's own error only the type is told, since its text may hold a secret.
+    """
+    name, _, attribute = app.partition(":")
+    if not name or name.startswith("."):
+        raise Mistake(f"--app: {app!r} must be MODULE or MODULE:ATTRIBUTE")
+    module = _imported(name)
+    if not attribute:
+        return join_default(operation)
+    try:
+        found = reduce(getattr, attribute.split("."), module)
+    except AttributeError:
+        raise Mistake(f"--app: the module {name!r} has no {attribute!r}") from None
+    if not isinstance(found, AIServiceResilience):
+        raise Mistake(f"--app: {app!r} must be an AIServiceResilience, got {type(found).__name__}")
+    return found
+
+
+def _imported(name: str) -> ModuleType:
+    """The module, looked for in the current folder first. What it prints goes to stderr."""
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - a text, as in all of sys.path
+    try:
+        with redirect_stdout(sys.stderr):
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise Mistake(f"--app: cannot import {name!r}: there is no module {error.name!r}") from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a program's own code may raise anything
+        raise Mistake(f"--app: cannot import {name!r}: it raises {type(error).__name__}") from None
+    finally:
+        sys.path.pop(0)

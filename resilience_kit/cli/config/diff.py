@@ -1,0 +1,64 @@
+"""`resilience-kit config diff`: in what two presets, templates, strategies or files differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from resilience_kit._checks import nearest
+from resilience_kit.cli.config.alone import no_variables
+from resilience_kit.cli.config.operations import named_operations, of_all_others
+from resilience_kit.cli.mistake import Mistake
+from resilience_kit.cli.output import Output, table
+from resilience_kit.config import PRESETS, TEMPLATES, ResilienceSettings, ResilienceStrategy, get_template
+from resilience_kit.config.explain import Explanation, explain
+
+#: All names that stand for a configuration.
+NAMES = (*PRESETS, *(each.value for each in ResilienceStrategy), *TEMPLATES)
+_SUFFIXES = {".json", ".toml"}
+
+
+class Difference(NamedTuple):
+    """The values of one field on both sides."""
+
+    field: str
+    a: object
+    b: object
+
+
+def diff(output: Output, a: str, b: str) -> int:
+    """Tell each field in which two configurations differ, operations by name behind it.
+
+    Each is a name, or else a file; no variable of this environment changes them. Raises Mistake for what is neither, and
+    ConfigurationError for a file that is wrong.
+    """
+    found = list(_differences(_settings(a), _settings(b)))
+    data = {"a": a, "b": b, "differences": [each._asdict() for each in found]}
+    output.show(data, table("", ("field", a, b), found) if found else "no difference")
+    return 0
+
+
+def _settings(named: str) -> ResilienceSettings:
+    name, template = named.lower(), get_template(named)
+    with no_variables():
+        if template is not None:
+            return ResilienceSettings(custom_config=template.settings())
+        if name in NAMES:
+            return ResilienceSettings(preset=name)
+        if Path(named).exists() or Path(named).suffix.lower() in _SUFFIXES:
+            return ResilienceSettings(config_file=named)
+    raise Mistake(f"{named!r} is no preset, strategy, template or file{nearest(named, NAMES)}")
+
+
+def _differences(a: ResilienceSettings, b: ResilienceSettings) -> Iterator[Difference]:
+    yield from _between("", of_all_others(a), of_all_others(b))
+    for name in sorted({*named_operations(a), *named_operations(b)}):
+        yield from _between(f"{name}.", explain(name, settings=a), explain(name, settings=b))
+
+
+def _between(place: str, a: Explanation, b: Explanation) -> Iterator[Difference]:
+    """In what one operation differs. The preset's name is how a configuration is chosen, and not a part of it."""
+    for ours, theirs in zip(a.fields, b.fields, strict=True):
+        if ours.value != theirs.value and ours.name != "preset":
+            yield Difference(f"{place}{ours.name}", ours.value, theirs.value)

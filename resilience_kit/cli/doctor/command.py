@@ -1,0 +1,47 @@
+"""The command `resilience-kit doctor`: gathers the findings and shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from rich.table import Table
+from rich.text import Text
+
+from resilience_kit.cli.doctor.environment import look_at_environment
+from resilience_kit.cli.doctor.finding import Finding, Health
+from resilience_kit.cli.doctor.libraries import look_at_libraries
+from resilience_kit.cli.doctor.stores import look_at_stores
+from resilience_kit.cli.doctor.traps import look_at_traps
+from resilience_kit.cli.output import Output, table
+
+_SIGN = {Health.FINE: ("ok", "green"), Health.NOTE: ("note", "yellow"), Health.PROBLEM: ("problem", "bold red")}
+
+
+def findings() -> Iterator[Finding]:
+    """All there is to find, area by area."""
+    yield from look_at_libraries()
+    yield from look_at_traps()
+    yield from look_at_environment()
+    yield from look_at_stores()
+
+
+def examine(output: Output) -> int:
+    """Show the findings; 1 when one of them is a problem, else 0."""
+    found = list(findings())
+    problems = sum(each.health is Health.PROBLEM for each in found)
+    output.show({"problems": problems, "findings": [each.to_dict() for each in found]}, *_tables(found), _sum(problems))
+    return int(problems > 0)
+
+
+def _tables(found: list[Finding]) -> Iterator[Table]:
+    for area, group in groupby(found, key=lambda each: each.area):
+        yield table(area, ["", "", ""], [(Text(*_SIGN[each.health]), each.subject, _told(each)) for each in group])
+
+
+def _told(finding: Finding) -> str:
+    return f"{finding.text}\n-> {finding.remedy}" if finding.remedy else finding.text
+
+
+def _sum(problems: int) -> str:
+    return f"{problems} problem{'s' * (problems != 1)} found" if problems else "nothing to mend"

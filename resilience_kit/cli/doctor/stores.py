@@ -1,0 +1,60 @@
+"""Whether the stores that the environment names can be reached."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from resilience_kit.cli.doctor.finding import Finding, Health
+
+#: Seconds to wait for a connection to one address of a host.
+PATIENCE = 1.0
+#: Variable -> the port that its URL need not name.
+STORES = {"DATABASE_URL": 5432, "REDIS_URL": 6379}
+
+
+def look_at_stores() -> Iterator[Finding]:
+    """One line a store that is named. Of a URL no more than host and port are shown: the rest may hold a password."""
+    for name, port in STORES.items():
+        text = os.environ.get(name)
+        yield _look(name, text, port) if text else _told(name, "not set: everything stays in this process")
+
+
+def _look(name: str, text: str, port: int) -> Finding:
+    try:
+        where = _host(text, port)
+    except ValueError:
+        remedy = f"write scheme://user:password@host:{port}/name, with %2F for / in a password, %23 for #, %3F for ?, %40 for @"
+        return Finding("stores", name, Health.PROBLEM, "cannot be read as a URL", remedy)
+    return _reached(name, *where) if where else _told(name, "names no host, so there is nothing to reach")
+
+
+def _host(text: str, port: int) -> tuple[str, int] | None:
+    """Host and port, None for the URL of a file or a socket. Raises ValueError where they could be a part of a password."""
+    url = urlsplit(text)
+    if "://" not in text or "@" in url.path + url.query + url.fragment:
+        raise ValueError(url.scheme)
+    return (url.hostname, url.port or port) if url.hostname else None
+
+
+def _reached(name: str, host: str, port: int) -> Finding:
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        socket.create_connection((host, port), PATIENCE).close()
+    except (OSError, UnicodeError) as error:  # the latter of a host's name that cannot be one
+        return Finding(
+            "stores", name, Health.PROBLEM, f"{place} cannot be reached: {_reason(error)}", "start it, or mend the URL"
+        )
+    return _told(name, f"{place} can be reached")
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {PATIENCE:g} s"
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
+def _told(name: str, text: str) -> Finding:
+    return Finding("stores", name, Health.FINE, text)
