@@ -141,6 +141,7 @@ class ResilienceSettings(BaseSettings):
             found += error.errors
         finally:
             _reading.reset(token)
+        found += [each for each in sources.broken_file if each not in found]
         found += _overruled(sources, known=found)
         if found:
             raise ConfigurationError(found)
@@ -272,12 +273,19 @@ class _Environment(_Source):
 
 
 class _File(_Source):
-    """The file that an argument or a variable names."""
+    """The file that an argument or a variable names. What is wrong with it is told beside all else."""
 
     def __call__(self) -> dict[str, Any]:
         path = self.current_state.get("config_file")
         if not path or not isinstance(path, str | os.PathLike):
             return {}
+        try:
+            return self._read(path)
+        except ConfigurationError as error:
+            _reading.get().broken_file = error.errors
+            return {}
+
+    def _read(self, path: str | os.PathLike[str]) -> dict[str, Any]:
         settings: dict[str, Any] = {**file_settings(read_file(Path(path)), str(path))}
         found: dict[str, Any] = {name: settings.pop(name) for name in ("preset", "operation_overrides") if name in settings}
         sections = settings.pop("operations", {})

@@ -8,6 +8,7 @@ from typing import Any
 
 from resilience_kit.config.layers import Word
 from resilience_kit.config.strategies import ResilienceStrategy
+from resilience_kit.errors import Violation
 
 _ARGUMENT = "ResilienceSettings({})"
 
@@ -17,13 +18,14 @@ class Sources:
     """The values of the arguments, of the variables and of the file at `path`, by the settings' fields.
 
     Filled while settings are read, and not changed after that. Values are those of the source: what another one overrules may
-    be wrong.
+    be wrong. `broken_file`: why the file says nothing.
     """
 
     arguments: Mapping[str, Any] = field(default_factory=dict)
     variables: dict[str, Any] = field(default_factory=dict)
     file: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
+    broken_file: Sequence[Violation] = ()
 
     def heard_file(self, path: str, said: Mapping[str, Any]) -> None:
         """Note what the file at `path` says."""

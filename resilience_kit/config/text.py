@@ -50,7 +50,7 @@ def parsed_json(text: str, path: str, limits: TextLimits = OPERATOR) -> object:
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
     except json.JSONDecodeError as error:
-        refuse(path, f"must be JSON: {error.msg} at line {error.lineno} column {error.colno}")
+        refuse(path, f"must be JSON: {error.msg.removesuffix(' starting at')} at line {error.lineno} column {error.colno}")
     except RecursionError:
         refuse(path, f"must not be nested more than {limits.depth} deep")
 

@@ -363,6 +363,15 @@ def test_a_wrong_file_is_a_sentence(sentences, tmp_path, content, rest):
     assert [f"{path}: {rest}"] == sentences(ResilienceSettings, config_file=path)
 
 
+def test_a_wrong_file_hides_no_wrong_variable(variables, sentences, tmp_path):
+    """All that is wrong is told at once (invariant 72)."""
+    file = tmp_path / "config.toml"
+    file.write_text("[operations.qa]\nstrategyy = 'balanced'\n")
+    variables(RESILIENCE_CONFIG_FILE=str(file), RESILIENCE_PRESET="prod", RESILIENCE_OPERATION_QA="patient")
+    told = sentences(ResilienceSettings)
+    assert {"RESILIENCE_OPERATION_QA", "RESILIENCE_PRESET", str(file)} == {each.partition(":")[0] for each in told}
+
+
 def test_a_missing_file_is_told_along_with_misspelt_variables(variables, sentences):
     """The file that a variable names has to be there."""
     variables(RESILIENCE_CONFIG_FILE="/no/such.toml", RESILIENCE_PRESSET="simple")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,15 +18,17 @@ FEWEST_RUNS = 4
 MOST_RUNS = 200
 #: A trend that amounts to less than this share is not told.
 LEAST_CHANGE = 0.05
+#: Seconds; a median of none would have no logarithm.
+_SHORTEST = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
     """One benchmark over several runs.
 
-    `medians`: seconds, as on the machine of the first run, the oldest first. `change`: what the Theil-Sen line gains from its
-    beginning to its end, as a share. `probability`: of a row without a trend that moves as clearly. `verdict`: "slower",
-    "faster", "same" or "too few runs".
+    `medians`: seconds, as on the machine of the first run, the oldest first. `change`: what the Theil-Sen line through their
+    logarithms gains from its beginning to its end, as a share of the beginning. `probability`: of a row without a trend that
+    moves as clearly. `verdict`: "slower", "faster", "same" or "too few runs".
     """
 
     name: str
@@ -73,6 +75,5 @@ def _trend(name: str, row: Sequence[BenchmarkResult], significance: float) -> Tr
 
 
 def _change(row: Sequence[float]) -> float:
-    gain, middle = slope(row) * (len(row) - 1), statistics.median(row)
-    beginning = middle - gain / 2
-    return gain / beginning if beginning > 0 else 0.0
+    """By logarithms: a line through a row that doubles from run to run would begin below zero."""
+    return math.expm1(slope([math.log(max(each, _SHORTEST)) for each in row]) * (len(row) - 1))
