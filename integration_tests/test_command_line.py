@@ -65,6 +65,25 @@ def test_the_installed_command_answers() -> None:
     assert 1 == shell("doctor", RESILIENCE_PRESET="wrong").returncode
 
 
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("config show >&-", 1, ""),
+        ("doctor >&-", 1, ""),
+        ("config show >&- 2>&-", 1, ""),
+        ("config validate - <&-", 2, "resilience-kit: stdin is closed\n"),
+        ("config validate - <&- >&-", 2, "resilience-kit: stdin is closed\n"),
+        ("config show >/dev/full", 2, "resilience-kit: No space left on device\n"),
+        ("config validate <(echo deadline=5) >/dev/null", 0, ""),
+    ],
+)
+def test_a_shell_may_close_and_replace_streams(line: str, code: int, said: str) -> None:
+    """Without a traceback."""
+    command = ["bash", "-c", f"{COMMAND} {line}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, stdin=subprocess.DEVNULL)
+    assert (code, said) == (done.returncode, done.stderr)
+
+
 def test_a_template_goes_through_a_pipe() -> None:
     """What one command prints, another one checks."""
     template = shell("config", "templates", "high_throughput").stdout

@@ -78,11 +78,11 @@ class PerformanceBenchmarker:
 
     def detect_leak(self, name: str, f: Callable[[], object], options: LeakOptions | None = None) -> LeakReport:
         """Whether the memory that is held grows with every call of `f`; see `LeakOptions` for how many calls that takes."""
-        return self._run(name, f, watched(name, options or LeakOptions()))
+        return self._run(name, f, watched(name, _leak_options(options)))
 
     async def detect_leak_async(self, name: str, f: Callable[[], object], options: LeakOptions | None = None) -> LeakReport:
         """The same in the running event loop."""
-        return await self._run_async(name, f, watched(name, options or LeakOptions()))
+        return await self._run_async(name, f, watched(name, _leak_options(options)))
 
     def measure_concurrency(self, name: str, f: Callable[[], object], workers: int = 8, iterations: int = 1) -> ConcurrencyResult:
         """Make `workers * iterations` calls one after the other, then the same number by `workers` threads or tasks at once."""
@@ -248,6 +248,13 @@ def _check(name: str, target: float | None = None, **numbers: int) -> None:
     for field, value in numbers.items():
         checks.whole(field, value, 1)
     checks.done()
+
+
+def _leak_options(options: LeakOptions | None) -> LeakOptions:
+    checks = Checks("detect_leak")
+    checks.instance("options", options, LeakOptions, type(None))
+    checks.done()
+    return options or LeakOptions()
 
 
 def _too_much(memory: MemoryUse | None, threshold_mb: float) -> tuple[str, ...]:

@@ -51,13 +51,18 @@ class Fields:
     def _place(self, name: str) -> str:
         return f"{self._path}.{name}" if self._path else name
 
+    def _value(self, name: str) -> object:
+        if name not in self._data:
+            refuse(self._place(name), "is missing")
+        return self._data[name]
+
     def has(self, name: str) -> bool:
         """Whether there is something other than null."""
         return self._data.get(name) is not None
 
     def number(self, name: str) -> float:
         """A finite number that is not below zero."""
-        value = self._data.get(name)
+        value = self._value(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
             refuse(self._place(name), "must be a finite number of at least 0")
         return float(value)
@@ -68,21 +73,21 @@ class Fields:
 
     def whole(self, name: str) -> int:
         """A whole number that may be below zero."""
-        value = self._data.get(name)
+        value = self._value(name)
         if isinstance(value, bool) or not isinstance(value, int):
             refuse(self._place(name), "must be a whole number")
         return value
 
     def flag(self, name: str) -> bool:
         """True or false."""
-        value = self._data.get(name)
+        value = self._value(name)
         if not isinstance(value, bool):
             refuse(self._place(name), "must be true or false")
         return value
 
     def text(self, name: str) -> str:
         """A string."""
-        return self._text(self._data.get(name), name)
+        return self._text(self._value(name), name)
 
     def _text(self, value: object, name: str) -> str:
         if not isinstance(value, str):
@@ -91,11 +96,11 @@ class Fields:
 
     def part(self, name: str) -> Fields:
         """An object in this one."""
-        return Fields(self._data.get(name), self._place(name))
+        return Fields(self._value(name), self._place(name))
 
     def items(self, name: str) -> Sequence[object]:
         """An array."""
-        value = self._data.get(name)
+        value = self._value(name)
         if not isinstance(value, (list, tuple)):
             refuse(self._place(name), "must be an array")
         return value

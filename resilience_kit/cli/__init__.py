@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from typing import TextIO
 
 #: Library -> the extra that brings it.
 NEEDED = {"typer": "cli", "rich": "cli", "packaging": "cli", "httpx": "demo"}
@@ -14,11 +15,21 @@ def main() -> None:
     """Run the command line; a mistake is one sentence on stderr and exit code 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal has no sign for is no reason to fail
+    unread = sys.stdout is None
+    if unread:
+        sys.stdout = _nowhere()
+    if sys.stderr is None:
+        sys.stderr = _nowhere()
     try:
-        sys.exit(_run(sys.argv[1:]))
+        sys.exit(_run(sys.argv[1:]) or int(unread))
     except* BrokenPipeError:  # whoever read along has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush goes well
         sys.exit(1)
+
+
+def _nowhere() -> TextIO:
+    """In place of a stream that was closed before the program began (`>&-`)."""
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - as long as the process
 
 
 def _run(arguments: list[str]) -> int:

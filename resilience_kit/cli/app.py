@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from resilience_kit.cli import completion
-from resilience_kit.cli.mistake import Mistake
+from resilience_kit.cli.mistake import Mistake, sentence
 from resilience_kit.errors import ResilienceError
 
 NAME = "resilience-kit"
@@ -26,7 +26,8 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
 
-app = typer.Typer(name=NAME, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=EXIT_CODES)
+_BOTH: dict[str, object] = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(name=NAME, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=EXIT_CODES, context_settings=_BOTH)
 config = typer.Typer(rich_markup_mode=None)
 app.add_typer(config, name="config", epilog=EXIT_CODES)
 
@@ -36,13 +37,23 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return int(app(list(arguments), prog_name=NAME, standalone_mode=False) or 0)
     except USAGE_ERROR as error:
-        message: str = error.format_message()  # type: ignore[attr-defined]  # see USAGE_ERROR
-    except (Mistake, ResilienceError, OSError) as error:
+        message = _with_help(error)
+    except (Mistake, ResilienceError) as error:
         message = str(error)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        message = sentence(error)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     typer.echo(f"{NAME}: {_in_one_line(message)}", err=True)
     return 2
+
+
+def _with_help(error: Exception) -> str:
+    message: str = error.format_message()  # type: ignore[attr-defined]  # see USAGE_ERROR
+    command = getattr(getattr(error, "ctx", None), "command_path", NAME)
+    return f"{message}{'' if message.endswith(('.', '?')) else '.'} See '{command} --help'."
 
 
 def _in_one_line(message: str) -> str:
@@ -77,12 +88,15 @@ def demo(
 
 
 @app.command()
-def doctor(json: Json = False) -> int:
-    """Look at the libraries, their traps, the environment and the stores; exit code 1 when something has to be mended."""
+def doctor(
+    stores: Annotated[bool, typer.Option("--stores", help="Connect to what DATABASE_URL and REDIS_URL name, too.")] = False,
+    json: Json = False,
+) -> int:
+    """Look at the libraries, their traps and the environment; exit code 1 when something has to be mended."""
     from resilience_kit.cli.doctor.command import examine
     from resilience_kit.cli.output import Output
 
-    return examine(Output(json))
+    return examine(Output(json), stores=stores)
 
 
 @app.command()
@@ -162,7 +176,7 @@ def explain(  # noqa: PLR0913 - one argument an option
 
 @config.command()
 def validate(
-    file: Annotated[Path, typer.Argument(help="A .toml or .json file; - for stdin.")],
+    file: Annotated[str, typer.Argument(help="A .toml or .json file; - for stdin.")],
     strict: Annotated[bool, typer.Option("--strict", help="As the validator judges what strangers send.")] = False,
     json: Json = False,
 ) -> int:

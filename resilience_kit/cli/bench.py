@@ -8,9 +8,17 @@ from pathlib import Path
 
 from rich.text import Text
 
-from resilience_kit.bench import BenchmarkResult, History, PerformanceBenchmarker, read_suite, write_suite
+from resilience_kit.bench import (
+    BenchmarkResult,
+    BenchmarkSuite,
+    History,
+    PerformanceBenchmarker,
+    TrendReport,
+    read_suite,
+    write_suite,
+)
 from resilience_kit.bench.report.content import HEAD, Report, headline, remarks, row
-from resilience_kit.cli.mistake import Mistake
+from resilience_kit.cli.mistake import Mistake, naming
 from resilience_kit.cli.output import Output, table
 
 _STYLES = {"pass": "green", "over": "bold red"}
@@ -21,8 +29,8 @@ def bench(  # noqa: PLR0913 - one argument an option
 ) -> int:
     """Run all benchmarks and tell; 1 when a target is missed, or something takes more than in the `baseline`.
 
-    `save` gets the run as a future baseline, `html` a report, `history` one more line. Raises Mistake, ConfigurationError and
-    OSError for files that cannot be read or written, before a benchmark is run as far as that can be known.
+    `save` gets the run as a future baseline, `html` a report, `history` one more line. Raises Mistake, ConfigurationError for
+    files that cannot be read or written, before a benchmark is run as far as that can be known.
     """
     _check_folders({"--save": save, "--html": html, "--history": history})
     then = None if baseline is None else read_suite(baseline)
@@ -30,21 +38,30 @@ def bench(  # noqa: PLR0913 - one argument an option
     suite = benchmarker.run_comprehensive_benchmark(iterations)
     regressions = None if then is None else benchmarker.detect_regressions(then, suite)
     if save is not None:
-        write_suite(suite, save)
-    if history is not None:
-        History(history).append(suite)
-    trends = None if history is None else benchmarker.analyze_performance_trends(history)
+        with naming("--save", save):
+            write_suite(suite, save)
+    trends = None if history is None else _trends(suite, history)
     if html is not None:
-        html.write_text(benchmarker.generate_performance_report(suite, "html", regressions=regressions, trends=trends), "utf-8")
+        page = benchmarker.generate_performance_report(suite, "html", regressions=regressions, trends=trends)
+        with naming("--html", html):
+            html.write_text(page, "utf-8")
     data = json.loads(benchmarker.generate_performance_report(suite, "json", regressions=regressions, trends=trends))
     output.show(data, table("", HEAD, map(_row, suite.results)), *_sentences(Report(suite, regressions, trends)))
     return int(not suite.passed or bool(regressions and regressions.regressions))
+
+
+def _trends(suite: BenchmarkSuite, history: Path) -> TrendReport:
+    with naming("--history", history):
+        History(history).append(suite)
+        return PerformanceBenchmarker().analyze_performance_trends(history)
 
 
 def _check_folders(files: dict[str, Path | None]) -> None:
     for option, file in files.items():
         if file is not None and not file.parent.is_dir():
             raise Mistake(f"{option}: there is no folder {str(file.parent)!r}")
+        if file is not None and file.is_dir():
+            raise Mistake(f"{option}: {str(file)!r} is a folder")
     if (save := files["--save"]) is not None and save.suffix.lower() != ".json":
         raise Mistake("--save: the name must end in .json")
 

@@ -5,17 +5,28 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 #: Columns where no terminal tells how many there are: a log or a pipe gets one line a row.
 _WIDE = 10_000
+#: Between two columns.
+_GAP = "  "
+#: Columns of a record: its name and the rest.
+_PAIR = ("", "")
+#: Cells that say nothing.
+_NOTHING = {"", "-"}
+#: A last column of running text is not made narrower than this.
+_NARROW = 24
+_RULER = Console(file=StringIO(), width=_WIDE, color_system=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +35,7 @@ class Output:
 
     as_json: bool = False
 
-    def show(self, data: Any, *for_people: Table | Text | str) -> None:
+    def show(self, data: Any, *for_people: Grid | Text | str) -> None:
         """Answer with `data`, or with what says the same to people.
 
         Flushes, so that whoever stopped reading is noticed here.
@@ -38,35 +49,86 @@ class Output:
         sys.stdout.flush()
 
 
-def _print(console: Console, parts: Sequence[Table | Text | str]) -> None:
+def _print(console: Console, parts: Sequence[Grid | Text | str]) -> None:
     """Tables are set apart by an empty line."""
     for number, each in enumerate(parts):
-        if number and isinstance(each, Table):
+        if number and isinstance(each, Grid):
             console.print()
-        console.print(_text(each) if isinstance(each, str) else each, soft_wrap=not isinstance(each, Table))
+        if isinstance(each, Grid):
+            console.print(each.drawn(console.width))
+        else:
+            console.print(_text(each) if isinstance(each, str) else each, soft_wrap=True)
 
 
-def _plainly(parts: Sequence[Table | Text | str]) -> str:
+def _plainly(parts: Sequence[Grid | Text | str]) -> str:
     """The same without colours, bold type, and blanks that fill a line."""
     text = StringIO()
     _print(Console(file=text, width=_WIDE, color_system=None, highlight=False), parts)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Rows of cells under a title."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Text]]
+
+    def drawn(self, width: int) -> RenderableType:
+        """A table where no word is split for it, else one of two columns, else paragraphs."""
+        if self._least() <= width:
+            return self._table()
+        return Group(*self._paragraphs()) if self.columns == _PAIR else self._records().drawn(width)
+
+    def _least(self) -> int:
+        """The width for all of the columns but the last, and for its words."""
+        *columns, last = zip([_text(name) for name in self.columns], *self.rows, strict=True)
+        widest = [max(Measurement.get(_RULER, _RULER.options, cell).maximum for cell in column) for column in columns]
+        words = [Measurement.get(_RULER, _RULER.options, cell) for cell in last]
+        word, line = max(each.minimum for each in words), max(each.maximum for each in words)
+        return sum(widest) + len(_GAP) * len(widest) + min(line, max(word, _NARROW))
+
+    def _table(self) -> Table:
+        made = Table(
+            title=_text(self.title, "bold") if self.title else None,
+            title_justify="left",
+            show_header=any(self.columns),
+            box=None,
+            padding=(0, len(_GAP), 0, 0),
+        )
+        for name in self.columns:
+            made.add_column(_text(name, "dim"), overflow="fold", no_wrap=True)
+        made.columns[-1].no_wrap = False
+        for row in self.rows:
+            made.add_row(*row)
+        return made
+
+    def _records(self) -> Grid:
+        """The first cells of each row, and beside them the others that hold something, each after its column's name."""
+        unnamed = next((number for number, name in enumerate(self.columns) if name), len(self.columns))
+        head = min(max(1, unnamed), len(self.columns) - 1)
+        rows = [(Text(_GAP).join(row[:head]), _told(self.columns[head:], row[head:])) for row in self.rows]
+        return Grid(self.title, _PAIR, rows)
+
+    def _paragraphs(self) -> Iterator[RenderableType]:
+        if self.title:
+            yield _text(self.title, "bold")
+        for name, told in self.rows:
+            yield from (name, Padding(told, (0, 0, 0, 4)))
+
+
+def _told(columns: Sequence[str], cells: Sequence[Text]) -> Text:
+    return Text("; ").join(_labelled(*each) for each in zip(columns, cells, strict=True) if each[1].plain not in _NOTHING)
+
+
+def _labelled(name: str, cell: Text) -> Text:
+    return Text.assemble((f"{printable(name)}: " if name else "", "dim"), cell)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Grid:
     """Rows under a bold title; without names of columns there is no line of them. Cells are never taken for markup."""
-    made = Table(
-        title=_text(title, "bold") if title else None,
-        title_justify="left",
-        show_header=any(columns),
-        box=None,
-        padding=(0, 2, 0, 0),
-    )
-    for name in columns:
-        made.add_column(_text(name, "dim"), overflow="fold")
-    for row in rows:
-        made.add_row(*map(_cell, row))
-    return made
+    return Grid(title, columns, [[*map(_cell, row)] for row in rows])
 
 
 def _cell(value: object) -> Text:

@@ -5,7 +5,7 @@ The ranges bind text that comes from outside. Code that builds a `RetryConfig` m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from resilience_kit._checks import nearest
 from resilience_kit.config.echo import Where, shown_at
-from resilience_kit.config.overlay import unknown_setting
+from resilience_kit.config.overlay import SETTINGS, unknown_setting
 from resilience_kit.config.presets import get_preset
 from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
 from resilience_kit.config.text import in_file, refuse
@@ -107,10 +107,17 @@ def _told(error: ErrorDetails, where: Where, label: Callable[[Where], str], rule
     if isinstance(cause, ConfigurationError):
         return [_placed(each, where, label) for each in cause.errors]
     if error["type"] in ("extra_forbidden", "invalid_key"):
-        return [unknown_setting(label(where), where[-1], OF_OPERATION if where[0] == "operations" else rules)]
+        return [unknown_setting(label(where), where[-1], _known_at(where, rules))]
     if error["type"] == "missing":
         return [Violation(label(where), "is required", NOT_SHOWN)]
     return [Violation(label(where), _rule(where, error["input"], rules), shown_at(where, error["input"]))]
+
+
+def _known_at(where: Where, rules: Mapping[str, str]) -> Collection[str]:
+    """The names that may stand where an unknown one does."""
+    if where[0] == "operations" and len(where) > 1:
+        return OF_OPERATION
+    return SETTINGS if where[0] == "custom_config" else rules
 
 
 def _placed(violation: Violation, where: Where, label: Callable[[Where], str]) -> Violation:

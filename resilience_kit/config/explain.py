@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from resilience_kit._checks import nearest
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 _POLICIES: Final[Mapping[str, type]] = {"retry": RetryConfig, "circuit_breaker": CircuitBreakerConfig}
 _NAME_OF: Final = {option: setting for setting, option in FIELDS.items()}
+#: Option -> the one that it may not contradict, and what is said when it took that one's value.
+BOUNDS: Final = {
+    "attempt_timeout": ("deadline", "cut to the deadline"),
+    "base_delay": ("max_delay", "cut to max_delay"),
+    "max_delay": ("base_delay", "raised to base_delay"),
+    "max_recovery_timeout": ("recovery_timeout", "raised to recovery_timeout"),
+}
 
 
 class Overruled(NamedTuple):
@@ -33,17 +41,24 @@ class Overruled(NamedTuple):
 class ExplainedField:
     """An option's value, the source that decided it, and what that overruled, strongest first. Values are ready for JSON.
 
-    Printed, values that were the same are left out.
+    `note`: what the source had asked for, and why it is not so, as in "25, cut to the deadline"; empty where it is so. Printed,
+    values that were the same are left out.
     """
 
     name: str
     value: object
     source: str
     overruled: tuple[Overruled, ...] = ()
+    note: str = ""
+
+    @property
+    def told_source(self) -> str:
+        """The source, with the note in brackets."""
+        return f"{self.source} ({self.note})" if self.note else self.source
 
     def __str__(self) -> str:
         instead = "; ".join(f"{_written(value)} from {source}" for value, source in self.overruled if value != self.value)
-        return f"{self.name} = {_written(self.value)} from {self.source}" + (f"; instead of {instead}" if instead else "")
+        return f"{self.name} = {_written(self.value)} from {self.told_source}" + (f"; instead of {instead}" if instead else "")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +79,12 @@ class Explanation:
         return "\n".join(map(str, self.fields))
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON: {"operation", "fields": {name: {"value", "source", "overruled": [{"value", "source"}]}}}."""
+        """Ready for JSON: {"operation", "fields": {name: {"value", "source", "note", "overruled": [{"value", "source"}]}}}."""
         told = {
             each.name: {
                 "value": each.value,
                 "source": each.source,
+                "note": each.note,
                 "overruled": [one._asdict() for one in each.overruled],
             }
             for each in self.fields
@@ -105,8 +121,20 @@ def _tell_of_layer(history: _History, layer: Layer, below: ResilienceConfig) -> 
     said = {name: value for name, value in after.items() if _in(name, layer.decides) or value != before[name]}
     if layer.whole or layer.strategy is not None:
         said["strategy"] = None if layer.strategy is None else layer.strategy.value
-    history.hear(layer.source, said)
+    history.hear(layer.source, said, {} if layer.whole else dict(_given_way(layer, before, after)))
     return config
+
+
+def _given_way(layer: Layer, before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Options that a layer left at, or changed to, another value than anybody asked for: name, and why."""
+    for name, (bound, why) in BOUNDS.items():
+        given = layer.asks.get(name, after[name] if _in(name, layer.decides) else before[name])
+        if None not in (given, after[name]) and given != after[name] and after[name] == after[bound]:
+            yield name, f"{_number(given)}, {why}"
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _in(name: str, names: Collection[str] | None) -> bool:
@@ -122,14 +150,19 @@ class _History:
 
     def __init__(self) -> None:
         self._said: dict[str, list[Overruled]] = {}
+        self._notes: dict[str, str] = {}
 
-    def hear(self, source: str, values: Mapping[str, object]) -> None:
-        """Note the values that a source gives. What it said just before is no longer its word."""
+    def hear(self, source: str, values: Mapping[str, object], notes: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Note the values that a source gives, and why they are not what it asked for.
+
+        What it said just before is no longer its word.
+        """
         for name, value in values.items():
             said = self._said.setdefault(name, [])
             if said and said[-1].source == source:
                 said.pop()
             said.append(Overruled(value, source))
+            self._notes[name] = notes.get(name, "")
 
     def fields(self, options: Mapping[str, object]) -> tuple[ExplainedField, ...]:
         """All options with their last sources. The values are those of the config itself."""
@@ -139,6 +172,7 @@ class _History:
                 value=options.get(name, said[-1].value),
                 source=said[-1].source,
                 overruled=tuple(reversed(said[:-1])),
+                note=self._notes[name],
             )
             for name, said in self._said.items()
         )

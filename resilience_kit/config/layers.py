@@ -1,7 +1,8 @@
 """The layers that an operation's options are made of, weakest first. `resolve` folds them, `explain` tells of each.
 
 What is said of the whole application comes together in the settings, before anything is known about an operation: there the
-numbers that somebody names replace those of the default strategy, whoever named which. The layers of one operation lie over it:
+numbers that somebody names replace those of the default strategy, whoever named which. A preset that nobody names has not said
+its numbers: a default strategy that somebody names takes its place as a whole. The layers of one operation lie over it:
 
     the preset's word, and the settings', about the operation
     register_operation
@@ -70,13 +71,17 @@ class Word(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One source's part in an operation's options. `decides`: the settings that it speaks of, None for all."""
+    """One source's part in an operation's options. `decides`: the settings that it speaks of, None for all.
+
+    `asks`: values that may give way to others, as a timeout does to a shorter deadline.
+    """
 
     source: str
     decides: Collection[str] | None
     applied: Change
     whole: bool = False
     strategy: ResilienceStrategy | None = None
+    asks: Mapping[str, object] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,11 +97,12 @@ class Asked:
     idempotent: bool | None = None
 
 
-def of_application(preset: Preset, source: str, parts: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Said, ...]:
-    """What is said of all operations, weakest first: by `preset`, which `source` names, and by `parts` over it."""
+def of_application(preset: Preset, source: str | None, parts: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Said, ...]:
+    """What is said of all operations, weakest first: by `preset`, which `source` names (None: nobody), and by `parts` over it."""
     named = [(where, each["default_strategy"]) for where, each in parts if "default_strategy" in each]
-    strategies = [("default", ResilienceStrategy.BALANCED), (source, preset.default_strategy), *named]
-    numbers = [(source, preset.settings()), *parts]
+    by_preset = source or "default"
+    strategies = [("default", ResilienceStrategy.BALANCED), (by_preset, preset.default_strategy), *named]
+    numbers = parts if source is None and named else [(by_preset, preset.settings()), *parts]
     return (
         *(Said(where, {}, strategy_named(strategy)) for where, strategy in strategies),
         *(Said(where, {name: each[name] for name in FIELDS if name in each}) for where, each in numbers),
@@ -186,7 +192,7 @@ def _operator(words: Sequence[Word], replaces: bool) -> Iterator[Layer]:
 
 def _over(source: str, settings: Mapping[str, object]) -> Iterator[Layer]:
     if settings:
-        yield Layer(source, settings.keys(), functools.partial(give_way, settings=settings))
+        yield Layer(source, settings.keys(), functools.partial(give_way, settings=settings), asks=settings)
 
 
 def _partly(source: str, strategy: ResilienceStrategy) -> Layer:
@@ -198,10 +204,10 @@ def _arguments(asked: Asked) -> Iterator[Layer]:
     if deadline is not NOT_GIVEN:
         yield Layer("deadline argument", ("deadline",), lambda below: below.with_deadline(deadline))
     if timeout is not NOT_GIVEN:
-        yield _argument("attempt_timeout", lambda below: {"attempt_timeout": within(timeout, below.deadline)})
+        yield _argument("attempt_timeout", timeout, lambda below: below.replace(attempt_timeout=within(timeout, below.deadline)))
     if idempotent is not None:
-        yield _argument("idempotent", lambda _below: {"idempotent": idempotent})
+        yield _argument("idempotent", idempotent, lambda below: below.replace(idempotent=idempotent))
 
 
-def _argument(name: str, changes: Callable[[ResilienceConfig], Any]) -> Layer:
-    return Layer(f"{name} argument", (name,), lambda below: below.replace(**changes(below)))
+def _argument(name: str, value: object, applied: Change) -> Layer:
+    return Layer(f"{name} argument", (name,), applied, asks={name: value})

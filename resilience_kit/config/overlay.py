@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -39,6 +39,8 @@ FIELDS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
 #: Contradicts no setting.
 _WIDE: Final = ResilienceConfig(retry=RetryConfig(base_delay=0.0, max_delay=float(2**53)))
 SETTINGS: Final = (*FIELDS, "default_strategy", "operation_overrides")
+#: What stands beside settings in a file, and nowhere else.
+_OF_A_FILE: Final = frozenset({"preset", "operations"})
 _SETTING_OF: Final = {f"{owner.__name__}.{name}": setting for setting, (owner, name) in FIELDS.items()}
 
 
@@ -150,6 +152,8 @@ def refuse_unknown(settings: Mapping[str, object], path: str) -> None:
         raise ConfigurationError(unknown_setting(f"{path}.{name}", name, SETTINGS) for name in unknown)
 
 
-def unknown_setting(path: str, name: object, known: Iterable[str]) -> Violation:
-    """A name that is no setting, with the nearest one that is. Its value is not shown: it may be a secret in the wrong place."""
-    return Violation(path, "is not a setting" + nearest(name, known), NOT_SHOWN)
+def unknown_setting(path: str, name: object, known: Collection[str]) -> Violation:
+    """A name that is none of the `known` settings, with the nearest one. Its value is not shown: it may be a misplaced secret."""
+    only_there = name in _OF_A_FILE and "operation_overrides" in known
+    hint = f"; only a file may hold {name!r}" if only_there else nearest(name, known)
+    return Violation(path, f"is not a setting{hint}", NOT_SHOWN)

@@ -112,6 +112,7 @@ class ResilienceSettings(BaseSettings):
     _said: tuple[Said, ...] = PrivateAttr()
     _preset_words: Mapping[str, Sequence[tuple[str, ResilienceStrategy]]] = PrivateAttr()
     _operator_words: Mapping[str, Sequence[Word]] = PrivateAttr()
+    _written_names: Mapping[str, str] = PrivateAttr()
 
     def __init__(
         self,
@@ -168,11 +169,12 @@ class ResilienceSettings(BaseSettings):
         """Put the preset and the settings over it together, once."""
         self._sources = sources = _reading.get()
         preset, parts = get_preset(self.preset), [(source, _valid(settings)) for source, settings in sources.custom_configs()]
-        source = "default" if self.source_of("preset") == "default" else f"preset {preset.name}"
+        source = None if self.source_of("preset") == "default" else f"preset {preset.name}"
         self._said = of_application(preset, source, parts)
         self._default = together(self._said, "custom_config")
-        self._preset_words = _words_of_presets([(source, preset.operation_overrides), *_overrides_in(parts)])
+        self._preset_words = _words_of_presets([(source or "default", preset.operation_overrides), *_overrides_in(parts)])
         self._operator_words = sources.operator_words(_spelled)
+        self._written_names = sources.written_names(_spelled)
 
     @property
     def default(self) -> ResilienceConfig:
@@ -187,6 +189,10 @@ class ResilienceSettings(BaseSettings):
     def source_of(self, field: str) -> str:
         """Where `preset`, `enabled` or `config_file` was said; "default" when nobody did."""
         return self._sources.of(field)
+
+    def written_name(self, operation: str) -> str:
+        """An operation's name as the file writes it, the name itself where that does not speak of it."""
+        return self._written_names.get(_spelled(operation), operation)
 
     def operator_words(self, operation: str) -> Sequence[Word]:
         """What the operator wants for this operation, weakest first: the file's words, a variable, an argument."""

@@ -55,6 +55,11 @@ class Sources:
             found.setdefault(spelled(name), []).append(word)
         return dict(found)
 
+    def written_names(self, spelled: Callable[[str], str]) -> dict[str, str]:
+        """The operations that the file speaks of, as it writes them, by the name that `spelled` gives them."""
+        named = self.file.get("operation_overrides", {})
+        return {spelled(name): name for name in (*named, *self.file.get("operations", {}))}
+
     def _said_of_operations(self) -> list[tuple[str, Word]]:
         sections: Mapping[str, Mapping[str, Any]] = self.file.get("operations", {})
         in_file = f"file {self.path}: operation"

@@ -38,6 +38,18 @@ def reload_quietly(orchestrator: Reloadable, settings: Any = None) -> None:
         _logger.error("configuration not reloaded: %s", type(error).__name__)
 
 
+def reload_and_say(orchestrator: Reloadable, name: str) -> None:
+    """Reload, raise nothing, and log one line about it: whoever sent the signal called `name` waits for an answer."""
+    try:
+        changed = orchestrator.reload()
+    except ConfigurationError as error:
+        _logger.warning("%s: configuration not reloaded, the old one stays: %s", name, "; ".join(map(str, error.errors)))
+    except Exception as error:  # noqa: BLE001 - nobody is there to take it
+        _logger.error("%s: configuration not reloaded: %s", name, type(error).__name__)
+    else:
+        _logger.info("%s: configuration read anew; %s", name, "it is in force" if changed else "nothing changes")
+
+
 class ReloadOnSignal:
     """A signal handler that reloads; `stop()`, or the end of a `with` block, gives the signal back to the handler before it."""
 
@@ -48,7 +60,7 @@ class ReloadOnSignal:
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         """Runs between any two instructions of the main thread, which may hold any lock: so it takes none, nor does this call."""
         with contextlib.suppress(RuntimeError):  # no thread is started while the interpreter ends
-            _thread.start_new_thread(reload_quietly, (self._orchestrator,))
+            _thread.start_new_thread(reload_and_say, (self._orchestrator, self._number.name))
 
     def stop(self) -> None:
         """Restore the handler that was there before, unless another one has come since. For the main thread."""
@@ -63,11 +75,13 @@ class ReloadOnSignal:
 
 
 def reload_on_sighup(orchestrator: Reloadable) -> ReloadOnSignal:
-    """Have `orchestrator.reload()` run in a thread of its own at each SIGHUP; a wrong file is told as an event and in the log.
+    """Have `orchestrator.reload()` run in a thread of its own at each SIGHUP, and one line about it logged each time.
 
     Replaces the process's handler of that signal. Raises ConfigurationError outside the main thread, where Python allows no
-    handler to be set, and on systems without the signal.
+    handler to be set, on systems without the signal, and for what cannot reload.
     """
+    if not callable(getattr(orchestrator, "reload", None)):
+        raise _refusal("needs an orchestrator, as get_orchestrator() gives", type(orchestrator).__name__)
     number = getattr(signal, "SIGHUP", None)
     if number is None:
         raise _refusal("needs a system that has the signal SIGHUP; call orchestrator.reload() instead")
@@ -76,5 +90,5 @@ def reload_on_sighup(orchestrator: Reloadable) -> ReloadOnSignal:
     return ReloadOnSignal(orchestrator, number)
 
 
-def _refusal(rule: str) -> ConfigurationError:
-    return ConfigurationError([("reload_on_sighup", rule, NOT_SHOWN)])
+def _refusal(rule: str, got: object = NOT_SHOWN) -> ConfigurationError:
+    return ConfigurationError([("reload_on_sighup", rule, got)])

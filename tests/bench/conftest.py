@@ -41,12 +41,12 @@ def bench(timer):
 def result():
     """Makes results with a median and a spread."""
 
-    def make(name="a", median=1.0, spread=0.0, **more):
-        time = summarize([median - spread, median - spread / 2, median, median + spread / 2, median + spread])
+    def make(name="a", median=1.0, spread=0.0, repeated=3, **more):
+        time = summarize([median - spread, median - spread / 2, median, median + spread / 2, median + spread] * repeated)
         given = {
-            "iterations": 5,
+            "iterations": 5 * repeated,
             "loops": 1,
-            "distribution": ((median, 5),),
+            "distribution": ((median, 5 * repeated),),
             "memory": None,
             "calibration": 1e-4,
             "cpu_share": 1.0,

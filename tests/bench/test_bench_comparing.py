@@ -33,6 +33,13 @@ def test_a_quarter_is_the_threshold(result, suite, median, verdict):
     assert ("slower" == verdict) == bool(report.regressions)
 
 
+@pytest.mark.parametrize(("then", "now", "verdict"), [(1, 3, "too few samples"), (3, 1, "too few samples"), (2, 2, "slower")])
+def test_a_few_samples_prove_nothing(result, suite, then, now, verdict):
+    """Ten on both sides are enough; fewer are no regression, however slow."""
+    (found,) = compared(suite(result(median=9.0, repeated=now)), suite(result(repeated=then)), 0.25).comparisons
+    assert (verdict, verdict == "slower", 1.0, 9.0) == (found.verdict, found.regressed, found.then, found.now)
+
+
 @pytest.mark.parametrize(("factor", "share"), [(3.0, 1.0), (0.3, 1.0), (3.0, 0.5), (10.0, 0.0)])
 def test_a_slow_machine_does_not_cry_wolf(result, suite, factor, share):
     """The calibration took as much longer as the processor's share of the benchmark did."""
@@ -87,10 +94,10 @@ def test_missing_and_new_benchmarks_are_told(result, suite):
 
 def test_what_was_measured_is_held_against_a_file(bench, timer, tmp_path):
     """Without a suite, all that this benchmarker has measured."""
-    bench.measure_performance("a", timer.call_taking(1000), 5)
+    bench.measure_performance("a", timer.call_taking(1000), 10)
     write_suite(bench.collected(), tmp_path / "baseline.json")
     assert () == bench.detect_regressions(tmp_path / "baseline.json").regressions
-    bench.measure_performance("a", timer.call_taking(2000), 5)
+    bench.measure_performance("a", timer.call_taking(2000), 10)
     (found,) = bench.detect_regressions(str(tmp_path / "baseline.json")).regressions
     assert "a: time 2.00 times the baseline's, slower" == str(found)
     assert () == bench.detect_regressions(bench.collected(), bench.collected()).regressions

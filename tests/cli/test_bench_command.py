@@ -13,8 +13,8 @@ from resilience_kit.bench import BenchmarkSuite, PerformanceBenchmarker, read_su
 
 @pytest.fixture(scope="module")
 def measured() -> BenchmarkSuite:
-    """A real run, of one sample each."""
-    return PerformanceBenchmarker().run_comprehensive_benchmark(1)
+    """A real run, of as few samples as can be compared."""
+    return PerformanceBenchmarker().run_comprehensive_benchmark(10)
 
 
 def slowed(suite: BenchmarkSuite, name: str, factor: float) -> BenchmarkSuite:
@@ -82,7 +82,31 @@ def test_a_saved_run_is_a_baseline(told, runs, measured, tmp_path) -> None:
     worse = [each["name"] for each in answer.json["regressions"]["comparisons"] if each["regressed"]]
     assert (1, ["classification"]) == (answer.code, worse)
     out = told("bench", "--baseline", str(file)).out
-    assert "classification: time 3.00 times the baseline's, slower" in out.splitlines()
+    told_of = "classification: time 3.00 times the baseline's, slower (median "
+    assert 1 == sum(line.startswith(told_of) and "this machine takes 1.00 times as long" in line for line in out.splitlines())
+
+
+def test_few_samples_are_said_to_be_few(told, runs, tmp_path) -> None:
+    """In place of a verdict: the run is no regression."""
+    file, measured = tmp_path / "baseline.json", PerformanceBenchmarker().run_comprehensive_benchmark(1)
+    write_suite(measured, file)
+    runs(slowed(measured, "classification", 3))
+    code, out, _ = told("bench", "--baseline", str(file))
+    assert (0, True) == (code, "too few samples to judge the time of config_loading, " in out)
+
+
+@pytest.mark.parametrize(("option", "name"), [("--save", "x.json"), ("--html", "x.html"), ("--history", "x")])
+def test_what_cannot_be_written_names_the_path_as_given(option, name, sentence, runs, measured, monkeypatch, tmp_path) -> None:
+    """Not a file of our own beside it."""
+    monkeypatch.chdir(tmp_path)
+    runs(measured)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", ".x.tmp")
+
+    for where in ("tempfile.mkstemp", "pathlib.Path.write_text", "os.open"):
+        monkeypatch.setattr(where, refuse)
+    assert f"{option}: {name}: Permission denied" == sentence("bench", option, name)
 
 
 def test_a_run_may_replace_its_own_baseline(told, runs, measured, tmp_path) -> None:
@@ -122,9 +146,10 @@ def test_a_page_is_written(told, runs, measured, tmp_path) -> None:
         (["--save", "nowhere/x.json"], "--save: there is no folder 'nowhere'"),
         (["--html", "nowhere/x.html"], "--html: there is no folder 'nowhere'"),
         (["--history", "nowhere/x"], "--history: there is no folder 'nowhere'"),
+        (["--html", "."], "--html: '.' is a folder"),
         (["--save", "x.txt"], "--save: the name must end in .json"),
         (["--baseline", "x.json"], "x.json: must be readable: No such file or directory"),
-        (["--baseline", "wrong.json"], "wrong.json.name: must be a string"),
+        (["--baseline", "wrong.json"], "wrong.json.name: is missing"),
     ],
 )
 def test_a_wrong_file_is_told_before_anything_is_measured(

@@ -51,8 +51,11 @@ ANSWERS = [
     ],
 )
 def test_a_mistake_is_one_sentence(arguments, expected, sentence) -> None:
-    """Nothing on stdout, one line on stderr, exit code 2, no traceback."""
-    assert sentence(*arguments).replace("'OPERATION'", "'operation'").startswith(expected)
+    """Nothing on stdout, one line on stderr, exit code 2, no traceback; it names the help of the command."""
+    said = sentence(*arguments).replace("'OPERATION'", "'operation'")
+    command = " ".join(["resilience-kit", *arguments[: 2 if arguments[:2] == ["config", "explain"] else 1]])
+    command = command if arguments != ["demmo"] else "resilience-kit"
+    assert (True, True) == (said.startswith(expected), said.endswith(f" See '{command} --help'."))
 
 
 @pytest.mark.parametrize("variable", ["RESILIENCE_PRESET", "RESILIENCE_CUSTOM_CONFIG", "RESILIENCE_OPERATION_QA"])
@@ -80,6 +83,12 @@ def test_help_tells_the_exit_codes(arguments, told) -> None:
     words = " ".join(out.split())
     assert (0, "") == (code, err)
     assert app.EXIT_CODES in words
+
+
+@pytest.mark.parametrize("arguments", [[], ["config"], *COMMANDS], ids=" ".join)
+def test_help_has_a_short_name(arguments, told) -> None:
+    """`-h` is `--help`."""
+    assert told(*arguments, "--help") == told(*arguments, "-h")
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
@@ -123,6 +132,21 @@ def test_a_terminal_gets_colours_unless_it_wants_none(no_color, coloured, monkey
     monkeypatch.setenv("COLUMNS", "80")
     assert 0 == app.run(["doctor"])
     assert ("nothing to mend" in terminal.getvalue(), coloured) == (True, "\x1b[" in terminal.getvalue())
+
+
+@pytest.mark.parametrize("width", [20, 60, 80, 100, 160])
+@pytest.mark.parametrize("arguments", ANSWERS, ids=" ".join)
+def test_no_word_is_split_for_a_table(arguments, width, told, monkeypatch) -> None:
+    """On a terminal of any width that has room for the words."""
+    words = {*told(*arguments).out.split()}
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert 0 == app.run(arguments)
+    shown = {*terminal.getvalue().replace(";", " ").replace(":", " ").split()}
+    names = {word for word in words if "_" in word and word.strip("()").replace("_", "").isalnum() and len(word) < width - 4}
+    assert set() == {name for name in names if name not in shown}
 
 
 @pytest.mark.parametrize(
@@ -193,6 +217,40 @@ def test_whoever_stops_reading_ends_the_command_quietly(monkeypatch, capsys) -> 
             cli.main()
         os.dup2(os.open(os.devnull, os.O_WRONLY), write)
     assert (1, "") == (ended.value.code, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["config", "show"], 1), (["config", "diff", "simple", "simples"], 2), (["--help"], 1)]
+)
+def test_a_closed_stdout_is_nobody_who_reads(arguments, code, monkeypatch) -> None:
+    """As `>&-` leaves it, stderr too: no traceback, and the codes of the page."""
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(sys, "argv", ["resilience-kit", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    sys.stdout.close()
+    sys.stderr.close()
+    assert code == ended.value.code
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (PermissionError(13, "Permission denied", "/a/b"), "/a/b: Permission denied"),
+        (OSError("odd"), "odd"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence(error, expected, sentence, monkeypatch) -> None:
+    """The path first, where there is one; no number of an error."""
+
+    def refuse(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("resilience_kit.cli.presets.show_presets", refuse)
+    assert expected == sentence("presets")
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_show_tells_the_source_of_every_number(told, file) -> None:
     assert "rank aggressive 2 10 3 30 RESILIENCE_CUSTOM_CONFIG: operation_overrides.rank" == row(out, "rank")
     assert row(out, "qa").startswith("qa critical 7 300 10 300 preset production")
     assert row(out, "qa").endswith(f"; file {file}: operations.qa")
-    assert row(out, "ask_twice").startswith("ask_twice aggressive")
+    assert row(out, "ask").startswith("ask twice aggressive")
 
 
 @pytest.mark.usefixtures("six_sources")
@@ -70,7 +70,7 @@ def test_show_as_json_holds_the_same(told) -> None:
     """Each option as value and source; an operation only where it is different."""
     answer = told("config", "show", "--json").json
     assert {"value": 6, "source": "RESILIENCE_CUSTOM_CONFIG"} == answer["default"]["retry_attempts"]
-    assert ["ask_twice", "key_points", "qa", "questions", "rank", "sentiment", "summarize"] == [*answer["operations"]]
+    assert ["ask twice", "key_points", "qa", "questions", "rank", "sentiment", "summarize"] == [*answer["operations"]]
     assert 20 == answer["operations"]["qa"]["attempt_timeout"]["value"]
     assert "idempotent" not in answer["operations"]["qa"]
 
@@ -116,12 +116,53 @@ def test_explain_takes_the_code_s_custom_config(told) -> None:
         (["qa", "--app", "nowhere.to.be"], "--app: cannot import 'nowhere.to.be': there is no module 'nowhere'"),
         (["qa", "--app", ""], "--app: '' must be MODULE or MODULE:ATTRIBUTE"),
         (["qa", "--app", ".code"], "--app: '.code' must be MODULE or MODULE:ATTRIBUTE"),
+        (["qa", "--app", "a/b"], "--app: 'a/b' must be MODULE or MODULE:ATTRIBUTE"),
+        (["qa", "--app", ".py"], "--app: '.py' must be MODULE or MODULE:ATTRIBUTE"),
+        (["qa", "--app", "./a/b.py:kit"], "--app: './a/b.py:kit' must be MODULE or MODULE:ATTRIBUTE; did you mean 'a.b'?"),
         (["qa", "--app", "a", "--strategy", "b"], "--app tells what the code asks for: leave out --strategy and --custom-config"),
     ],
 )  # fmt: skip
 def test_explain_says_what_is_wrong(arguments, expected, sentence) -> None:
     """In one sentence."""
     assert expected == sentence("config", "explain", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("operation", "note"),
+    [
+        ("summarise", "nobody speaks of 'summarise' by name; did you mean 'summarize'?"),
+        ("x", "nobody speaks of 'x' by name"),
+        ("Ask-Twice", ""),
+        ("sentiment", ""),
+        ("rank", ""),
+    ],
+)
+@pytest.mark.usefixtures("six_sources")
+def test_explain_says_when_nobody_speaks_of_an_operation(operation, note, told) -> None:
+    """Its name may be misspelt; the answer is right all the same."""
+    out = told("config", "explain", operation).out
+    assert (note or "idle_timeout", 0) == (out.splitlines()[-1].strip().split("  ")[0], told("config", "explain", operation).code)
+    assert note == told("config", "explain", operation, "--json").json["note"]
+
+
+@pytest.mark.parametrize("option", [["--strategy", "critical"], ["--live", "critical"], ["--custom-config", '{"deadline": 9}']])
+def test_an_operation_of_the_code_is_spoken_of(option, told) -> None:
+    """By whoever tells what the code asks for."""
+    assert "" == told("config", "explain", "x", *option, "--json").json["note"]
+
+
+@pytest.mark.parametrize("arguments", [["config", "explain", "slow"], ["config", "show"]])
+def test_a_value_that_was_cut_says_so(arguments, told, tmp_path, monkeypatch) -> None:
+    """Beside its source, and as JSON."""
+    file = tmp_path / "cut.toml"
+    file.write_text("[operations.slow]\nattempt_timeout = 45\n")
+    monkeypatch.setenv("RESILIENCE_CONFIG_FILE", str(file))
+    if arguments[1] == "explain":
+        wanted = f"attempt_timeout 30 file {file}: operations.slow (45, cut to the deadline) none (default)"
+        assert wanted == row(told(*arguments).out, "attempt_timeout")
+    answer = told(*arguments, "--json").json
+    fields = answer["fields"] if arguments[1] == "explain" else answer["operations"]["slow"]
+    assert (30, "45, cut to the deadline") == (fields["attempt_timeout"]["value"], fields["attempt_timeout"]["note"])
 
 
 APP = """
@@ -165,7 +206,7 @@ def test_explain_asks_the_default_orchestrator_of_an_app(told, program) -> None:
     """
     code, out, err = told("config", "explain", "qa", "--app", program(APP), "--json")
     fields = json.loads(out)["fields"]
-    assert (0, "loading\n") == (code, err)
+    assert (0, "loading\n", "") == (code, err, json.loads(out)["note"])
     assert ("critical", "strategy argument") == (fields["strategy"]["value"], fields["strategy"]["source"])
     assert (7, "deadline argument") == (fields["deadline"]["value"], fields["deadline"]["source"])
     assert "" not in sys.path
@@ -176,6 +217,10 @@ def test_explain_asks_the_orchestrator_that_an_app_holds(told, program) -> None:
     app = f"{program(APP)}:Box.kit"
     as_it_is = told("config", "explain", "qa", "--app", app, "--json")
     assert 9 == json.loads(as_it_is.out)["fields"]["retry_attempts"]["value"]
+    assert (
+        "nobody speaks of 'qaa' by name; did you mean 'qa'?"
+        == told("config", "explain", "qaa", "--app", app, "--json").json["note"]
+    )
     changed = told("config", "explain", "qa", "--app", app, "--live", "critical", "--json")
     assert "set_strategy" == json.loads(changed.out)["fields"]["retry_attempts"]["source"]
 
@@ -186,14 +231,16 @@ def test_explain_asks_the_orchestrator_that_an_app_holds(told, program) -> None:
         ("import not_there.at_all", "", "--app: cannot import 'a_shop': there is no module 'not_there'"),
         ("raise KeyError('sk-secret')", "", "--app: cannot import 'a_shop': it raises KeyError"),
         ("raise SystemExit(7)", "", "--app: cannot import 'a_shop': it raises SystemExit"),
-        ("1 +", "", "--app: cannot import 'a_shop': it raises SyntaxError"),
+        ("def f():\n  1 +", "", "--app: cannot import 'a_shop': it raises SyntaxError at {folder}/a_shop.py:2"),
+        ("compile('1 +', None, 'exec')", "", "--app: cannot import 'a_shop': it raises TypeError"),
         ("kit = 1", ":kti", "--app: the module 'a_shop' has no 'kti'"),
         ("kit = 1", ":kit", "--app: 'a_shop:kit' must be an AIServiceResilience, got int"),
     ],
 )
-def test_an_app_that_cannot_be_asked_is_one_sentence(source, attribute, expected, sentence, program) -> None:
+def test_an_app_that_cannot_be_asked_is_one_sentence(source, attribute, expected, sentence, program, tmp_path) -> None:
     """And nothing of what its error says."""
-    assert expected == sentence("config", "explain", "qa", "--app", program(source) + attribute)
+    said = sentence("config", "explain", "qa", "--app", program(source) + attribute)
+    assert expected.format(folder=tmp_path) == said
 
 
 @pytest.mark.parametrize("what", ["custom_config", "file", "preset", "template_overrides"])

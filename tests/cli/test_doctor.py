@@ -33,7 +33,16 @@ def test_a_healthy_machine_has_nothing_to_mend(told) -> None:
     code, out, err = told("doctor")
     lines = out.splitlines()
     assert (0, "", "nothing to mend") == (code, err, lines[-1])
-    assert {"libraries", "extras", "traps", "environment", "stores"} <= {*lines}
+    assert {"libraries", "extras", "traps", "environment"} <= {*lines}
+
+
+def test_stores_are_left_alone_unless_asked_for(told, monkeypatch, network) -> None:
+    """The variables are other programs' as well, and the kit uses no store."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://db/app")
+    asked = network(ConnectionRefusedError(111, "Connection refused")).asked
+    assert (0, []) == (told("doctor").code, asked)
+    answer = told("doctor", "--stores", "--json")
+    assert (1, [(("db", 5432), stores.PATIENCE)]) == (answer.code, asked)
 
 
 def test_problems_are_counted_and_make_the_exit_code(told, monkeypatch) -> None:
@@ -42,9 +51,9 @@ def test_problems_are_counted_and_make_the_exit_code(told, monkeypatch) -> None:
     one = told("doctor")
     assert (1, "1 problem found") == (one.code, one.out.splitlines()[-1])
     monkeypatch.setenv("REDIS_URL", "nonsense")
-    two = told("doctor")
+    two = told("doctor", "--stores")
     assert (1, "2 problems found") == (two.code, two.out.splitlines()[-1])
-    answer = told("doctor", "--json")
+    answer = told("doctor", "--stores", "--json")
     assert (1, 2) == (answer.code, answer.json["problems"])
     assert {"area", "subject", "health", "text", "remedy"} == {*answer.json["findings"][0]}
 
@@ -269,7 +278,7 @@ def network(monkeypatch):
 def test_no_store_is_fine(network) -> None:
     """Nothing is asked."""
     asked = network().asked
-    assert [(FINE, "not set: everything stays in this process")] * 2 == [(each.health, each.text) for each in look_at_stores()]
+    assert [(FINE, "not set")] * 2 == [(each.health, each.text) for each in look_at_stores()]
     assert [] == asked
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +93,50 @@ def test_what_is_hardly_meant_is_a_warning(told, written) -> None:
     assert answer.json["suggestions"][0].startswith("deadline: above")
 
 
+@pytest.mark.parametrize(
+    ("text", "warnings"),
+    [
+        ("deadline = 60\n[operations.qa]\nattempt_timeout = 45", []),
+        ("deadline = 10\n[operations.qa]\nattempt_timeout = 25", ["attempt_timeout: 25, cut to the deadline, which is 10"]),
+        ('default_strategy = "critical"\n[operations.qa]\nretry_attempts = 9', []),
+        ('preset = "critical"\n[operations.qa]\nretry_attempts = 9\nbase_delay = 8', [
+            "retry_attempts: the waits between them may take 356 s, and the deadline ends a call after 300 s"
+        ]),
+        ('preset = "production"\n[operations.qa]\nattempt_timeout = 60', []),
+        ("[operations.qa]\nmax_delay = 1", ["base_delay: 2, cut to max_delay, which is 1"]),
+        ('[operations.qa]\njitter = "none"\nretry_attempts = 5\ndeadline = 20', [
+            "deadline: must leave time for the last attempt, before which at least 24 s are waited, got 20"
+        ]),
+        ("[operations.qa]\nretry_attempts = 6", [
+            "circuit_breaker_threshold: 5 is below retry_attempts 6, so one failing call opens the circuit",
+            "retry_attempts: the waits between them may take 34 s, and the deadline ends a call after 30 s",
+        ]),
+    ],
+)  # fmt: skip
+def test_a_section_is_judged_over_all_that_the_file_says(text, warnings, told, written) -> None:
+    """As `explain` would resolve it with this file alone; what is odd without the section is not told again."""
+    answer = told("config", "validate", written("a.toml", text), "--json")
+    assert (0, [f"operations.qa.{each}" for each in warnings]) == (answer.code, answer.json["warnings"])
+    assert len(warnings) == len(answer.json["suggestions"])
+
+
+def test_a_section_is_judged_over_the_preset_s_word_about_it(told, written) -> None:
+    """The preset gives `sentiment` another strategy than the rest; the section is called as it is written."""
+    file = written("a.toml", 'preset = "production"\n[operations]\nsentiment.attempt_timeout = 60\n"a b".attempt_timeout = 300\n')
+    answer = told("config", "validate", file, "--json").json
+    assert [
+        "operations.sentiment.attempt_timeout: 60, cut to the deadline, which is 10",
+        "operations['a b'].attempt_timeout: 300, cut to the deadline, which is 120",
+    ] == answer["warnings"]
+    assert ["operations.sentiment.deadline: give it, too", "operations['a b'].deadline: give it, too"] == answer["suggestions"]
+
+
+def test_what_is_odd_everywhere_is_told_once(told, written) -> None:
+    """Not again by each section."""
+    answer = told("config", "validate", written("a.toml", "deadline = 5\n[operations.qa]\nrecovery_timeout = 50"), "--json")
+    assert ["retry_attempts"] == [each.partition(":")[0] for each in answer.json["warnings"]]
+
+
 def test_a_deadline_that_no_attempt_can_meet_is_a_warning(told, written) -> None:
     """A file may say so, since an application starts with it."""
     text = 'retry_attempts = 3\nbase_delay = 10\ndeadline = 5\njitter = "none"\nmax_delay = 10'
@@ -153,11 +199,55 @@ def test_strict_is_as_strangers_are_judged(name, text, error, told, written) -> 
     assert error is None or any(error in each for each in answer.json["errors"])
 
 
-@pytest.mark.parametrize(("name", "expected"), [("no.toml", "there is no file 'no.toml'"), (".", "there is no file '.'")])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("no.toml", "there is no file 'no.toml'"),
+        ("x.toml/y.toml", "there is no file 'x.toml/y.toml'"),
+        (".", "'.' is a folder"),
+        ("", "the file's name is empty"),
+        ("socket", "'socket' is a socket or a disk, and no file"),
+        ("x" * 300, f"{'x' * 300}: File name too long"),
+    ],
+)
 def test_what_is_no_file_is_a_mistake(name, expected, sentence, monkeypatch, tmp_path) -> None:
-    """Exit code 2: nothing was judged."""
+    """Exit code 2: nothing was judged; it says what it is."""
     monkeypatch.chdir(tmp_path)
-    assert expected == sentence("config", "validate", name)
+    (tmp_path / "x.toml").write_text("")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("socket")
+        assert expected == sentence("config", "validate", name)
+
+
+@pytest.mark.parametrize("text", [VALID, '{"preset": "production"}'])
+def test_a_pipe_is_read_as_stdin_is(text, told) -> None:
+    """As a shell's `<(...)` is one."""
+    read, write = os.pipe()
+    os.write(write, text.encode())
+    os.close(write)
+    assert (0, f"/dev/fd/{read}: valid\n", "") == told("config", "validate", f"/dev/fd/{read}")
+    os.close(read)
+
+
+@pytest.mark.parametrize(
+    ("device", "error"), [("/dev/null", "must not be empty"), ("/dev/zero", "must be at most 1048576 bytes long")]
+)
+def test_a_device_is_read_as_far_as_a_file_may_go(device, error, told) -> None:
+    """It may never end."""
+    answer = told("config", "validate", device, "--json")
+    assert (1, [f"{device}: {error}"]) == (answer.code, answer.json["errors"])
+
+
+def test_a_file_without_a_name_of_its_own_is_read_as_stdin_is(told, written) -> None:
+    """Given as an open file."""
+    with Path(written("a.txt", VALID)).open("rb") as file:
+        assert 0 == told("config", "validate", f"/dev/fd/{file.fileno()}").code
+
+
+def test_a_closed_stdin_is_a_mistake(sentence, monkeypatch) -> None:
+    """As `<&-` leaves it."""
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "stdin is closed" == sentence("config", "validate", "-")
 
 
 def test_another_kind_of_file_is_not_valid(told, written) -> None:

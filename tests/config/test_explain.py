@@ -89,6 +89,63 @@ def test_what_gave_way_is_said_to_come_from_whom_it_gave_way_to():
     )
 
 
+@pytest.mark.parametrize(
+    ("section", "option", "value", "note"),
+    [
+        ({"attempt_timeout": 45}, "attempt_timeout", 30, "45, cut to the deadline"),
+        ({"attempt_timeout": 25}, "attempt_timeout", 25, ""),
+        ({"strategy": "aggressive", "base_delay": 5}, "max_delay", 5, ""),
+        ({"max_delay": 1}, "base_delay", 1, "2, cut to max_delay"),
+    ],
+)
+def test_a_value_that_was_cut_says_so(tmp_path, section, option, value, note):
+    """What was asked for, and why it is not so; ready for JSON, and in brackets for people."""
+    path = tmp_path / "app.json"
+    path.write_text(json.dumps({"operations": {"qa": section}}))
+    explained = explain("qa", settings=ResilienceSettings(config_file=path))
+    field, source = explained[option], f"file {path}: operations.qa"
+    assert (value, source, note) == (field.value, field.source, explained.to_dict()["fields"][option]["note"])
+    assert f"from {source} ({note});" in str(field) or not note
+
+
+@pytest.mark.parametrize(
+    ("asked", "option", "note"),
+    [
+        (Asked(deadline=3.0, attempt_timeout=9.5), "attempt_timeout", "9.5, cut to the deadline"),
+        (Asked(deadline=3.0), "attempt_timeout", ""),
+        (Asked(custom_config=ResilienceConfig(attempt_timeout=20), deadline=3.0), "attempt_timeout", "20, cut to the deadline"),
+        (
+            Asked(custom_config=ResilienceConfig(attempt_timeout=20), live="aggressive"),
+            "attempt_timeout",
+            "20, cut to the deadline",
+        ),
+        (Asked(custom_config=ResilienceConfig(attempt_timeout=20), deadline=None), "attempt_timeout", ""),
+    ],
+)
+def test_what_the_code_asks_for_is_cut_as_well(asked, option, note):
+    """By an argument or a change while running."""
+    assert note == explain("qa", settings=ResilienceSettings(), asked=asked)[option].note
+
+
+def test_a_longest_recovery_is_raised(tmp_path):
+    """By a section, over what the code says."""
+    path = tmp_path / "app.json"
+    path.write_text('{"operations": {"qa": {"base_delay": 8, "recovery_timeout": 200}}}')
+    code = ResilienceConfig(retry=RetryConfig(max_delay=4), circuit_breaker=CircuitBreakerConfig(max_recovery_timeout=90))
+    found = explain("qa", settings=ResilienceSettings(config_file=path), asked=Asked(custom_config=code))
+    assert ("90, raised to recovery_timeout", "4, raised to base_delay") == (
+        found["max_recovery_timeout"].note,
+        found["max_delay"].note,
+    )
+
+
+def test_what_is_switched_off_is_not_cut(variables):
+    """No value, no note."""
+    variables(RESILIENCE_ENABLED="false")
+    found = explain("op", settings=ResilienceSettings(custom_config={"attempt_timeout": 20}), asked=Asked(deadline=3.0))
+    assert {""} == {each.note for each in found.fields}
+
+
 def test_a_strategy_undoes_what_lies_below_it():
     """Of what the strategy does not speak of, the default is back; whose doing that is, is told."""
     settings = ResilienceSettings(custom_config={"attempt_timeout": 20})

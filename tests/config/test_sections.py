@@ -160,6 +160,12 @@ def test_sections_that_do_not_go_together_are_a_sentence(sentences, settings, tm
     assert [f"{tmp_path / 'app.json'}: {rest}"] == sentences(settings, content)
 
 
+def test_an_operation_is_called_as_the_file_writes_it(settings):
+    """The names that only a variable knows, and others, are left as they are."""
+    read = settings({"operations": {"Ask twice": {"deadline": 5}}, "operation_overrides": {"a-b": "critical"}})
+    assert ["Ask twice", "a-b", "other-one"] == [read.written_name(name) for name in ("ask_twice", "A.B", "other-one")]
+
+
 def test_a_section_may_repeat_the_files_override(settings):
     """What is said twice alike is no contradiction."""
     read = settings({"operations": {"qa": {"strategy": "critical"}}, "operation_overrides": {"QA": "critical"}})

@@ -63,6 +63,32 @@ def test_custom_config_may_name_another_default_strategy(variables):
     assert (5, 60.0, 300.0) == (config.retry.max_attempts, config.retry.max_delay, config.deadline)
 
 
+@pytest.mark.parametrize("strategy", list(ResilienceStrategy))
+def test_a_default_strategy_over_no_named_preset_counts_whole(variables, tmp_path, strategy):
+    """Nobody has said the numbers of `simple`; a variable's, a file's and an argument's strategy alike."""
+    expected = ResilienceConfig.from_strategy(strategy)
+    path = tmp_path / "app.toml"
+    path.write_text(f'default_strategy = "{strategy}"')
+    assert [expected] * 2 == [
+        ResilienceSettings(custom_config={"default_strategy": strategy}).default,
+        ResilienceSettings(config_file=path).default,
+    ]
+    variables(RESILIENCE_CUSTOM_CONFIG=f'{{"default_strategy": "{strategy}"}}')
+    assert expected == ResilienceSettings().default
+
+
+def test_single_numbers_stay_over_a_default_strategy(variables):
+    """Whoever names them; and those of a preset that somebody names, be it `simple`."""
+    variables(RESILIENCE_CUSTOM_CONFIG='{"default_strategy": "critical", "retry_attempts": 9}')
+    assert (9, 10) == numbers(ResilienceSettings())
+    assert (9, 5) == numbers(ResilienceSettings(preset="simple"))
+
+
+def numbers(settings):
+    """Attempts and threshold."""
+    return settings.default.retry.max_attempts, settings.default.circuit_breaker.failure_threshold
+
+
 def test_custom_config_adds_to_the_presets_overrides(variables):
     """Its operation_overrides rank with the preset's and replace one of the same name."""
     variables(
@@ -162,7 +188,10 @@ OPERATIONS = "must map at most 10 operation names of at most 200 characters to s
         (CUSTOM, '{"deadline": NaN}', ".deadline: must be a finite number"),
         (CUSTOM, '{"deadline": 5, "deadline": 6}', ".deadline: must not be given twice"),
         (CUSTOM, '{"dedline": "sk-secret"}', ".dedline: is not a setting; did you mean 'deadline'?"),
-        (CUSTOM, '{"api_key": "sk-secret"}', f".api_key: is not a setting; known: {', '.join(sorted(RULES))}"),
+        (CUSTOM, '{"api_key": "sk-secret"}', f".api_key: is not a setting; known: {', '.join(sorted(SETTINGS))}"),
+        (CUSTOM, '{"operations": {}}', ".operations: is not a setting; only a file may hold 'operations'"),
+        (CUSTOM, '{"preset": "sk-secret"}', ".preset: is not a setting; only a file may hold 'preset'"),
+        (CUSTOM, '{"oprations": {}}', ".oprations: is not a setting; did you mean 'operation_overrides'?"),
         (CUSTOM, '{"deadline": null}', ".deadline: must be a number of seconds from 1 to 600, got None"),
         (
             CUSTOM,
@@ -290,7 +319,7 @@ def test_variables_of_others_are_left_alone(variables, name):
             {"custom_config": "{"},
             "custom_config: must be JSON: Expecting property name enclosed in double quotes at line 1 column 2",
         ),
-        ({"custom_config": {3: 4}}, "custom_config[3]: is not a setting; known: " + ", ".join(sorted(RULES))),
+        ({"custom_config": {3: 4}}, "custom_config[3]: is not a setting; known: " + ", ".join(sorted(SETTINGS))),
         ({"operation_overrides": "qa"}, "operation_overrides: must map operation names to strategies"),
         ({"operation_overrides": {3: "critical"}}, "operation_overrides: must map operation names to strategies"),
         ({"operation_overrides": {"": "critical"}}, "operation_overrides: must map operation names to strategies"),

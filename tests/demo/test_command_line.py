@@ -19,7 +19,7 @@ from resilience_kit.cli.demo.scenario import Scenario
         (["demo", "--quik"], "resilience-kit: No such option"),
         (["demo", "--seed", "-1"], "resilience-kit: Invalid value for '--seed'"),
         (["demo", "--seed", "one"], "resilience-kit: Invalid value for '--seed'"),
-        (["demo", "--picture", "/no/such/folder/picture.svg"], "resilience-kit: [Errno 2] No such file or directory"),
+        (["demo", "--picture", "/no/such/x.svg"], "resilience-kit: /no/such/x.svg: No such file or directory"),
     ],
 )
 def test_a_mistake_is_one_sentence(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

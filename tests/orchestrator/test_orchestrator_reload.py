@@ -14,7 +14,7 @@ from resilience_kit.config import ResilienceConfig, ResilienceSettings
 from resilience_kit.errors import CircuitBreakerOpenError, ConfigurationError, RateLimitError, ServerError
 from resilience_kit.events import ConfigChange, ConfigRejected, ConfigReloaded
 from resilience_kit.orchestrator import AIServiceResilience
-from resilience_kit.orchestrator.reload import reload_on_sighup, reload_quietly
+from resilience_kit.orchestrator.reload import reload_and_say, reload_on_sighup, reload_quietly
 from resilience_kit.policies.breaker import CircuitBreakerConfig, CircuitState
 
 
@@ -312,7 +312,7 @@ def test_sighup_is_handled_until_stopped(handlers, monkeypatch, previous):
     recorder = Recorder()
     with reload_on_sighup(recorder) as handle:
         handlers[signal.SIGHUP](signal.SIGHUP, None)
-        assert ([(reload_quietly, (recorder,))], []) == (started, recorder.reloads)
+        assert ([(reload_and_say, (recorder, "SIGHUP"))], []) == (started, recorder.reloads)
     assert (previous or signal.SIG_DFL) == handlers[signal.SIGHUP]
     handle.stop()
     assert (previous or signal.SIG_DFL) == handlers[signal.SIGHUP]
@@ -351,6 +351,43 @@ def test_outside_the_main_thread_is_a_sentence():
     thread.start()
     thread.join()
     assert ["reload_on_sighup: must be called in the main thread, the only one in which Python sets signal handlers"] == caught
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "kit"])
+def test_what_cannot_reload_is_refused_at_once(wrong):
+    """Not in the middle of the night, when the signal comes."""
+    with pytest.raises(ConfigurationError, match=f"needs an orchestrator, .* got '{type(wrong).__name__}'"):
+        reload_on_sighup(wrong)
+
+
+@pytest.mark.parametrize(
+    ("error", "level", "said"),
+    [
+        (None, "INFO", "SIGHUP: configuration read anew; nothing changes"),
+        (
+            ConfigurationError([("a", "b", "c")]),
+            "WARNING",
+            "SIGHUP: configuration not reloaded, the old one stays: a: b, got 'c'",
+        ),
+        (KeyError("sk-secret"), "ERROR", "SIGHUP: configuration not reloaded: KeyError"),
+    ],
+)
+def test_every_signal_is_answered_in_the_log(caplog, error, level, said):
+    """Also when the same was told before."""
+    caplog.set_level("INFO", "resilience_kit")
+    recorder = Recorder(error)
+    for _ in range(2):
+        reload_and_say(recorder, "SIGHUP")
+    assert [(level, said)] * 2 == [(each.levelname, each.getMessage()) for each in caplog.records]
+
+
+def test_a_signal_that_changes_something_says_so(caplog):
+    """Beside the line that tells what."""
+    caplog.set_level("INFO", "resilience_kit")
+    recorder = Recorder()
+    recorder.reload = lambda: ("a change",)
+    reload_and_say(recorder, "SIGHUP")
+    assert ["SIGHUP: configuration read anew; it is in force"] == [each.getMessage() for each in caplog.records]
 
 
 def test_without_the_signal_is_a_sentence(monkeypatch):

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from resilience_kit.bench.results import BenchmarkResult, BenchmarkSuite
 
 SLOWER, FASTER, SAME, LARGER, SMALLER = "slower", "faster", "same", "larger", "smaller"
+TOO_FEW = "too few samples"
+#: Samples, on both sides, that a verdict about time needs.
+FEWEST_SAMPLES = 10
 _LEAST_BYTES = 1024
 
 
@@ -21,7 +24,8 @@ class Comparison:
     """A benchmark then and now. `what` is "time" or "memory".
 
     `ratio`: now by then, on an equally fast machine; `raw_ratio`: as it was measured; `machine`: how many times slower this
-    machine is for this benchmark. `verdict`: "slower", "faster", "larger", "smaller" or "same".
+    machine is for this benchmark. `then`, `now`: the medians in seconds, or the bytes of a call. `verdict`: "slower", "faster",
+    "larger", "smaller", "same", or "too few samples", of which there have to be ten in both runs.
     """
 
     name: str
@@ -29,6 +33,8 @@ class Comparison:
     ratio: float
     raw_ratio: float
     machine: float
+    then: float
+    now: float
     verdict: str
 
     @property
@@ -95,11 +101,22 @@ def _time(then: BenchmarkResult, now: BenchmarkResult, threshold: float) -> Comp
     machine = machine_factor(then, now.calibration) or 1.0
     raw = _ratio(now.time.median, then.time.median)
     ratio, verdict = raw / machine, SAME
-    if ratio > 1 + threshold and now.time.p25 / machine > then.time.p75:
+    if min(then.time.count, now.time.count) < FEWEST_SAMPLES:
+        verdict = TOO_FEW
+    elif ratio > 1 + threshold and now.time.p25 / machine > then.time.p75:
         verdict = SLOWER
     elif ratio < 1 / (1 + threshold) and now.time.p75 / machine < then.time.p25:
         verdict = FASTER
-    return Comparison(name=then.name, what="time", ratio=ratio, raw_ratio=raw, machine=machine, verdict=verdict)
+    return Comparison(
+        name=then.name,
+        what="time",
+        ratio=ratio,
+        raw_ratio=raw,
+        machine=machine,
+        then=then.time.median,
+        now=now.time.median,
+        verdict=verdict,
+    )
 
 
 def _memory(name: str, then: float, now: float, threshold: float) -> Comparison:
@@ -108,7 +125,7 @@ def _memory(name: str, then: float, now: float, threshold: float) -> Comparison:
         verdict = LARGER
     elif then > now * (1 + threshold) and then - now >= _LEAST_BYTES:
         verdict = SMALLER
-    return Comparison(name=name, what="memory", ratio=ratio, raw_ratio=ratio, machine=1.0, verdict=verdict)
+    return Comparison(name=name, what="memory", ratio=ratio, raw_ratio=ratio, machine=1.0, then=then, now=now, verdict=verdict)
 
 
 def _ratio(now: float, then: float) -> float:

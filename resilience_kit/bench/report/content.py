@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from resilience_kit.bench.compare.regressions import RegressionReport
-from resilience_kit.bench.compare.trends import TrendReport
+from resilience_kit.bench.compare.regressions import FEWEST_SAMPLES, SAME, TOO_FEW, Comparison, RegressionReport
+from resilience_kit.bench.compare.trends import FEWEST_RUNS, Trend, TrendReport
+from resilience_kit.bench.compare.trends import TOO_FEW as TOO_FEW_RUNS
 from resilience_kit.bench.measure.leaks import LeakReport
 from resilience_kit.bench.results import BenchmarkResult, BenchmarkSuite
 
@@ -91,15 +92,31 @@ def _regressions(report: RegressionReport | None) -> Iterator[str]:
     if report is None:
         return
     yield f"against the baseline: {len(report.regressions)} of {len(report.comparisons)} figures have become worse"
-    yield from map(str, (each for each in report.comparisons if each.verdict != "same"))
+    few = [each.name for each in report.comparisons if each.verdict == TOO_FEW]
+    if few:
+        yield f"too few samples to judge the time of {', '.join(few)}: {FEWEST_SAMPLES} are needed in both runs"
+    yield from (f"{each} ({_raw(each)})" for each in report.comparisons if each.verdict not in {SAME, TOO_FEW})
     yield from (f"{name}: in the baseline only" for name in report.missing)
     yield from (f"{name}: not in the baseline" for name in report.new)
     yield from report.notes
+
+
+def _raw(found: Comparison) -> str:
+    if found.what == "memory":
+        return f"{size(found.now)} a call, was {size(found.then)}"
+    machine = f"this machine takes {found.machine:.2f} times as long as the baseline's"
+    return f"median {seconds(found.now)}, was {seconds(found.then)}; {machine}"
 
 
 def _trends(report: TrendReport | None) -> Iterator[str]:
     if report is None:
         return
     for trend in report.trends:
-        yield f"{trend.name}: {trend.verdict} over {len(trend.medians)} runs ({trend.change:+.0%})"
+        yield f"{trend.name}: {_of_trend(trend, len(trend.medians))}"
     yield from report.problems
+
+
+def _of_trend(trend: Trend, runs: int) -> str:
+    if trend.verdict == TOO_FEW_RUNS:
+        return f"too few runs for a trend ({runs} of {FEWEST_RUNS})"
+    return f"{trend.verdict} over {runs} runs ({trend.change:+.0%})"

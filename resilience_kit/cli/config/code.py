@@ -7,6 +7,7 @@ import os
 import sys
 from contextlib import redirect_stdout
 from functools import reduce
+from pathlib import PurePath
 from types import ModuleType
 
 from resilience_kit.cli.mistake import Mistake
@@ -20,8 +21,8 @@ def orchestrator_of(app: str, operation: str) -> AIServiceResilience:
     Raises Mistake in a sentence. Of the module's own error only the type is told, since its text may hold a secret.
     """
     name, _, attribute = app.partition(":")
-    if not name or name.startswith("."):
-        raise Mistake(f"--app: {app!r} must be MODULE or MODULE:ATTRIBUTE")
+    if not name or name.startswith(".") or "/" in name or name.endswith(".py"):
+        raise Mistake(f"--app: {app!r} must be MODULE or MODULE:ATTRIBUTE{_as_module(name)}")
     module = _imported(name)
     if not attribute:
         return join_default(operation)
@@ -34,6 +35,11 @@ def orchestrator_of(app: str, operation: str) -> AIServiceResilience:
     return found
 
 
+def _as_module(name: str) -> str:
+    path = PurePath(name)
+    return f"; did you mean {'.'.join(path.with_suffix('').parts).strip('/.')!r}?" if path.suffix == ".py" else ""
+
+
 def _imported(name: str) -> ModuleType:
     """The module, looked for in the current folder first. What it prints goes to stderr."""
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - a text, as in all of sys.path
@@ -43,6 +49,11 @@ def _imported(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise Mistake(f"--app: cannot import {name!r}: there is no module {error.name!r}") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a program's own code may raise anything
-        raise Mistake(f"--app: cannot import {name!r}: it raises {type(error).__name__}") from None
+        raise Mistake(f"--app: cannot import {name!r}: it raises {type(error).__name__}{_line_of(error)}") from None
     finally:
         sys.path.pop(0)
+
+
+def _line_of(error: BaseException) -> str:
+    """Where a text is no Python."""
+    return f" at {error.filename}:{error.lineno}" if isinstance(error, SyntaxError) and error.filename else ""

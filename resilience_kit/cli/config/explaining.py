@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
+from resilience_kit._checks import nearest
 from resilience_kit.cli.config.code import orchestrator_of
+from resilience_kit.cli.config.operations import named_operations
 from resilience_kit.cli.mistake import Mistake
 from resilience_kit.cli.output import Output, table, written
-from resilience_kit.config import ResilienceSettings
+from resilience_kit.config import ResilienceSettings, variable_of
 from resilience_kit.config.explain import ExplainedField, Explanation, explain
 from resilience_kit.config.layers import Asked
 from resilience_kit.config.text import strict_json
@@ -20,8 +22,9 @@ def explain_as_told(output: Output, operation: str, *, strategy: str | None, cus
     Raises ConfigurationError for what is wrong, in the environment too.
     """
     custom = None if custom_config is None else _mapping(custom_config)
-    asked = Asked(strategy=strategy, custom_config=custom, live=live)
-    return _show(output, explain(operation, settings=ResilienceSettings(), asked=asked))
+    asked, settings = Asked(strategy=strategy, custom_config=custom, live=live), ResilienceSettings()
+    explained = explain(operation, settings=settings, asked=asked)
+    return _show(output, explained, named_operations(settings) if asked == Asked() else [operation])
 
 
 def explain_of_app(output: Output, operation: str, app: str, *, live: str | None) -> int:
@@ -29,7 +32,8 @@ def explain_of_app(output: Output, operation: str, app: str, *, live: str | None
     orchestrator = orchestrator_of(app, operation)
     if live is not None:
         orchestrator.set_strategy(operation, live)
-    return _show(output, orchestrator.explain(operation))
+    explained = orchestrator.explain(operation)
+    return _show(output, explained, [*named_operations(orchestrator.settings), *orchestrator.operations])
 
 
 def _mapping(text: str) -> Mapping[str, object]:
@@ -39,14 +43,23 @@ def _mapping(text: str) -> Mapping[str, object]:
     return cast("Mapping[str, object]", found)
 
 
-def _show(output: Output, explained: Explanation) -> int:
-    columns = ("option", "value", "source", "instead of")
-    output.show(explained.to_dict(), table(explained.operation, columns, _rows(explained)))
+def _show(output: Output, explained: Explanation, named: Sequence[str]) -> int:
+    columns, note = ("option", "value", "source", "instead of"), _unknown(explained.operation, named)
+    made = table(explained.operation, columns, _rows(explained))
+    output.show(explained.to_dict() | {"note": note}, made, *([note] if note else []))
     return 0
 
 
+def _unknown(operation: str, named: Sequence[str]) -> str:
+    """A sentence about an operation that is none of the named ones: its name may be misspelt."""
+    if variable_of(operation) in map(variable_of, named):
+        return ""
+    hint = nearest(operation, named)
+    return f"nobody speaks of {operation!r} by name{hint if 'did you mean' in hint else ''}"
+
+
 def _rows(explained: Explanation) -> Iterator[Sequence[object]]:
-    return ((each.name, each.value, each.source, _overruled(each)) for each in explained.fields)
+    return ((each.name, each.value, each.told_source, _overruled(each)) for each in explained.fields)
 
 
 def _overruled(field: ExplainedField) -> str:

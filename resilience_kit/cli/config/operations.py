@@ -10,12 +10,12 @@ EVERY_OTHER = "(every other operation)"
 
 
 def named_operations(settings: ResilienceSettings) -> list[str]:
-    """The operations that are spoken of by name, sorted; those known from a variable only as the kit spells them."""
+    """The operations that are spoken of by name, sorted; as they are written, or as the kit spells what only a variable names."""
     custom = settings.custom_config or {}
     exact = {*get_preset(settings.preset).operation_overrides, *custom.get("operation_overrides", {})}
     taken = {variable_of(name) for name in exact}
     spelled = {*settings.operation_overrides, *settings.operations}
-    return sorted(exact | {name for name in spelled if variable_of(name) not in taken})
+    return sorted(exact | {settings.written_name(name) for name in spelled if variable_of(name) not in taken})
 
 
 def of_all_others(settings: ResilienceSettings) -> Explanation:

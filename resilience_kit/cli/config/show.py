@@ -29,12 +29,14 @@ def show(output: Output) -> int:
 
 
 def plain(fields: Iterable[ExplainedField]) -> dict[str, Any]:
-    """Options with their sources, ready for JSON."""
-    return {each.name: {"value": each.value, "source": each.source} for each in fields}
+    """Options with their sources, and a note where a value is not what was asked for; ready for JSON."""
+    return {
+        each.name: {"value": each.value, "source": each.source} | ({"note": each.note} if each.note else {}) for each in fields
+    }
 
 
 def _options(explained: Explanation) -> Iterator[Sequence[object]]:
-    return ((each.name, each.value, each.source) for each in explained.fields)
+    return ((each.name, each.value, each.told_source) for each in explained.fields)
 
 
 def _rows(named: Mapping[str, Explanation], default: Explanation) -> Iterator[Sequence[object]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -13,10 +15,12 @@ from rich.text import Text
 
 from resilience_kit.cli.config.alone import no_variables
 from resilience_kit.cli.mistake import Mistake
-from resilience_kit.cli.output import Output, printable
-from resilience_kit.config import ResilienceConfigValidator, ResilienceSettings, ValidationResult, get_preset
+from resilience_kit.cli.output import Output, printable, written
+from resilience_kit.config import ResilienceConfigValidator, ResilienceSettings, ValidationResult, resolve
+from resilience_kit.config.echo import dotted
+from resilience_kit.config.explain import BOUNDS, Explanation, explain
 from resilience_kit.config.text import LARGEST, read_file
-from resilience_kit.config.validator.logic import judged
+from resilience_kit.config.validator.logic import Caution, cautions_of
 from resilience_kit.config.validator.result import refused
 from resilience_kit.config.validator.suggestions import suggested
 from resilience_kit.errors import ConfigurationError
@@ -24,13 +28,14 @@ from resilience_kit.errors import ConfigurationError
 _STDIN = "stdin"
 
 
-def validate(output: Output, file: Path, *, strict: bool) -> int:
-    """Tell whether a file is valid by itself; 1 when it is not. `-` is stdin: JSON when it begins with a brace, else TOML.
+def validate(output: Output, file: str, *, strict: bool) -> int:
+    """Tell whether a file is valid by itself; 1 when it is not. `-` is stdin.
 
-    A file may hold all that RESILIENCE_CONFIG_FILE may name. `strict`: only what the validator takes from strangers. Raises
-    Mistake where there is no file.
+    What comes from there, from a pipe or from a device is JSON when it begins with a brace, else TOML. A file may hold all that
+    RESILIENCE_CONFIG_FILE may name. `strict`: only what the validator takes from strangers. Raises Mistake where there is no
+    file.
     """
-    name = _STDIN if file == Path("-") else str(file)
+    name = _STDIN if file == "-" else file
     with _on_disk(file) as path:
         try:
             found = _strictly(path) if strict else _as_file(path)
@@ -42,38 +47,80 @@ def validate(output: Output, file: Path, *, strict: bool) -> int:
 
 
 @contextmanager
-def _on_disk(file: Path) -> Iterator[Path]:
-    """The file itself, or one with what comes from stdin."""
-    if file != Path("-"):
-        if not file.is_file():
-            raise Mistake(f"there is no file {str(file)!r}")
-        yield file
+def _on_disk(file: str) -> Iterator[Path]:
+    """The file itself, or one with what comes from stdin, a pipe or a device."""
+    if file != "-" and not _is_stream(file):
+        yield Path(file)
         return
-    text = sys.stdin.buffer.read(LARGEST + 1)
+    text = _from_stdin() if file == "-" else _from_stream(file)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"stdin.{'json' if text.lstrip().startswith(b'{') else 'toml'}"
         path.write_bytes(text)
         yield path
 
 
+def _is_stream(file: str) -> bool:
+    """Whether a file has no name that says what it holds. Raises Mistake for what is no file at all."""
+    if not file:
+        raise Mistake("the file's name is empty")
+    try:
+        mode = Path(file).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the latter for a name that no file can have
+        raise Mistake(f"there is no file {file!r}") from None
+    if stat.S_ISREG(mode):
+        return file.startswith("/dev/")
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        return True
+    raise Mistake(f"{file!r} is a folder" if stat.S_ISDIR(mode) else f"{file!r} is a socket or a disk, and no file")
+
+
+def _from_stdin() -> bytes:
+    if sys.stdin is None:
+        raise Mistake("stdin is closed")
+    return sys.stdin.buffer.read(LARGEST + 1)
+
+
+def _from_stream(file: str) -> bytes:
+    with Path(file).open("rb") as stream:
+        return stream.read(LARGEST + 1)
+
+
 def _as_file(path: Path) -> ValidationResult:
     """As an application would load it that no variable speaks to. Raises ConfigurationError."""
     with no_variables():
         settings = ResilienceSettings(config_file=path)
-    warnings, suggestions = [], []
-    for place, about, preset in _parts(settings):
-        judgement = judged(about, get_preset(preset))
-        warnings += [f"{place}{each}" for each in (*judgement.errors, *(caution.warning for caution in judgement.cautions))]
-        suggestions += [f"{place}{caution.suggestion}" for caution in judgement.cautions]
-    return ValidationResult(is_valid=True, warnings=warnings, suggestions=suggestions)
+        found = list(_hardly_meant(settings))
+    return ValidationResult(
+        is_valid=True, warnings=[each.warning for each in found], suggestions=[each.suggestion for each in found]
+    )
 
 
-def _parts(settings: ResilienceSettings) -> Iterator[tuple[str, Mapping[str, object], str]]:
-    """The numbers that are to go together: those for all operations, and each section's; and the preset below them."""
+def _hardly_meant(settings: ResilienceSettings) -> Iterator[Caution]:
+    """What is odd for all operations, and what each section makes odd over all that the file says above it."""
     if settings.custom_config:
-        yield "", cast("Mapping[str, object]", settings.custom_config), settings.preset
-    for name, section in settings.operations.items():
-        yield f"operations.{name}.", cast("Mapping[str, object]", section), section.get("strategy", settings.preset)
+        yield from cautions_of(settings.default)
+    for spelled, section in settings.operations.items():
+        name = settings.written_name(spelled)
+        found = [*_given_way(explain(name, settings=settings)), *_of_section(name, section.keys(), settings)]
+        place = dotted(("operations", name))
+        yield from (Caution(f"{place}.{each.warning}", f"{place}.{each.suggestion}") for each in found)
+
+
+def _given_way(explained: Explanation) -> Iterator[Caution]:
+    """What a section says and does not get, and what gives way to it."""
+    for field in explained.fields:
+        if field.note:
+            bound, _ = BOUNDS[field.name]
+            yield Caution(f"{field.name}: {field.note}, which is {written(field.value)}", f"{bound}: give it, too")
+
+
+def _of_section(name: str, section: AbstractSet[str], settings: ResilienceSettings) -> Iterator[Caution]:
+    """Cautions that are not there without the section. An attempt timeout alone is a bound, which most attempts do not reach."""
+    if section == {"attempt_timeout"}:
+        return
+    without = settings.model_copy(update={"operations": {}, "operation_overrides": {}})
+    known = {*cautions_of(resolve(name, settings=without))}
+    yield from (each for each in cautions_of(resolve(name, settings=settings)) if each not in known)
 
 
 def _strictly(path: Path) -> ValidationResult:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from rich.table import Table
 from rich.text import Text
 
 from resilience_kit.cli.doctor.environment import look_at_environment
@@ -13,28 +12,29 @@ from resilience_kit.cli.doctor.finding import Finding, Health
 from resilience_kit.cli.doctor.libraries import look_at_libraries
 from resilience_kit.cli.doctor.stores import look_at_stores
 from resilience_kit.cli.doctor.traps import look_at_traps
-from resilience_kit.cli.output import Output, table
+from resilience_kit.cli.output import Grid, Output, table
 
 _SIGN = {Health.FINE: ("ok", "green"), Health.NOTE: ("note", "yellow"), Health.PROBLEM: ("problem", "bold red")}
 
 
-def findings() -> Iterator[Finding]:
-    """All there is to find, area by area."""
+def findings(*, stores: bool) -> Iterator[Finding]:
+    """All there is to find, area by area. `stores`: connect to those that the environment names; the kit itself uses none."""
     yield from look_at_libraries()
     yield from look_at_traps()
     yield from look_at_environment()
-    yield from look_at_stores()
+    if stores:
+        yield from look_at_stores()
 
 
-def examine(output: Output) -> int:
+def examine(output: Output, *, stores: bool) -> int:
     """Show the findings; 1 when one of them is a problem, else 0."""
-    found = list(findings())
+    found = list(findings(stores=stores))
     problems = sum(each.health is Health.PROBLEM for each in found)
     output.show({"problems": problems, "findings": [each.to_dict() for each in found]}, *_tables(found), _sum(problems))
     return int(problems > 0)
 
 
-def _tables(found: list[Finding]) -> Iterator[Table]:
+def _tables(found: list[Finding]) -> Iterator[Grid]:
     for area, group in groupby(found, key=lambda each: each.area):
         yield table(area, ["", "", ""], [(Text(*_SIGN[each.health]), each.subject, _told(each)) for each in group])
 

@@ -52,7 +52,13 @@ def _read() -> tuple[ResilienceSettings | Sequence[Violation], list[str]]:
 
 def _wrong(found: Violation) -> Finding:
     """What is wrong, without the value, which may be a secret in the wrong place."""
-    return Finding("environment", found.path, Health.PROBLEM, found.rule, "mend it: an application that reads it does not start")
+    return Finding(
+        "environment",
+        found.path,
+        Health.PROBLEM,
+        found.rule,
+        "mend it: get_orchestrator(), or else the first protected call, raises this",
+    )
 
 
 def _variables(variables: Mapping[str, str]) -> Finding:

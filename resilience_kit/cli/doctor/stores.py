@@ -19,7 +19,7 @@ def look_at_stores() -> Iterator[Finding]:
     """One line a store that is named. Of a URL no more than host and port are shown: the rest may hold a password."""
     for name, port in STORES.items():
         text = os.environ.get(name)
-        yield _look(name, text, port) if text else _told(name, "not set: everything stays in this process")
+        yield _look(name, text, port) if text else _told(name, "not set")
 
 
 def _look(name: str, text: str, port: int) -> Finding:

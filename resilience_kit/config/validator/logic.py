@@ -20,6 +20,9 @@ _LEAST: Final = {"equal": 0.5, "proportional": 1.0 - RetryConfig().jitter_factor
 #: With these given, waits have a least length whatever the preset is.
 _OF_WAITS: Final = frozenset({"retry_attempts", "base_delay", "deadline", "jitter"})
 
+#: The preset of an application that names none.
+_UNNAMED: Final = "simple"
+
 
 class Caution(NamedTuple):
     """What is allowed and hardly meant, and what to do about it."""
@@ -44,14 +47,37 @@ def judged(settings: Mapping[str, object], preset: Preset | None = None) -> Judg
     A contradiction that holds over every preset is an error. One that only some presets bring in is a caution.
     """
     numbers = {name: value for name, value in settings.items() if name in FIELDS or name == "default_strategy"}
-    over = {each.name: _combined(numbers, each) for each in ([preset] if preset else PRESETS.values())}
+    unnamed = _UNNAMED if preset is None and "default_strategy" in settings else None
+    over = {each.name: _combined(numbers, each, unnamed) for each in ([preset] if preset else PRESETS.values())}
     certain = preset is not None or "default_strategy" in settings
     errors = [*_contradictions(numbers, over, certain=certain), *_never_made(numbers)]
     return Judgement(errors) if errors else Judgement([], [*_contradicted(over), *_hardly_meant(over)])
 
 
-def _combined(settings: Mapping[str, object], preset: Preset) -> Combined:
-    whole = {**preset.settings(), **settings}
+def cautions_of(config: ResilienceConfig) -> Iterator[Caution]:
+    """What of an operation's whole options is allowed and hardly meant."""
+    if config.retry is None or config.circuit_breaker is None:
+        return
+    never = list(_out_of_time(config.retry, config.deadline))
+    yield from never
+    yield from _early_opening(config.circuit_breaker.failure_threshold, config.retry.max_attempts)
+    if not never:
+        yield from _late_attempts(config.retry, config)
+
+
+def _out_of_time(retry: RetryConfig, deadline: float | None) -> Iterator[Caution]:
+    waits = _LEAST.get(retry.jitter or "none", 0.0) * _longest_waits(retry)
+    if deadline is not None and waits >= deadline:
+        yield Caution(f"deadline: {_no_time(waits)}, got {deadline:g}", f"deadline: above {waits:g}, or fewer retry_attempts")
+
+
+def _no_time(waits: float) -> str:
+    return f"must leave time for the last attempt, before which at least {waits:g} s are waited"
+
+
+def _combined(settings: Mapping[str, object], preset: Preset, unnamed: str | None) -> Combined:
+    """`unnamed`: the preset whose numbers give way to the strategy that the settings name."""
+    whole = {**({} if preset.name == unnamed else preset.settings()), **settings}
     try:
         return overlay(ResilienceConfig.from_strategy(str(whole["default_strategy"])), whole, "")
     except ConfigurationError as error:
@@ -87,8 +113,7 @@ def _never_made(settings: Mapping[str, object]) -> Iterator[Violation]:
         return
     waits = least * _longest_waits(_least_patient(settings))
     if waits >= _number(settings["deadline"]):
-        rule = f"must leave time for the last attempt, before which at least {waits:g} s are waited"
-        yield Violation("deadline", rule, settings["deadline"])
+        yield Violation("deadline", _no_time(waits), settings["deadline"])
 
 
 def _least_patient(settings: Mapping[str, object]) -> RetryConfig:
@@ -117,7 +142,8 @@ def _hardly_meant(over: Mapping[str, Combined]) -> Iterator[Caution]:
     if config is None or config.retry is None or config.circuit_breaker is None:
         return
     yield from _early_opening(config.circuit_breaker.failure_threshold, config.retry.max_attempts)
-    yield from _late_attempts(config.retry, config, name)
+    for each in _late_attempts(config.retry, config):
+        yield each._replace(warning=f"{each.warning} (over the preset {name})")
 
 
 def _early_opening(threshold: int, attempts: int) -> Iterator[Caution]:
@@ -128,11 +154,11 @@ def _early_opening(threshold: int, attempts: int) -> Iterator[Caution]:
         yield Caution(warning, f"circuit_breaker_threshold: at least {attempts}")
 
 
-def _late_attempts(retry: RetryConfig, config: ResilienceConfig, preset: str) -> Iterator[Caution]:
+def _late_attempts(retry: RetryConfig, config: ResilienceConfig) -> Iterator[Caution]:
     attempts = retry.max_attempts * (config.attempt_timeout or 0.0)
     longest = attempts + _longest_waits(retry)
     if config.deadline is None or longest < config.deadline or retry.max_attempts == 1:
         return
     parts = " and ".join([f"{retry.max_attempts} attempts"] * bool(attempts) + ["the waits between them"])
     warning = f"retry_attempts: {parts} may take {longest:g} s, and the deadline ends a call after {config.deadline:g} s"
-    yield Caution(f"{warning} (over the preset {preset})", f"deadline: above {longest:g}, or fewer retry_attempts")
+    yield Caution(warning, f"deadline: above {longest:g}, or fewer retry_attempts")

@@ -144,6 +144,12 @@ def test_an_empty_configuration_is_shown_the_templates(validator):
             ["deadline: give it, too", "deadline: above 42, or fewer retry_attempts"],
         ),
         ({"retry_attempts": 1, "attempt_timeout": 10, "deadline": 10}, [], []),
+        ({"default_strategy": "critical", "retry_attempts": 9}, [], []),
+        (
+            {"default_strategy": "critical", "circuit_breaker_threshold": 6},
+            ["circuit_breaker_threshold: 6 is below retry_attempts 7, so one failing call opens the circuit"],
+            ["circuit_breaker_threshold: at least 7"],
+        ),
         (
             {"max_delay": 1},
             [f"max_delay: contradicts the base_delay of the presets simple, production{REFUSED}"],
