@@ -71,7 +71,7 @@ def meaning(error: Exception) -> Meaning:
     """What an error of the service, or of the kit below, means."""
     if isinstance(error, errors.StreamInterruptedError) and isinstance(error.__cause__, Exception):
         cause = meaning(error.__cause__)
-        return Meaning(cause.kind, retryable=False, counted=cause.counted, unsent=cause.unsent)
+        return Meaning(cause.kind, retryable=False, counted=cause.counted)  # an item has come, so it was sent
     known = _MEANINGS[type(error)]
     hint = getattr(error, "retry_after", None)
     if hint is None or not math.isfinite(hint):

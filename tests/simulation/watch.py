@@ -34,6 +34,7 @@ _SHORTEST_WAIT = 1e-3
 _ROUNDING = 1e-9
 #: An error's type, and the very instance where the world has made it.
 Word = tuple[type[BaseException], BaseException | None]
+NOTHING: Word = (type(None), None)  # type: ignore[assignment]  # nothing yet
 
 
 class Now(Enum):
@@ -73,7 +74,7 @@ class Watch(Terms):
         self.ours, self.meaning = True, NO_MEANING
         #: What the last attempt that was retried had ended in, and what the call has to end in.
         self.last: Word | None = None
-        self.final: Word = (type(None), None)  # type: ignore[assignment]  # nothing yet
+        self.final: Word = NOTHING
         self.told_outer = Below.NOTHING
         self.thrown: BaseException | None = None
         self.key: str | None = None
@@ -439,6 +440,8 @@ class Watch(Terms):
     def _conclude_admission(self, *, refused: bool) -> None:
         if not self.fits(0.0) and not (refused and self.attempts == 0):
             self.final = errors.DeadlineExceededError, None
+            if self.last is not None:
+                self._leave_word()
             self._look_at_gate()
             self._release()
             self._count_failed()
@@ -560,7 +563,8 @@ class Watch(Terms):
             self._violated("guards", "a permit is not settled")
         self._go(Now.OVER)
         self.world.under_way.pop(self, None)
-        self.error = self.refusal = None  # whose frames may hold a stream that nobody else does
+        self.error = self.refusal = self.last = self.thrown = None  # whose frames may hold a stream that nobody else does
+        self.final = NOTHING
 
     # --- streams ---------------------------------------------------------------------------------------------------------
 

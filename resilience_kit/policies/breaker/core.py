@@ -109,7 +109,7 @@ class BreakerCore:
         if left > 0.0 or self._is_full(snapshot, now):
             return self._refusal(snapshot, left)
         with self._lock:
-            token, snapshot = self._admit(now), self.snapshot
+            token, snapshot = self._admit(self.now()), self.snapshot  # a trial's lease runs from when it is lent
         if self._moved:
             self._announce_admission(token)
         return self._refusal(snapshot, snapshot.until - now) if token is None else token
