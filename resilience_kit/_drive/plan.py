@@ -95,13 +95,13 @@ class Plan:
     refuse: Callable[[], int] = field(init=False)
     buckets: list[int] = field(init=False)
     door: Any = field(init=False)
-    controller: tenacity.Retrying | None = field(init=False, default=None)
-    direct: bool = field(init=False, default=False)
-    timed: bool = field(init=False, default=False)
-    light: bool = field(init=False, default=False)
-    deadline_ns: int = field(init=False, default=0)
-    tells_success: bool = field(init=False, default=False)
-    tells_refusals: bool = field(init=False, default=False)
+    controller: tenacity.Retrying | None = field(init=False)
+    direct: bool = field(init=False)
+    timed: bool = field(init=False)
+    light: bool = field(init=False)
+    deadline_ns: int = field(init=False)
+    tells_success: bool = field(init=False)
+    tells_refusals: bool = field(init=False)
 
     def __post_init__(self) -> None:
         events = self.operation.events
@@ -114,6 +114,7 @@ class Plan:
         self.timed = self.light and self.deadline is not None
         self.direct = self.light and not self.timed
         self.deadline_ns = int((self.deadline or 0.0) * 1e9)
+        self.controller = None
 
     def _asks_for_more(self) -> bool:
         return (

@@ -39,6 +39,10 @@ def slow_down(seconds=None):
 ENDS = {
     "no retries": ({"retry": None}, ServerError, (1, 0.0, "server_error", "ServerError", "it has no retries")),
     "no attempts": ({}, ServerError, (3, 3.0, "server_error", "ServerError", "no attempts are left")),
+    "no attempts, watched": (
+        {"retry": RetryConfig(jitter=None, after=lambda _: None)}, ServerError,
+        (3, 3.0, "server_error", "ServerError", "no attempts are left"),
+    ),
     "not retried": ({}, ValueError, (1, 0.0, "unknown", "ValueError", "unknown is not retried")),
     "opened": ({"threshold": 2}, ServerError, (2, 1.0, "server_error", "ServerError", "its circuit has opened")),
     "deadline": (

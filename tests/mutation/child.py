@@ -26,6 +26,8 @@ PACKAGE = "resilience_kit"
 AT_IMPORT = -1
 #: Seconds that a test may take, beyond ten times its usual ones, before it counts as hanging; and those of collection.
 _PATIENCE, _COLLECTION = 5.0, 60.0
+#: Functions that a module may use up while it is imported.
+_NAMELESS = ("<lambda>", "<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 
 def fork(log: Path, child: Callable[[], object]) -> int:
@@ -149,25 +151,46 @@ Changed = dict[CodeType, CodeType]
 
 def changed_functions(path: Path, source: bytes) -> Changed | None:
     """The code of functions before and after, when nothing else differs: what is put into live functions, which is quicker."""
-    before, after = _original(path), [*_codes(compile(source, str(path), "exec", dont_inherit=True))]
-    if [code.co_name for code in before] != [code.co_name for code in after]:
+    try:
+        return dict(_changed(_original(path), _compiled(path, source)))
+    except _AtImportError:
         return None
-    pairs = [pair for pair in zip(before, after, strict=True) if _alone(pair[0]) != _alone(pair[1])]
-    if any(not old.co_flags & CO_OPTIMIZED or old.co_freevars != new.co_freevars for old, new in pairs):
-        return None
-    return {old: new for old, new in zip(before, after, strict=True) if old.co_flags & CO_OPTIMIZED and old != new}
+
+
+class _AtImportError(Exception):
+    """What differs is run while the module is imported."""
+
+
+def _changed(old: CodeType, new: CodeType, *, within: bool = False) -> Iterator[tuple[CodeType, CodeType]]:
+    """Pairs of functions. What is `within` a changed one and does not match is made anew by that when it is called."""
+    if old == new:
+        return
+    inner, now_inner = _inside(old), _inside(new)
+    match = [code.co_name for code in inner] == [code.co_name for code in now_inner]
+    fits = old.co_freevars == new.co_freevars if old.co_flags & CO_OPTIMIZED else match and _alone(old) == _alone(new)
+    if not fits or (old.co_name in _NAMELESS and not within):
+        if not within:
+            raise _AtImportError
+        return
+    if old.co_flags & CO_OPTIMIZED:
+        within = True
+        yield old, new
+    if match:
+        for pair in zip(inner, now_inner, strict=True):
+            yield from _changed(*pair, within=within)
 
 
 @cache
-def _original(path: Path) -> list[CodeType]:
-    return [*_codes(compile(path.read_bytes(), str(path), "exec", dont_inherit=True))]
+def _original(path: Path) -> CodeType:
+    return _compiled(path, path.read_bytes())
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _codes(inner)
+def _compiled(path: Path, source: bytes) -> CodeType:
+    return compile(source, str(path), "exec", dont_inherit=True)
+
+
+def _inside(code: CodeType) -> list[CodeType]:
+    return [inner for inner in code.co_consts if isinstance(inner, CodeType)]
 
 
 def _alone(code: CodeType) -> CodeType:

@@ -31,6 +31,7 @@ _TYPES_ONLY = m.OneOf(
     m.Assign(value=m.Call(func=m.Name("TypeVar") | m.Name("ParamSpec"))),
     m.Assign(targets=[m.AssignTarget(m.Name(m.MatchRegex(r"[A-Z][a-z]\w*")))], value=m.Subscript() | m.BinaryOperation()),
     m.Call(func=m.Name("cast")),
+    m.AnnAssign(value=m.Call(m.Name("field"), [m.Arg(m.Name("False"), keyword=m.Name("init"))])),  # its value comes later
 )
 _FUNCTIONS = (cst.FunctionDef, cst.ClassDef)
 _STATEMENTS = (cst.BaseCompoundStatement, cst.SimpleStatementLine, cst.ExceptHandler)

@@ -9,6 +9,7 @@ it. So a run that was broken off goes on where it was.
 from __future__ import annotations
 
 import argparse
+import ast
 import gc
 import hashlib
 import importlib
@@ -20,7 +21,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from child import (
     run,
 )
 from mutants import Mutant, mutants
-from page import KILLED, ROOMS, SURVIVED, TIMED_OUT, Room, label, read, reasons_in, to_markdown
+from page import KILLED, QUICK, ROOMS, SURVIVED, TIMED_OUT, Room, label, read, reasons_in, to_markdown
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / ".mutation"
@@ -76,7 +77,7 @@ class Campaign:
         self._busy = True
         KEPT.mkdir(exist_ok=True)
         self._watch_tests(session)
-        todo = {name: Results(name, f"{self._tests}{' quick' * self._quick}") for name in self._rooms}
+        todo = {name: Results(name, f"{self._tests}{QUICK * self._quick}") for name in self._rooms}
         waiting = [(results, *each) for results in todo.values() for each in self._undecided(results)]
         for path, test in (each for results in todo.values() for each in results.killers):
             self._killers[path][test] += 1
@@ -162,11 +163,13 @@ class Campaign:
     def _stages(self, room: Room, mutant: Mutant) -> Iterator[list[str]]:
         """The tests that run the statement, first those that have noticed most of the module's mutants so far, then by length.
 
-        What is run at import may show its effect in any test; of those, the room's own are asked.
+        Last come those that run another one of its function: Python 3.11 does not tell what goes on in a coroutine that an error
+        was thrown into. What is run at import may show its effect in any test; of those, the room's own are asked.
         """
         lines = self._lines.get(mutant.path, {})
         running = set(lines.get(str(mutant.line), [AT_IMPORT]))
-        names = {self._names[place] for place in running if place != AT_IMPORT}
+        around = running.union(*(lines.get(str(line), ()) for line in _body_around(ROOT / mutant.path, mutant.line)))
+        at_line, names = ({self._names[place] for place in places if place != AT_IMPORT} for places in (running, around))
         mine = {name for name in names if name.startswith(room.tests if self._quick else (*room.tests, *room.others))}
         if AT_IMPORT in running:
             mine.update(name for name in self._names if name.startswith(room.tests))
@@ -178,7 +181,7 @@ class Campaign:
         variants = Counter[str]()
         for name in sorted(mine, key=lambda name: (-killed[name], self._seconds[name])):
             variants[name.partition("[")[0]] += 1
-            late = self._seconds[name] > _SLOW or variants[name.partition("[")[0]] > _VARIANTS
+            late = name not in at_line or self._seconds[name] > _SLOW or variants[name.partition("[")[0]] > _VARIANTS
             stages[2 if late else int(_file(name) not in first)].append(name)
         return filter(None, stages[: 2 if self._quick else 3])
 
@@ -221,6 +224,19 @@ class Results:
         fresh.replace(self._file)
 
 
+def _body_around(path: Path, line: int) -> range:
+    """The lines of the innermost function around a line."""
+    bodies = [body for body in _bodies(path) if line in body]
+    return min(bodies, key=len, default=range(0))
+
+
+@cache
+def _bodies(path: Path) -> list[range]:
+    nodes = ast.walk(ast.parse(path.read_bytes()))
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [range(node.body[0].lineno, (node.end_lineno or 0) + 1) for node in functions]
+
+
 def _file(test: str) -> str:
     return test.partition("::")[0]
 
@@ -247,7 +263,9 @@ def main() -> int:
     sys.path.insert(0, str(ROOT))
     if not options.report:
         pytest.main([*_OPTIONS, "tests"], plugins=[Campaign(rooms, quick=options.quick)])
-    text, wrong = to_markdown(read(KEPT), reasons_in(REASONS.read_text()))
+    known = read(KEPT)
+    made = {room: sum(1 for path in ROOMS[room].files(ROOT / PACKAGE) for _ in mutants(ROOT, path)) for room in known}
+    text, wrong = to_markdown(known, reasons_in(REASONS.read_text()), made)
     REPORT.write_text(text)
     sys.stderr.writelines(f"{each}\n" for each in wrong)
     return int(bool(wrong))

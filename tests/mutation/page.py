@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 KILLED, SURVIVED, TIMED_OUT = "killed", "survived", "timed out"
+#: What is known of a survivor's tests ends so when they were the quick ones.
+QUICK = " quick"
+_NO_REASON = "NO REASON GIVEN"
 _HEAD = """# Mutants
 
 `make mutate` makes thousands of small changes to the code, one at a time (a `<` for a `<=`, an argument left out, a statement
 dropped), and runs for each the tests that run the changed statement. A mutant that no test notices is a line that the tests run
-and do not test. `tests/mutation/mutants.py` tells which changes are made. *Out of time* are mutants that hang; they are noticed.
+and do not test. `tests/mutation/mutants.py` tells which changes are made. *Tried* are the mutants that the runs so far have
+come to, and *noticed* is a share of those; *out of time* are the ones that hang, which is noticed.
 """
 
 
@@ -83,14 +87,18 @@ def reasons_in(text: str) -> dict[str, str]:
     return reasons
 
 
-def to_markdown(results: Mapping[str, Sequence[Mapping[str, Any]]], reasons: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The report, and what is wrong: too many survivors, or one without a reason."""
+def to_markdown(
+    results: Mapping[str, Sequence[Mapping[str, Any]]], reasons: Mapping[str, str], made: Mapping[str, int]
+) -> tuple[str, list[str]]:
+    """The report, and what is wrong: mutants not tried of all that were `made`, too many survivors, or one without a reason."""
     wrong = []
     for room, mutants in results.items():
+        if len(mutants) < made[room]:
+            wrong.append(f"{room}: {made[room] - len(mutants)} of {made[room]} mutants not tried")
         if Tally.of(mutants).share < ROOMS[room].at_least:
             wrong.append(f"{room}: {Tally.of(mutants).share:.1%} noticed, and it must be {ROOMS[room].at_least:.0%}")
         wrong += [f"{room}: no reason for {label(each)}" for each in _survivors(mutants) if label(each) not in reasons]
-    parts = [_HEAD, _overview(results), *(_room(room, mutants, reasons) for room, mutants in results.items())]
+    parts = [_HEAD, _overview(results, made), *(_room(room, mutants, reasons) for room, mutants in results.items())]
     return "\n".join(parts), wrong
 
 
@@ -104,11 +112,11 @@ def _survivors(mutants: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [mutant for mutant in mutants if mutant["verdict"] == SURVIVED]
 
 
-def _overview(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    lines = ["| room | mutants | killed | out of time | survived | noticed | at least |", f"| --- {'| ---: ' * 6}|"]
+def _overview(results: Mapping[str, Sequence[Mapping[str, Any]]], made: Mapping[str, int]) -> str:
+    lines = ["| room | mutants | tried | killed | out of time | survived | noticed | at least |", f"| --- {'| ---: ' * 7}|"]
     for room, mutants in results.items():
         least = ROOMS[room].at_least
-        lines.append(f"| {room} | {Tally.of(mutants).cells()} | {f'{least:.0%}' if least else ''} |")
+        lines.append(f"| {room} | {made[room]} | {Tally.of(mutants).cells()} | {f'{least:.0%}' if least else ''} |")
     return "\n".join([*lines, ""])
 
 
@@ -125,9 +133,12 @@ def _room(room: str, mutants: Sequence[Mapping[str, Any]], reasons: Mapping[str,
 def _why(mutants: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]) -> list[str]:
     grouped: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for mutant in _survivors(mutants):
-        grouped[reasons.get(label(mutant), "NO REASON GIVEN")].append(mutant)
+        grouped[reasons.get(label(mutant), _NO_REASON)].append(mutant)
     lines = ["Survivors, by the reason why no test has to notice them:", ""] if grouped else ["No survivors.", ""]
-    for reason, own in grouped.items():
+    quick = sum(mutant["tests"].endswith(QUICK) for mutant in _survivors(mutants))
+    if quick:
+        lines += [f"{quick} of them were asked of the quick tests only, not of slow ones and those of other rooms.", ""]
+    for reason, own in sorted(grouped.items(), key=lambda each: each[0] == _NO_REASON):
         lines += [f"**{reason}**", ""]
         for each in own:
             path = each["path"].removeprefix("resilience_kit/")
