@@ -74,6 +74,7 @@ def test_the_installed_command_answers() -> None:
         ("config validate - <&-", 2, "resilience-kit: stdin is closed\n"),
         ("config validate - <&- >&-", 2, "resilience-kit: stdin is closed\n"),
         ("config show >/dev/full", 2, "resilience-kit: No space left on device\n"),
+        ("--version >/dev/full", 2, "resilience-kit: No space left on device\n"),
         ("config validate <(echo deadline=5) >/dev/null", 0, ""),
     ],
 )

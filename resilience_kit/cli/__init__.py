@@ -23,8 +23,17 @@ def main() -> None:
     try:
         sys.exit(_run(sys.argv[1:]) or int(unread))
     except* BrokenPipeError:  # whoever read along has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush goes well
         sys.exit(1)
+    finally:
+        _let_go()
+
+
+def _let_go() -> None:
+    """Lose what stdout will not take, which has been told by now, so that the interpreter's last flush goes well."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _nowhere() -> TextIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -35,7 +36,8 @@ app.add_typer(config, name="config", epilog=EXIT_CODES)
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and give its exit code; every mistake of the user becomes one sentence on stderr."""
     try:
-        return int(app(list(arguments), prog_name=NAME, standalone_mode=False) or 0)
+        code = int(app(list(arguments), prog_name=NAME, standalone_mode=False) or 0)
+        sys.stdout.flush()
     except USAGE_ERROR as error:
         message = _with_help(error)
     except (Mistake, ResilienceError) as error:
@@ -46,6 +48,8 @@ def run(arguments: Sequence[str]) -> int:
         message = sentence(error)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+    else:
+        return code
     typer.echo(f"{NAME}: {_in_one_line(message)}", err=True)
     return 2
 
