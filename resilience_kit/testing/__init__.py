@@ -17,18 +17,22 @@ if TYPE_CHECKING:
     from resilience_kit.testing.provider import (
         OK,
         REFUSE,
+        Capacity,
         FakeAIProvider,
         Fault,
         FaultKind,
         Outage,
         Plan,
+        RateLimits,
         ReceivedRequest,
         SeededFaults,
+        SeededLatency,
     )
 
 __all__ = [
     "OK",
     "REFUSE",
+    "Capacity",
     "Failure",
     "FakeAIProvider",
     "FakeClock",
@@ -38,8 +42,10 @@ __all__ = [
     "Outage",
     "Plan",
     "Planned",
+    "RateLimits",
     "ReceivedRequest",
     "SeededFaults",
+    "SeededLatency",
     "after",
     "every_nth",
     "fails_then_succeeds",
@@ -51,7 +57,20 @@ __all__ = [
 ]
 
 _OF_THE_PROVIDER = frozenset(
-    {"OK", "REFUSE", "FakeAIProvider", "Fault", "FaultKind", "Outage", "Plan", "ReceivedRequest", "SeededFaults"}
+    {
+        "OK",
+        "REFUSE",
+        "Capacity",
+        "FakeAIProvider",
+        "Fault",
+        "FaultKind",
+        "Outage",
+        "Plan",
+        "RateLimits",
+        "ReceivedRequest",
+        "SeededFaults",
+        "SeededLatency",
+    }
 )
 
 

@@ -4,6 +4,21 @@ Importing it needs no extra; starting it needs `pip install 'ai-resilience-kit[t
 """
 
 from resilience_kit.testing.provider.faults import OK, REFUSE, Fault, FaultKind, Outage, Plan, ReceivedRequest, SeededFaults
+from resilience_kit.testing.provider.latency import SeededLatency
+from resilience_kit.testing.provider.limits import Capacity, RateLimits
 from resilience_kit.testing.provider.provider import FakeAIProvider
 
-__all__ = ["OK", "REFUSE", "FakeAIProvider", "Fault", "FaultKind", "Outage", "Plan", "ReceivedRequest", "SeededFaults"]
+__all__ = [
+    "OK",
+    "REFUSE",
+    "Capacity",
+    "FakeAIProvider",
+    "Fault",
+    "FaultKind",
+    "Outage",
+    "Plan",
+    "RateLimits",
+    "ReceivedRequest",
+    "SeededFaults",
+    "SeededLatency",
+]

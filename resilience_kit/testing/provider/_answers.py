@@ -9,14 +9,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from enum import Enum, auto
-from types import ModuleType
 
-from resilience_kit.testing.provider import _anthropic, _openai
-from resilience_kit.testing.provider._words import Reply, encode
+from resilience_kit.testing.provider import _anthropic, _lightrag, _openai, _perplexity
+from resilience_kit.testing.provider._dialect import Ask, Body, Dialect
+from resilience_kit.testing.provider._words import encode
 from resilience_kit.testing.provider.faults import Fault, FaultKind, ReceivedRequest
+from resilience_kit.testing.provider.limits import Quota
 
-CHAT, EMBEDDINGS, MESSAGES = "/v1/chat/completions", "/v1/embeddings", "/v1/messages"
-EVENT_STREAM = "text/event-stream; charset=utf-8"
+ROUTES: Mapping[str, tuple[str, Dialect]] = {
+    _openai.CHAT: ("POST", _openai),
+    _openai.EMBEDDINGS: ("POST", _openai),
+    _anthropic.MESSAGES: ("POST", _anthropic),
+    _perplexity.CHAT: ("POST", _perplexity),
+    _lightrag.QUERY: ("POST", _lightrag),
+    _lightrag.STREAM: ("POST", _lightrag),
+    _lightrag.INSERT: ("POST", _lightrag),
+    _lightrag.HEALTH: ("GET", _lightrag),
+}
 
 
 class Ending(Enum):
@@ -52,60 +61,66 @@ class Voice:
     says: Callable[[str], str]
     api_key: str | None = None
 
-    def answer(self, request: ReceivedRequest) -> Answer:
-        """The answer to a request, its fault included."""
-        dialect = _anthropic if request.path.startswith(MESSAGES) else _openai
-        request_id = f"req_{request.number:06d}"
-        headers = dialect.headers(request_id, request.fault) | _hint(request.fault) | {"date": formatdate(usegmt=True)}
-        body, refused = self._read(request)
-        if request.fault.kind in dialect.ERRORS and not (request.fault.kind is FaultKind.ERROR_IN_BODY and body.get("stream")):
-            status, error = dialect.error(request.fault.kind, request_id)
-            return _plain(status, error, headers)
-        if refused:
-            return _plain(refused[0], dialect.refusal(*refused, request_id), headers)
-        if body.get("stream") and request.path != EMBEDDINGS:
-            return _streamed(request.fault, self._events(dialect, request_id, body), dialect.stream_error(request_id), headers)
-        return _broken(request.fault, _plain(200, self._whole(request.path, request_id, body), headers))
+    def hear(self, request: ReceivedRequest) -> Ask:
+        """Read a request."""
+        method, dialect = ROUTES.get(request.path, ("", _dialect_of(request.path)))
+        wrong = self._wrong(request, method)
+        if wrong is None and method == "POST":
+            body = _json_object(request.body)
+            return Ask(request, dialect, body or {}, self.says, None if body is not None else (400, NO_JSON))
+        return Ask(request, dialect, {}, self.says, wrong)
 
-    def _read(self, request: ReceivedRequest) -> tuple[Mapping[str, object], tuple[int, str] | None]:
-        """The body, and the status and message of a refusal when the request itself is wrong."""
-        if self.api_key is not None and not _has_key(request.headers, self.api_key):
-            return {}, (401, "Incorrect API key provided.")
-        if request.path not in {CHAT, EMBEDDINGS, MESSAGES}:
-            return {}, (404, f"Unknown request URL: {request.method} {request.path}.")
-        if request.method != "POST":
-            return {}, (405, f"Not allowed to {request.method} on {request.path}.")
-        try:
-            body = json.loads(request.body)
-        except ValueError:
-            body = None
-        return (body, None) if isinstance(body, dict) else ({}, (400, "We could not parse the JSON body of your request."))
-
-    def _reply(self, dialect: ModuleType, body: Mapping[str, object]) -> Reply:
-        prompt: str = dialect.prompt(body)
-        return Reply.to(prompt, self.says(prompt), dialect.max_tokens(body))
-
-    def _events(self, dialect: ModuleType, request_id: str, body: Mapping[str, object]) -> list[bytes]:
-        reply = self._reply(dialect, body)
-        if dialect is _anthropic:
-            return _anthropic.events(_model(body), request_id, reply)
-        return _openai.events(_model(body), request_id, reply, body)
-
-    def _whole(self, path: str, request_id: str, body: Mapping[str, object]) -> object:
-        if path == EMBEDDINGS:
-            return _openai.embeddings(_model(body), body)
-        if path == MESSAGES:
-            return _anthropic.message(_model(body), request_id, self._reply(_anthropic, body))
-        return _openai.completion(_model(body), request_id, self._reply(_openai, body))
+    def _wrong(self, request: ReceivedRequest, method: str) -> tuple[int, str] | None:
+        """Status and message when the key, the path or the method is wrong."""
+        if self.api_key is not None and request.path != _lightrag.HEALTH and not _is_key(key_of(request.headers), self.api_key):
+            return 401, "Incorrect API key provided."
+        if not method:
+            return 404, f"Unknown request URL: {request.method} {request.path}."
+        return None if request.method == method else (405, f"Not allowed to {request.method} on {request.path}.")
 
 
-def _model(body: Mapping[str, object]) -> str:
-    return str(body.get("model", "fake-model"))
+NO_JSON = "We could not parse the JSON body of your request."
 
 
-def _has_key(headers: Mapping[str, str], key: str) -> bool:
-    given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
-    return hmac.compare_digest(given.encode(), key.encode())
+def metered(ask: Ask) -> bool:
+    """Whether limits and capacity concern a request: not one that is itself wrong, nor a look at the health."""
+    return ask.wrong is None and ask.path != _lightrag.HEALTH
+
+
+def answer_to(ask: Ask, fault: Fault, quota: Quota | None) -> Answer:
+    """The answer to a request, its fault included."""
+    dialect = ask.dialect
+    headers = dialect.headers(ask.request_id, fault, quota) | _hint(fault) | {"date": formatdate(usegmt=True)}
+    in_stream = fault.kind is FaultKind.ERROR_IN_BODY and dialect.streams(ask)
+    error = None if in_stream else dialect.error(fault.kind, ask.request_id, quota.refusal if quota else None)
+    if error is not None:
+        return _plain(*error, headers)
+    if ask.wrong is not None:
+        return _plain(*dialect.refusal(*ask.wrong, ask.request_id), headers)
+    if dialect.streams(ask):
+        return _streamed(fault, ask, headers)
+    return _broken(fault, _plain(200, dialect.whole(ask), headers))
+
+
+def key_of(headers: Mapping[str, str]) -> str:
+    """The caller's API key, empty without one."""
+    return headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
+
+
+def _dialect_of(path: str) -> Dialect:
+    return _anthropic if path.startswith(_anthropic.MESSAGES) else _openai
+
+
+def _is_key(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+def _json_object(data: bytes) -> Body | None:
+    try:
+        body = json.loads(data)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def _hint(fault: Fault) -> dict[str, str]:
@@ -116,8 +131,9 @@ def _hint(fault: Fault) -> dict[str, str]:
 
 
 def _plain(status: int, body: object, headers: Mapping[str, str]) -> Answer:
-    data = encode(body)
-    return Answer(status, {**headers, "content-type": "application/json", "content-length": str(len(data))}, (data,))
+    data = body.encode() if isinstance(body, str) else encode(body)
+    kind = "text/html" if isinstance(body, str) else "application/json"
+    return Answer(status, {**headers, "content-type": kind, "content-length": str(len(data))}, (data,))
 
 
 def _half(data: bytes) -> bytes:
@@ -135,16 +151,17 @@ def _broken(fault: Fault, good: Answer) -> Answer:
     return good if ending is Ending.WHOLE else Answer(0, {}, (), ending)
 
 
-def _streamed(fault: Fault, events: list[bytes], error: bytes, headers: Mapping[str, str]) -> Answer:
+def _streamed(fault: Fault, ask: Ask, headers: Mapping[str, str]) -> Answer:
     """The events, with the fault done to them."""
-    head = {**headers, "content-type": EVENT_STREAM, "cache-control": "no-cache"}
+    events = ask.dialect.events(ask)
+    head = {**headers, "content-type": ask.dialect.STREAM_TYPE, "cache-control": "no-cache"}
     begun = tuple(events[: fault.after])
     if fault.kind is FaultKind.OK:
         return Answer(200, head, tuple(events))
     if fault.kind is FaultKind.MALFORMED:
         return Answer(200, head, (_half(events[0]) + b"\n\n", *events[1:]))
     if fault.kind is FaultKind.ERROR_IN_BODY:
-        return Answer(200, head, (*begun, error))
+        return Answer(200, head, (*begun, ask.dialect.stream_error(ask.request_id)))
     ending = ENDINGS.get(fault.kind, Ending.WHOLE)
     silent = not begun and ending in {Ending.RESET, Ending.HANG}
     return Answer(0, {}, (), ending) if silent else Answer(200, head, begun, ending)

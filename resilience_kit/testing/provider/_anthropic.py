@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+from resilience_kit.testing.provider._dialect import Ask, Body
 from resilience_kit.testing.provider._words import Reply, named_event, number, text_of
 from resilience_kit.testing.provider.faults import Fault, FaultKind
+from resilience_kit.testing.provider.limits import Quota, Reading, Refusal
 
+MESSAGES = "/v1/messages"
+STREAM_TYPE = "text/event-stream; charset=utf-8"
 ERRORS: Mapping[FaultKind, tuple[int, str, str]] = {
     FaultKind.RATE_LIMITED: (429, "rate_limit_error", "This request would exceed your organization's rate limit."),
     FaultKind.INSUFFICIENT_QUOTA: (
@@ -22,10 +27,13 @@ ERRORS: Mapping[FaultKind, tuple[int, str, str]] = {
 }
 
 
-def error(kind: FaultKind, request_id: str) -> tuple[int, dict[str, object]]:
+def error(kind: FaultKind, request_id: str, refusal: Refusal | None) -> tuple[int, object] | None:
     """Status and body of a fault."""
+    if kind not in ERRORS:
+        return None
     status, type_, message = ERRORS[kind]
-    return status, error_body(type_, message, request_id)
+    told = _told(refusal) if kind is FaultKind.RATE_LIMITED and refusal else message
+    return status, error_body(type_, told, request_id)
 
 
 def error_body(type_: str, message: str, request_id: str) -> dict[str, object]:
@@ -33,52 +41,88 @@ def error_body(type_: str, message: str, request_id: str) -> dict[str, object]:
     return {"type": "error", "error": {"type": type_, "message": message}, "request_id": request_id}
 
 
-def refusal(status: int, message: str, request_id: str) -> dict[str, object]:
-    """The body for a request that is itself wrong."""
-    return error_body(
-        {401: "authentication_error", 404: "not_found_error"}.get(status, "invalid_request_error"), message, request_id
-    )
+def refusal(status: int, message: str, request_id: str) -> tuple[int, object]:
+    """Status and body for a request that is itself wrong."""
+    type_ = {401: "authentication_error", 404: "not_found_error"}.get(status, "invalid_request_error")
+    return status, error_body(type_, message, request_id)
 
 
-def headers(request_id: str, fault: Fault) -> dict[str, str]:
-    """Request id and the request bucket, used up when the fault is a rate limit."""
+def headers(request_id: str, fault: Fault, quota: Quota | None) -> dict[str, str]:
+    """Request id and the buckets; without limits the request bucket is used up when the fault is a rate limit."""
+    head = {"request-id": request_id, "anthropic-organization-id": "org-fake"}
+    now = datetime.now(UTC)
+    return head | (_unlimited(fault, now) if quota is None else _limited(quota.readings, now))
+
+
+def hint(wait: float) -> float:
+    """In whole seconds."""
+    return float(math.ceil(wait))
+
+
+def _unlimited(fault: Fault, now: datetime) -> dict[str, str]:
     limited = fault.kind is FaultKind.RATE_LIMITED
-    now = datetime.now(UTC).replace(microsecond=0)
-    reset = now + timedelta(seconds=-(-(fault.retry_after or 1.0) // 1))
+    now = now.replace(microsecond=0)
     return {
-        "request-id": request_id,
-        "anthropic-organization-id": "org-fake",
         "anthropic-ratelimit-requests-limit": "50",
         "anthropic-ratelimit-requests-remaining": "0" if limited else "49",
-        "anthropic-ratelimit-requests-reset": _rfc3339(reset),
+        "anthropic-ratelimit-requests-reset": _rfc3339(now, math.ceil(fault.retry_after or 1.0)),
         "anthropic-ratelimit-input-tokens-limit": "50000",
         "anthropic-ratelimit-input-tokens-remaining": "49000",
-        "anthropic-ratelimit-input-tokens-reset": _rfc3339(now),
+        "anthropic-ratelimit-input-tokens-reset": _rfc3339(now, 0.0),
     }
 
 
-def prompt(body: Mapping[str, object]) -> str:
+def _limited(readings: tuple[Reading, ...], now: datetime) -> dict[str, str]:
+    """Its `tokens` are those of the prompt and of the answer together. The service itself rounds what is left to thousands."""
+    told: dict[str, str] = {}
+    for reading in readings:
+        told[f"anthropic-ratelimit-{reading.unit}-limit"] = str(reading.limit)
+        told[f"anthropic-ratelimit-{reading.unit}-remaining"] = str(reading.remaining)
+        told[f"anthropic-ratelimit-{reading.unit}-reset"] = _rfc3339(now, reading.full)
+    return told
+
+
+def _told(refusal: Refusal) -> str:
+    return (
+        f"This request would exceed the rate limit for your organization of {refusal.limit:,} {refusal.unit} per minute. "
+        "You can see the response headers for current usage. "
+        "Please reduce the prompt length or the maximum tokens requested, or try again later."
+    )
+
+
+def prompt(body: Body) -> str:
     """All the text of a conversation, the last message last."""
     return " ".join(filter(None, (text_of(body.get("system")), text_of(body.get("messages")))))
 
 
-def max_tokens(body: Mapping[str, object]) -> int | None:
+def max_tokens(body: Body) -> int | None:
     """The limit on the answer."""
     return number(body.get("max_tokens"))
 
 
-def message(model: str, request_id: str, reply: Reply) -> dict[str, object]:
+def tokens(ask: Ask) -> int:
+    """Those of the usage."""
+    return ask.reply.tokens
+
+
+def streams(ask: Ask) -> bool:
+    """When it is told to."""
+    return bool(ask.body.get("stream"))
+
+
+def whole(ask: Ask) -> object:
     """A plain message."""
-    return _head(model, request_id) | {
-        "content": [{"type": "text", "text": reply.text}],
-        "stop_reason": _stop(reply),
-        "usage": {"input_tokens": reply.input_tokens, "output_tokens": reply.output_tokens},
+    return _head(ask) | {
+        "content": [{"type": "text", "text": ask.reply.text}],
+        "stop_reason": _stop(ask.reply),
+        "usage": {"input_tokens": ask.reply.input_tokens, "output_tokens": ask.reply.output_tokens},
     }
 
 
-def events(model: str, request_id: str, reply: Reply) -> list[bytes]:
+def events(ask: Ask) -> list[bytes]:
     """A streamed message, a word at a time, `message_stop` last."""
-    start = _head(model, request_id) | {"content": [], "usage": {"input_tokens": reply.input_tokens, "output_tokens": 1}}
+    reply = ask.reply
+    start = _head(ask) | {"content": [], "usage": {"input_tokens": reply.input_tokens, "output_tokens": 1}}
     deltas = [{"type": "text_delta", "text": word} for word in reply.words]
     end = {"delta": {"stop_reason": _stop(reply), "stop_sequence": None}, "usage": {"output_tokens": reply.output_tokens}}
     return [
@@ -94,15 +138,16 @@ def events(model: str, request_id: str, reply: Reply) -> list[bytes]:
 
 def stream_error(request_id: str) -> bytes:
     """The event of a stream that fails after its 200."""
-    return named_event("error", error(FaultKind.ERROR_IN_BODY, request_id)[1])
+    _, type_, message = ERRORS[FaultKind.ERROR_IN_BODY]
+    return named_event("error", error_body(type_, message, request_id))
 
 
-def _head(model: str, request_id: str) -> dict[str, object]:
+def _head(ask: Ask) -> dict[str, object]:
     return {
-        "id": f"msg_{request_id}",
+        "id": f"msg_{ask.request_id}",
         "type": "message",
         "role": "assistant",
-        "model": model,
+        "model": ask.model,
         "stop_reason": None,
         "stop_sequence": None,
     }
@@ -112,5 +157,7 @@ def _stop(reply: Reply) -> str:
     return "max_tokens" if reply.cut else "end_turn"
 
 
-def _rfc3339(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+def _rfc3339(now: datetime, seconds: float) -> str:
+    """The instant so many seconds from now, rounded up to a whole one."""
+    instant = (now + timedelta(seconds=seconds)).timestamp()
+    return datetime.fromtimestamp(math.ceil(instant), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

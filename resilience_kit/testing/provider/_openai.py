@@ -8,9 +8,13 @@ import math
 import struct
 from collections.abc import Mapping
 
-from resilience_kit.testing.provider._words import Reply, data_event, number, text_of
+from resilience_kit.testing.provider._dialect import Ask, Body
+from resilience_kit.testing.provider._words import Reply, data_event, go_duration, number, text_of, whole_milliseconds
 from resilience_kit.testing.provider.faults import Fault, FaultKind
+from resilience_kit.testing.provider.limits import Quota, Reading, Refusal
 
+CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
+STREAM_TYPE = "text/event-stream; charset=utf-8"
 CREATED = 1_750_000_000
 DONE = b"data: [DONE]\n\n"
 ERRORS: Mapping[FaultKind, tuple[int, str, str, str | None]] = {
@@ -38,8 +42,24 @@ ERRORS: Mapping[FaultKind, tuple[int, str, str, str | None]] = {
 }
 
 
-def error(kind: FaultKind, _request_id: str) -> tuple[int, dict[str, object]]:
+_SHORT = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}
+#: What is told as long as the provider has no limits.
+_UNLIMITED = {
+    "x-ratelimit-limit-requests": "500",
+    "x-ratelimit-remaining-requests": "499",
+    "x-ratelimit-reset-requests": "0.12s",
+    "x-ratelimit-limit-tokens": "200000",
+    "x-ratelimit-remaining-tokens": "199900",
+    "x-ratelimit-reset-tokens": "30ms",
+}
+
+
+def error(kind: FaultKind, _request_id: str, refusal: Refusal | None) -> tuple[int, object] | None:
     """Status and body of a fault."""
+    if kind is FaultKind.RATE_LIMITED and refusal is not None:
+        return 429, error_body(_told(refusal), refusal.unit, "rate_limit_exceeded")
+    if kind not in ERRORS:
+        return None
     status, message, type_, code = ERRORS[kind]
     return status, error_body(message, type_, code)
 
@@ -49,76 +69,127 @@ def error_body(message: str, type_: str, code: str | None = None) -> dict[str, o
     return {"error": {"message": message, "type": type_, "param": None, "code": code}}
 
 
-def refusal(status: int, message: str, _request_id: str) -> dict[str, object]:
-    """The body for a request that is itself wrong."""
-    return error_body(message, "invalid_request_error", {401: "invalid_api_key", 404: "not_found"}.get(status))
+def refusal(status: int, message: str, _request_id: str) -> tuple[int, object]:
+    """Status and body for a request that is itself wrong."""
+    code = {401: "invalid_api_key", 404: "not_found"}.get(status)
+    return status, error_body(message, "invalid_request_error", code)
 
 
-def headers(request_id: str, fault: Fault) -> dict[str, str]:
-    """Request id and the request bucket, used up when the fault is a rate limit."""
-    limited = fault.kind is FaultKind.RATE_LIMITED
-    return {
+def headers(request_id: str, fault: Fault, quota: Quota | None) -> dict[str, str]:
+    """Request id and the buckets; without limits the request bucket is used up when the fault is a rate limit."""
+    head = {
         "x-request-id": request_id,
         "openai-version": "2020-10-01",
         "openai-organization": "org-fake",
         "openai-processing-ms": "1",
-        "x-ratelimit-limit-requests": "500",
-        "x-ratelimit-remaining-requests": "0" if limited else "499",
-        "x-ratelimit-reset-requests": f"{fault.retry_after or 0.12:g}s",
-        "x-ratelimit-limit-tokens": "200000",
-        "x-ratelimit-remaining-tokens": "199900",
-        "x-ratelimit-reset-tokens": "30ms",
     }
+    return head | (_unlimited(fault) if quota is None else _limited(quota.readings))
 
 
-def prompt(body: Mapping[str, object]) -> str:
+def hint(wait: float) -> float:
+    """To the millisecond."""
+    return whole_milliseconds(wait) / 1000
+
+
+def _unlimited(fault: Fault) -> dict[str, str]:
+    if fault.kind is not FaultKind.RATE_LIMITED:
+        return _UNLIMITED
+    reset = f"{fault.retry_after or 0.12:g}s"
+    return _UNLIMITED | {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": reset}
+
+
+def _limited(readings: tuple[Reading, ...]) -> dict[str, str]:
+    told: dict[str, str] = {}
+    for reading in readings:
+        told[f"x-ratelimit-limit-{reading.unit}"] = str(reading.limit)
+        told[f"x-ratelimit-remaining-{reading.unit}"] = str(reading.remaining)
+        told[f"x-ratelimit-reset-{reading.unit}"] = go_duration(reading.full)
+    return told
+
+
+def _told(refusal: Refusal) -> str:
+    where = f"in organization org-fake on {_SHORT[refusal.unit]}: Limit {refusal.limit}"
+    if refusal.wait is None:
+        reduce = "The input or output tokens must be reduced in order to run successfully."
+        return f"Request too large for the model {where}, Requested {refusal.requested}. {reduce}"
+    used = f"Used {refusal.used}, Requested {refusal.requested}"
+    return f"Rate limit reached for the model {where}, {used}. Please try again in {go_duration(refusal.wait)}."
+
+
+def prompt(body: Body) -> str:
     """All the text of a chat, the last message last."""
     return text_of(body.get("messages"))
 
 
-def max_tokens(body: Mapping[str, object]) -> int | None:
+def max_tokens(body: Body) -> int | None:
     """The limit on the answer, under its new name or its old one."""
     return number(body.get("max_completion_tokens") or body.get("max_tokens"))
 
 
-def completion(model: str, request_id: str, reply: Reply) -> dict[str, object]:
-    """A plain chat completion."""
-    message = {"role": "assistant", "content": reply.text, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "length" if reply.cut else "stop"}
-    return _head(model, request_id, "chat.completion") | {"choices": [choice], "usage": _usage(reply)}
+def tokens(ask: Ask) -> int:
+    """Those of the usage."""
+    return _embedded(ask.body) if ask.path == EMBEDDINGS else ask.reply.tokens
 
 
-def events(model: str, request_id: str, reply: Reply, body: Mapping[str, object]) -> list[bytes]:
+def streams(ask: Ask) -> bool:
+    """A chat does when it is told to."""
+    return ask.path != EMBEDDINGS and bool(ask.body.get("stream"))
+
+
+def whole(ask: Ask) -> object:
+    """A plain chat completion, or embeddings."""
+    if ask.path == EMBEDDINGS:
+        return _embeddings(ask.model, ask.body)
+    message = {"role": "assistant", "content": ask.reply.text, "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(ask.reply)}
+    return _head(ask, "chat.completion") | {"choices": [choice], "usage": _usage(ask.reply)}
+
+
+def events(ask: Ask) -> list[bytes]:
     """A streamed chat completion, a word at a time, `[DONE]` last."""
-    head = _head(model, request_id, "chat.completion.chunk")
+    head = _head(ask, "chat.completion.chunk")
     deltas: list[dict[str, object]] = [
         {"role": "assistant", "content": ""},
-        *[dict[str, object](content=word) for word in reply.words],
+        *[dict[str, object](content=word) for word in ask.reply.words],
     ]
     chunks = [head | {"choices": [_choice(delta, None)]} for delta in deltas]
-    chunks.append(head | {"choices": [_choice({}, "length" if reply.cut else "stop")]})
-    options = body.get("stream_options")
+    chunks.append(head | {"choices": [_choice({}, finish_reason(ask.reply))]})
+    options = ask.body.get("stream_options")
     if isinstance(options, dict) and options.get("include_usage"):
-        chunks.append(head | {"choices": [], "usage": _usage(reply)})
+        chunks.append(head | {"choices": [], "usage": _usage(ask.reply)})
     return [*map(data_event, chunks), DONE]
 
 
-def stream_error(request_id: str) -> bytes:
+def stream_error(_request_id: str) -> bytes:
     """The event of a stream that fails after its 200."""
-    return data_event(error(FaultKind.ERROR_IN_BODY, request_id)[1])
+    _, message, type_, code = ERRORS[FaultKind.ERROR_IN_BODY]
+    return data_event(error_body(message, type_, code))
 
 
-def embeddings(model: str, body: Mapping[str, object]) -> dict[str, object]:
+def finish_reason(reply: Reply) -> str:
+    """Why the answer ends."""
+    return "length" if reply.cut else "stop"
+
+
+def _embeddings(model: str, body: Body) -> dict[str, object]:
     """One unit vector a text, the same for the same text, as floats or as base64."""
-    given = body.get("input")
-    texts = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
     size = number(body.get("dimensions")) or 8
     coded = body.get("encoding_format") == "base64"
     data = [
-        {"object": "embedding", "index": index, "embedding": _vector(text, size, coded=coded)} for index, text in enumerate(texts)
+        {"object": "embedding", "index": index, "embedding": _vector(text, size, coded=coded)}
+        for index, text in enumerate(_inputs(body))
     ]
-    tokens = sum(len(text) if isinstance(text, list) else len(str(text).split()) for text in texts)
-    return {"object": "list", "data": data, "model": model, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
+    count = _embedded(body)
+    return {"object": "list", "data": data, "model": model, "usage": {"prompt_tokens": count, "total_tokens": count}}
+
+
+def _inputs(body: Body) -> list[object]:
+    given = body.get("input")
+    return given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
+
+
+def _embedded(body: Body) -> int:
+    return sum(len(text) if isinstance(text, list) else len(str(text).split()) for text in _inputs(body))
 
 
 def _vector(text: object, size: int, *, coded: bool) -> list[float] | str:
@@ -129,8 +200,14 @@ def _vector(text: object, size: int, *, coded: bool) -> list[float] | str:
     return base64.b64encode(struct.pack(f"<{size}f", *vector)).decode() if coded else vector
 
 
-def _head(model: str, request_id: str, kind: str) -> dict[str, object]:
-    return {"id": f"chatcmpl-{request_id}", "object": kind, "created": CREATED, "model": model, "system_fingerprint": "fp_fake"}
+def _head(ask: Ask, kind: str) -> dict[str, object]:
+    return {
+        "id": f"chatcmpl-{ask.request_id}",
+        "object": kind,
+        "created": CREATED,
+        "model": ask.model,
+        "system_fingerprint": "fp_fake",
+    }
 
 
 def _choice(delta: dict[str, object], finish_reason: str | None) -> dict[str, object]:
@@ -141,7 +218,7 @@ def _usage(reply: Reply) -> dict[str, object]:
     return {
         "prompt_tokens": reply.input_tokens,
         "completion_tokens": reply.output_tokens,
-        "total_tokens": reply.input_tokens + reply.output_tokens,
+        "total_tokens": reply.tokens,
         "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
     }

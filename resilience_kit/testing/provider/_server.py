@@ -65,6 +65,15 @@ class Connection(H11Protocol):
                     await self.gone.wait()
         return not self.gone.is_set()
 
+    async def stays_until(self, turn: asyncio.Future[None]) -> bool:
+        """Wait for a turn; False when the client left first."""
+        leaving = asyncio.ensure_future(self.gone.wait())
+        try:
+            await asyncio.wait((turn, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+        return not self.gone.is_set()
+
     def cut(self) -> None:
         """Close after what has been written; the answer stays unfinished."""
         self._leave()

@@ -1,4 +1,4 @@
-"""What both dialects share: the reply with its token counts, text out of messages, and server-sent events.
+"""What the dialects share: the reply with its token counts, text out of messages, durations, and server-sent events.
 
 A token is a word here, so that a test can count usage by hand.
 """
@@ -6,6 +6,7 @@ A token is a word here, so that a test can count usage by hand.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -36,6 +37,11 @@ class Reply:
         """How many words the answer has."""
         return len(self.words)
 
+    @property
+    def tokens(self) -> int:
+        """Those of the prompt and of the answer."""
+        return self.input_tokens + self.output_tokens
+
 
 def text_of(part: object) -> str:
     """The text inside messages: strings, lists of parts, and mappings with `content` or `text`."""
@@ -51,6 +57,22 @@ def text_of(part: object) -> str:
 def number(value: object) -> int | None:
     """A positive int, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def go_duration(seconds: float) -> str:
+    """A span as OpenAI's headers write it, which are Go's durations: `12ms`, `6.2s`, `6m0s`. Rounded up to milliseconds."""
+    milliseconds = whole_milliseconds(seconds)
+    if milliseconds < 1000:  # noqa: PLR2004 - a second's
+        return f"{milliseconds}ms" if milliseconds else "0s"
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{rest / 1000:g}s"
+    return f"{hours}h{minutes}m{text}" if hours else f"{minutes}m{text}" if minutes else text
+
+
+def whole_milliseconds(seconds: float) -> int:
+    """Rounded up, but not for what floating point added."""
+    return math.ceil(round(seconds * 1000, 3))
 
 
 def encode(value: object) -> bytes:

@@ -4,34 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from resilience_kit._checks import Checks
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Timer
-from resilience_kit.testing.provider._answers import Answer, Ending, Voice
+from resilience_kit.testing.provider._answers import Answer, Ending, Voice, answer_to, key_of, metered
 from resilience_kit.testing.provider.faults import OK, REFUSE, Fault, Outage, Plan, ReceivedRequest, as_plan
+from resilience_kit.testing.provider.limits import Capacity, Meter, Places, Quota, RateLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+    from resilience_kit.testing.provider._dialect import Ask
     from resilience_kit.testing.provider._server import Connection, Message, Receive, Send, Server
 
 MISSING = "the fake AI provider needs uvicorn: pip install 'ai-resilience-kit[testing]'"
 
 
 class FakeAIProvider:
-    """An HTTP server on loopback that answers as OpenAI and Anthropic do, with the faults it is told to have.
+    """An HTTP server on loopback that answers as OpenAI, Anthropic, Perplexity and LightRAG do, with faults and limits to order.
 
         with FakeAIProvider([Fault.rate_limited(0.1), OK]) as provider:
             client = OpenAI(base_url=provider.openai_url, api_key="any", max_retries=0)
 
     `faults`: one fault for every request, a sequence with one a request (good answers follow), or a plan such as `SeededFaults`.
-    `outages` come before it and use none of it up. `latency` (seconds, or a function of the request) passes before every answer,
-    `chunk_delay` between two streamed events. `answer` is the model's text, or a function of the prompt. With `api_key` any other
-    key is refused with 401. Usage counts words. `clock` rules the outages and the times on record, not the latency.
+    `outages` come before it and use none of it up. `latency` (seconds, or a function of the request, such as `SeededLatency`)
+    passes before every answer, `chunk_delay` between two streamed events. `answer` is the model's text, or a function of the
+    prompt. With `api_key` any other key is refused with 401. Usage counts words.
+
+    `limits` holds each key to so many requests and tokens a minute: a request beyond is answered with 429 at once, takes nothing
+    and uses up no fault. `capacity` (`Capacity`, or how many are served at a time) makes the others wait, or be answered with
+    529. A request that is itself wrong, and LightRAG's `/health`, are neither limited nor in anybody's way.
+
+    `clock` rules the outages, the limits and the times on record, not the latency.
 
     It runs on its own thread; both `with` and `async with` work and block for some milliseconds. Everything public may be used
     from any thread. Starting needs the extra `testing`.
@@ -46,18 +54,21 @@ class FakeAIProvider:
         chunk_delay: float = 0.0,
         answer: str | Callable[[str], str] = "The answer is forty-two, as far as anybody knows.",
         api_key: str | None = None,
+        limits: RateLimits | None = None,
+        capacity: Capacity | int | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._outages = tuple(outages)
         _check(self._outages, latency, chunk_delay, port)
-        self.faults = faults
+        self._server: Server | None = None
+        self._places = Places(None)
+        self.faults, self.limits, self.capacity = faults, limits, capacity
         self._latency = latency if callable(latency) else lambda _request: latency
         self._chunk_delay = chunk_delay
         self._voice = Voice(answer if callable(answer) else lambda _prompt: answer, api_key)
         self._host, self._port, self._clock = host, port, clock
-        self._server: Server | None = None
         self._requests: list[ReceivedRequest] = []
         self._timers: list[Timer] = []
         self._connections = 0
@@ -72,6 +83,29 @@ class FakeAIProvider:
     @faults.setter
     def faults(self, faults: Fault | Iterable[Fault] | Plan) -> None:
         self._plan = as_plan(faults)
+
+    @property
+    def limits(self) -> RateLimits | None:
+        """What each key may use; assign other limits, or None, and all keys begin anew with full buckets."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: RateLimits | None) -> None:
+        _check_kind("limits", limits, RateLimits)
+        self._limits, self._meter = limits, None if limits is None else Meter(limits)
+
+    @property
+    def capacity(self) -> Capacity | None:
+        """How many are served at a time; assign another number, or None. Whoever is being served stays."""
+        return self._places.capacity
+
+    @capacity.setter
+    def capacity(self, capacity: Capacity | int | None) -> None:
+        capacity = Capacity(capacity) if isinstance(capacity, int) else capacity
+        _check_kind("capacity", capacity, Capacity)
+        self._places.capacity = capacity
+        if self._server is not None:
+            self._server.do(self._move_up)
 
     @property
     def port(self) -> int:
@@ -91,6 +125,16 @@ class FakeAIProvider:
     @property
     def anthropic_url(self) -> str:
         """What an Anthropic client takes as `base_url`."""
+        return self.url
+
+    @property
+    def perplexity_url(self) -> str:
+        """What an OpenAI client that is to talk with Perplexity takes as `base_url`."""
+        return self.url
+
+    @property
+    def lightrag_url(self) -> str:
+        """Where LightRAG's `/query`, `/query/stream`, `/documents/text` and `/health` are."""
         return self.url
 
     @property
@@ -208,7 +252,11 @@ class FakeAIProvider:
     def _at(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
         self._timers.append(self._running().later(self._clock, seconds, action))
 
-    def _record(self, scope: Message, body: bytes) -> ReceivedRequest:
+    async def _move_up(self) -> None:
+        self._places.move_up()
+
+    def _take_in(self, scope: Message, body: bytes) -> _Work:
+        """Read a request, decide what it meets, and put it on record."""
         request = ReceivedRequest(
             number=len(self._requests) + 1,
             at=self._now(),
@@ -217,15 +265,43 @@ class FakeAIProvider:
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
             body=body,
         )
-        request = replace(request, fault=self._fault(request))
-        self._requests.append(request)
-        return request
+        ask = self._voice.hear(request)
+        work = self._work(ask)
+        self._requests.append(replace(request, fault=work.fault))
+        return work
 
-    def _fault(self, request: ReceivedRequest) -> Fault:
+    def _work(self, ask: Ask) -> _Work:
+        """An outage comes first, then the key's limits, then the capacity, and the plan last."""
+        fault = self._outage(ask.request)
+        if fault is not None:
+            return self._served(ask, fault)
+        if not metered(ask):
+            return self._served(ask, self._plan(ask.request) or OK)
+        quota = self._quota(ask)
+        fault = self._refused(ask, quota)
+        if fault is not None:
+            return _Work(fault, answer_to(ask, fault, quota))
+        return self._served(ask, self._plan(ask.request) or OK, quota, takes_place=True)
+
+    def _served(self, ask: Ask, fault: Fault, quota: Quota | None = None, *, takes_place: bool = False) -> _Work:
+        return _Work(fault, answer_to(ask, fault, quota), self._latency(ask.request) + fault.delay, takes_place)
+
+    def _quota(self, ask: Ask) -> Quota | None:
+        if self._meter is None:
+            return None
+        return self._meter.take(key_of(ask.request.headers), ask.dialect.tokens(ask), ask.request.at)
+
+    def _outage(self, request: ReceivedRequest) -> Fault | None:
         for outage in self._outages:
             if isinstance(outage.mode, Fault) and outage.covers(request.at):
                 return outage.mode
-        return self._plan(request) or OK
+        return None
+
+    def _refused(self, ask: Ask, quota: Quota | None) -> Fault | None:
+        if quota is not None and quota.refusal is not None:
+            wait = quota.refusal.wait
+            return Fault.rate_limited(None if wait is None else ask.dialect.hint(wait))
+        return Fault.overloaded() if self._places.full else None
 
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         body = await _read(receive)
@@ -233,13 +309,37 @@ class FakeAIProvider:
             return
         connection: Connection = scope["state"]["connection"]
         try:
-            request = self._record(scope, body)
-            wait, answer = self._latency(request) + request.fault.delay, self._voice.answer(request)
+            work = self._take_in(scope, body)
         except Exception as error:  # noqa: BLE001 - the owner hears of it from stop()
             self._broken = self._broken or error
-            wait, answer = 0.0, Answer(500, {"content-length": "0"}, ())
-        if await connection.pause(wait):
-            await _deliver(answer, connection, send, self._chunk_delay)
+            work = _Work(OK, Answer(500, {"content-length": "0"}, ()))
+        if not work.takes_place:
+            await self._do(work, connection, send)
+        elif await self._places.enter(connection):
+            try:
+                await self._do(work, connection, send)
+            finally:
+                self._places.leave()
+
+    async def _do(self, work: _Work, connection: Connection, send: Send) -> None:
+        if await connection.pause(work.wait):
+            await _deliver(work.answer, connection, send, self._chunk_delay)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is done about a request: its answer, after a wait in seconds, in a place of the capacity or outside of it."""
+
+    fault: Fault
+    answer: Answer
+    wait: float = 0.0
+    takes_place: bool = False
+
+
+def _check_kind(field: str, value: object, kind: type) -> None:
+    checks = Checks("FakeAIProvider")
+    checks.instance(field, value, kind, type(None))
+    checks.done()
 
 
 def _check(outages: tuple[Outage, ...], latency: object, chunk_delay: object, port: object) -> None:

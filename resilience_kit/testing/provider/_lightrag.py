@@ -1,0 +1,132 @@
+"""The LightRAG side of the fake provider: query, streamed query, insertion and health of its server.
+
+Its errors are FastAPI's `{"detail": ...}`. What its language model's provider refuses reaches its callers as a 500 whose detail
+is the text of that error (HKUDS/LightRAG, `query_routes.py`): so is a used-up quota here. A stream is a JSON object a line and
+has no last one. It limits nobody itself; a 429 is that of a gateway in front of it, and does not say how long to wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from resilience_kit.testing.provider._dialect import Ask, Body
+from resilience_kit.testing.provider._words import encode, text_of
+from resilience_kit.testing.provider.faults import Fault, FaultKind
+from resilience_kit.testing.provider.limits import Quota, Refusal
+
+QUERY, STREAM, INSERT, HEALTH = "/query", "/query/stream", "/documents/text", "/health"
+NO_MONEY = (
+    "Error code: 429 - {'error': {'message': 'You exceeded your current quota, please check your plan and billing details.', "
+    "'type': 'insufficient_quota', 'param': None, 'code': 'insufficient_quota'}}"
+)
+STREAM_TYPE = "application/x-ndjson"
+ERRORS: Mapping[FaultKind, tuple[int, str]] = {
+    FaultKind.RATE_LIMITED: (429, "Too Many Requests"),
+    FaultKind.INSUFFICIENT_QUOTA: (500, NO_MONEY),
+    FaultKind.SERVER_ERROR: (500, "Query failed"),
+    FaultKind.UNAVAILABLE: (503, "Service Unavailable"),
+    FaultKind.OVERLOADED: (529, "Overloaded"),
+}
+FAILED = {"error": "LLM service temporarily unavailable"}
+ACCEPTED = "Text successfully received. Processing will continue in background."
+FILE = "fake.txt"
+
+
+def prompt(body: Body) -> str:
+    """The question."""
+    return text_of(body.get("query"))
+
+
+def max_tokens(_body: Body) -> None:
+    """There is no limit on the answer."""
+
+
+def tokens(ask: Ask) -> int:
+    """The words of the question and its answer, or of the text that is inserted."""
+    return ask.reply.tokens if ask.path != INSERT else len(text_of(ask.body.get("text")).split())
+
+
+def streams(ask: Ask) -> bool:
+    """By its path, on which a single line may be asked for."""
+    return ask.path == STREAM
+
+
+def headers(request_id: str, _fault: Fault, _quota: Quota | None) -> dict[str, str]:
+    """The server sends none of its own; the request id is a proxy's."""
+    return {"x-request-id": request_id}
+
+
+def hint(_wait: float) -> None:
+    """It does not say how long to wait."""
+
+
+def error(kind: FaultKind, _request_id: str, _refusal: Refusal | None) -> tuple[int, object] | None:
+    """Status and body of a fault."""
+    if kind is FaultKind.ERROR_IN_BODY:
+        return 200, FAILED
+    if kind not in ERRORS:
+        return None
+    status, detail = ERRORS[kind]
+    return status, {"detail": detail}
+
+
+def refusal(status: int, message: str, _request_id: str) -> tuple[int, object]:
+    """Status and body for a request that is itself wrong: 403 for the key, 422 for the body."""
+    if status == 400:  # noqa: PLR2004 - no JSON
+        return 422, {"detail": [{"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error", "input": {}}]}
+    return (403, {"detail": "Invalid API Key"}) if status == 401 else (status, {"detail": message})  # noqa: PLR2004 - the key
+
+
+def whole(ask: Ask) -> object:
+    """The health, the receipt of an insertion, or the answer to a question."""
+    if ask.path == HEALTH:
+        return _health()
+    if ask.path == INSERT:
+        return {"status": "success", "message": ACCEPTED, "track_id": f"insert_{ask.request_id}"}
+    return {"response": ask.reply.text, "references": _references(ask.body)}
+
+
+def events(ask: Ask) -> list[bytes]:
+    """The references, then a word a line; one line for all of it with `"stream": false`."""
+    references = _references(ask.body)
+    first: list[object] = [] if references is None else [{"references": references}]
+    if ask.body.get("stream") is False:
+        return [_line({"response": ask.reply.text} | ({} if references is None else {"references": references}))]
+    return [_line(part) for part in (*first, *({"response": word} for word in ask.reply.words))]
+
+
+def stream_error(_request_id: str) -> bytes:
+    """The line of a stream that fails after its 200."""
+    return _line(FAILED)
+
+
+def _line(value: object) -> bytes:
+    return encode(value) + b"\n"
+
+
+def _references(body: Body) -> list[dict[str, object]] | None:
+    if body.get("include_references") is False:
+        return None
+    content = {"content": ["Forty-two."]} if body.get("include_chunk_content") else {}
+    return [{"reference_id": "1", "file_path": FILE, **content}]
+
+
+def _health() -> dict[str, object]:
+    return {
+        "status": "healthy",
+        "working_directory": "rag_storage",
+        "input_directory": "inputs",
+        "configuration": {
+            "llm_binding": "openai",
+            "llm_model": "fake-model",
+            "embedding_binding": "openai",
+            "embedding_model": "fake-embedding",
+            "kv_storage": "JsonKVStorage",
+            "graph_storage": "NetworkXStorage",
+            "vector_storage": "NanoVectorDBStorage",
+        },
+        "auth_mode": "disabled",
+        "pipeline_busy": False,
+        "core_version": "1.4.9",
+        "api_version": "0233",
+    }

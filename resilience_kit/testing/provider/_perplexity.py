@@ -1,0 +1,138 @@
+"""The Perplexity side of the fake provider: OpenAI's chat with search results, its own errors, and no rate-limit headers.
+
+Two things that its users meet: a stream has no `[DONE]`, it is over with the chunk that has a `finish_reason`
+(perplexityai/api-discussion#209; `sonar-deep-research` alone sends one), and each chunk repeats sources, usage and the message
+so far. A refused key is answered in HTML by its edge, a used-up quota is a 401, and a 429 does not say how long to wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from resilience_kit.testing.provider import _openai
+from resilience_kit.testing.provider._dialect import Ask
+from resilience_kit.testing.provider._words import Reply, data_event
+from resilience_kit.testing.provider.faults import Fault, FaultKind
+from resilience_kit.testing.provider.limits import Quota, Refusal
+
+CHAT = "/chat/completions"
+STREAM_TYPE = _openai.STREAM_TYPE
+WITH_DONE = "sonar-deep-research"
+SEARCHED = "https://example.com/forty-two"
+ERRORS: Mapping[FaultKind, tuple[int, str, str]] = {
+    FaultKind.RATE_LIMITED: (429, "Request rate limit exceeded, please try again later.", "request_rate_limit_exceeded"),
+    FaultKind.INSUFFICIENT_QUOTA: (
+        401,
+        "You exceeded your current quota, please check your plan and billing details.",
+        "insufficient_quota",
+    ),
+    FaultKind.SERVER_ERROR: (500, "Internal server error", "internal_server_error"),
+    FaultKind.UNAVAILABLE: (503, "Service temporarily unavailable", "service_unavailable"),
+    FaultKind.OVERLOADED: (529, "The service is overloaded, please try again later.", "overloaded"),
+    FaultKind.ERROR_IN_BODY: (200, "Internal server error", "internal_server_error"),
+}
+UNAUTHORIZED = (
+    "<html>\r\n<head><title>401 Authorization Required</title></head>\r\n"
+    "<body>\r\n<center><h1>401 Authorization Required</h1></center>\r\n<hr><center>openresty</center>\r\n</body>\r\n</html>\r\n"
+)
+#: USD: a million tokens either way, and a request with little search context, of the model `sonar`.
+_A_MILLION, _A_SEARCH = 1.0, 0.005
+
+prompt = _openai.prompt
+max_tokens = _openai.max_tokens
+tokens = _openai.tokens
+streams = _openai.streams
+
+
+def headers(request_id: str, _fault: Fault, _quota: Quota | None) -> dict[str, str]:
+    """A request id; the service does not tell its limits."""
+    return {"x-request-id": request_id}
+
+
+def hint(_wait: float) -> None:
+    """It does not say how long to wait."""
+
+
+def error(kind: FaultKind, _request_id: str, _refusal: Refusal | None) -> tuple[int, object] | None:
+    """Status and body of a fault."""
+    if kind not in ERRORS:
+        return None
+    status, message, type_ = ERRORS[kind]
+    return status, error_body(message, type_, status if status != 200 else 500)  # noqa: PLR2004 - an error inside a 200
+
+
+def error_body(message: str, type_: str, code: int) -> dict[str, object]:
+    """The shape of every error; its code is the status."""
+    return {"error": {"message": message, "type": type_, "code": code}}
+
+
+def refusal(status: int, message: str, _request_id: str) -> tuple[int, object]:
+    """Status and body for a request that is itself wrong."""
+    return status, UNAUTHORIZED if status == 401 else error_body(message, "bad_request", status)  # noqa: PLR2004 - named there
+
+
+def whole(ask: Ask) -> object:
+    """A plain chat completion with its sources."""
+    return _chunk(ask, "chat.completion", ask.reply.text, "", _openai.finish_reason(ask.reply))
+
+
+def events(ask: Ask) -> list[bytes]:
+    """A streamed chat completion, a word at a time; the last chunk says why it ends."""
+    kind, so_far, chunks = "chat.completion.chunk", "", []
+    for word in ask.reply.words:
+        so_far += word
+        chunks.append(_chunk(ask, kind, so_far, word, None))
+    chunks.append(_chunk(ask, kind, so_far, "", _openai.finish_reason(ask.reply)))
+    return [*map(data_event, chunks), *([_openai.DONE] if ask.model == WITH_DONE else [])]
+
+
+def stream_error(request_id: str) -> bytes:
+    """The event of a stream that fails after its 200."""
+    _, message, type_ = ERRORS[FaultKind.ERROR_IN_BODY]
+    return data_event(error_body(message, type_, 500) | {"id": request_id})
+
+
+def _chunk(ask: Ask, kind: str, content: str, delta: str, finish_reason: str | None) -> dict[str, object]:
+    choice = {
+        "index": 0,
+        "finish_reason": finish_reason,
+        "message": {"role": "assistant", "content": content},
+        "delta": {"role": "assistant", "content": delta},
+    }
+    return {
+        "id": ask.request_id,
+        "model": ask.model,
+        "created": _openai.CREATED,
+        "usage": _usage(ask.reply, len(content.split())),
+        "citations": [SEARCHED],
+        "search_results": [_result()],
+        "object": kind,
+        "choices": [choice],
+    }
+
+
+def _result() -> dict[str, object]:
+    return {
+        "title": "The answer",
+        "url": SEARCHED,
+        "date": "2025-06-15",
+        "last_updated": "2025-06-15",
+        "snippet": "Forty-two, as far as anybody knows.",
+        "source": "web",
+    }
+
+
+def _usage(reply: Reply, output: int) -> dict[str, object]:
+    given, said = (count * _A_MILLION / 1e6 for count in (reply.input_tokens, output))
+    return {
+        "prompt_tokens": reply.input_tokens,
+        "completion_tokens": output,
+        "total_tokens": reply.input_tokens + output,
+        "search_context_size": "low",
+        "cost": {
+            "input_tokens_cost": round(given, 6),
+            "output_tokens_cost": round(said, 6),
+            "request_cost": _A_SEARCH,
+            "total_cost": round(given + said + _A_SEARCH, 6),
+        },
+    }

@@ -1,0 +1,218 @@
+"""What a provider lets through: requests and tokens a minute for each key, and how many requests it serves at a time.
+
+A rate limit is a bucket that refills all the time, which is what the headers of OpenAI show (one request of 5000 a minute used,
+`x-ratelimit-reset-requests: 12ms`) and what Anthropic's documentation says. A request takes what it needs from every bucket, or
+nothing from any.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from resilience_kit._checks import Checks
+
+if TYPE_CHECKING:
+    from resilience_kit.testing.provider._server import Connection
+
+MINUTE = 60
+#: Nanotokens: what floating point adds up to must not refuse a request that came exactly on time.
+_HAIR = 1e-9
+
+Unit = Literal["requests", "tokens"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimits:
+    """How much each key may use.
+
+    `requests_per_minute`: None: as many as it likes.
+    `tokens_per_minute`: words of the prompt and of the answer; None: no limit on them.
+    `burst_seconds`: how many seconds' worth may be used at once after a rest; 60: a minute's, as OpenAI and Anthropic grant it.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    burst_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        checks = Checks("RateLimits")
+        good = [checks.whole(field, value, 1) for field, value in self._given()]
+        if checks.seconds("burst_seconds", self.burst_seconds) and all(good):
+            self._check_burst(checks)
+        if not good:
+            checks.fail("requests_per_minute", "must be given, or tokens_per_minute", None)
+        checks.done()
+
+    def _given(self) -> list[tuple[str, int]]:
+        fields = {"requests_per_minute": self.requests_per_minute, "tokens_per_minute": self.tokens_per_minute}
+        return [(name, value) for name, value in fields.items() if value is not None]
+
+    def _check_burst(self, checks: Checks) -> None:
+        least = max((MINUTE / value for _, value in self._given()), default=0.0)
+        if self.burst_seconds < least - _HAIR:
+            checks.fail(
+                "burst_seconds", f"must hold one request and one token, which takes {least:g} seconds", self.burst_seconds
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A bucket after a request: `remaining` whole units of `limit` a minute, and the seconds until it is `full` again."""
+
+    unit: Unit
+    limit: int
+    remaining: int
+    full: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request was refused: the bucket, and the seconds until it has enough; None when it never will."""
+
+    unit: Unit
+    limit: int
+    used: int
+    requested: int
+    wait: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What a key has left after a request, and the refusal when there was one."""
+
+    readings: tuple[Reading, ...]
+    refusal: Refusal | None = None
+
+
+class _Bucket:
+    """Holds `burst_seconds` of a rate. What was used flows back at that rate."""
+
+    def __init__(self, unit: Unit, limit: int, burst_seconds: float) -> None:
+        self.unit: Unit = unit
+        self._limit, self._rate = limit, limit / MINUTE
+        self._size = self._rate * burst_seconds
+        self._used, self._at = 0.0, -math.inf
+
+    def flow(self, now: float) -> None:
+        """Let it refill until `now`."""
+        self._used = max(0.0, self._used - (now - self._at) * self._rate)
+        self._at = now
+
+    def take(self, amount: int) -> None:
+        self._used += amount
+
+    def refusal(self, amount: int) -> Refusal | None:
+        """Why it cannot give this much now; None when it can."""
+        lacking = self._used + amount - self._size
+        if lacking <= _HAIR:
+            return None
+        wait = lacking / self._rate if amount <= self._size + _HAIR else None
+        return Refusal(self.unit, self._limit, self._limit - self._remaining(), amount, wait)
+
+    def reading(self) -> Reading:
+        return Reading(self.unit, self._limit, self._remaining(), self._used / self._rate)
+
+    def _remaining(self) -> int:
+        return math.floor(self._size - self._used + _HAIR)
+
+
+class Meter:
+    """Holds every key to the same limits, each with buckets of its own. Not thread-safe: the provider's loop asks it."""
+
+    def __init__(self, limits: RateLimits) -> None:
+        self._limits = limits
+        self._keys: dict[str, tuple[_Bucket, ...]] = {}
+
+    def take(self, key: str, tokens: int, now: float) -> Quota:
+        """Take a request and its tokens from the key's buckets, or nothing; the longest wait decides."""
+        buckets = self._keys.setdefault(key, tuple(self._new()))
+        amounts = [tokens if bucket.unit == "tokens" else 1 for bucket in buckets]
+        for bucket in buckets:
+            bucket.flow(now)
+        refusals = [bucket.refusal(amount) for bucket, amount in zip(buckets, amounts, strict=True)]
+        refusal = _worst(refusal for refusal in refusals if refusal is not None)
+        if refusal is None:
+            for bucket, amount in zip(buckets, amounts, strict=True):
+                bucket.take(amount)
+        return Quota(tuple(bucket.reading() for bucket in buckets), refusal)
+
+    def _new(self) -> Iterator[_Bucket]:
+        if self._limits.requests_per_minute is not None:
+            yield _Bucket("requests", self._limits.requests_per_minute, self._limits.burst_seconds)
+        if self._limits.tokens_per_minute is not None:
+            yield _Bucket("tokens", self._limits.tokens_per_minute, self._limits.burst_seconds)
+
+
+def _worst(refusals: Iterable[Refusal]) -> Refusal | None:
+    return max(refusals, key=lambda refusal: math.inf if refusal.wait is None else refusal.wait, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How many requests are served at a time; the others wait in line, so latency grows.
+
+    `at_once`: how many are served, each from its arrival to its last byte.
+    `queue`: how many may wait; one more is answered with 529 at once. None: the line has no end; 0: nobody waits.
+    """
+
+    at_once: int
+    queue: int | None = None
+
+    def __post_init__(self) -> None:
+        checks = Checks("Capacity")
+        checks.whole("at_once", self.at_once, 1)
+        if self.queue is not None:
+            checks.whole("queue", self.queue, 0)
+        checks.done()
+
+
+class Places:
+    """The places of a server with a capacity, and the line before them. To be used on the provider's loop."""
+
+    def __init__(self, capacity: Capacity | None) -> None:
+        self.capacity = capacity
+        self._busy = 0
+        self._line: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def full(self) -> bool:
+        """Whether one more request can neither be served nor wait."""
+        queue = None if self.capacity is None else self.capacity.queue
+        return queue is not None and not self._free() and len(self._line) >= queue
+
+    async def enter(self, connection: Connection) -> bool:
+        """Take a place, in the order of arrival; False when the client left before its turn."""
+        if self._free() and not self._line:
+            self._busy += 1
+            return True
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append(turn)
+        if await connection.stays_until(turn):
+            return True
+        self._give_up(turn)
+        return False
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self._busy -= 1
+        self.move_up()
+
+    def move_up(self) -> None:
+        """Let in whoever there is a place for."""
+        while self._line and self._free():
+            self._busy += 1
+            self._line.popleft().set_result(None)
+
+    def _free(self) -> bool:
+        return self.capacity is None or self._busy < self.capacity.at_once
+
+    def _give_up(self, turn: asyncio.Future[None]) -> None:
+        if turn.done():
+            self.leave()
+        else:
+            self._line.remove(turn)
