@@ -14,7 +14,7 @@ DEV := $(VENV)/.dev-stamp
 PEERS := .venv-peers
 
 # The rooms whose every branch has to be run by tests/.
-CORE := resilience_kit/_checks.py,resilience_kit/errors.py,resilience_kit/events.py,resilience_kit/outcome.py,$\
+CORE := resilience_kit/_checks.py,resilience_kit/errors.py,resilience_kit/events.py,resilience_kit/outcome.py,resilience_kit/_turns.py,$\
 resilience_kit/classification/*,resilience_kit/policies/*,resilience_kit/_drive/*,resilience_kit/orchestrator/*,resilience_kit/metrics.py
 
 # What is type-checked; pyright looks at tests/typing, which stands for a user's code.
@@ -27,7 +27,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test integration bench scale outage peers simulate mutate lint type arrows docs lowest newest freethreaded dist ci lock clean
+.PHONY: help demo test integration bench scale outage transport hedging limits knee peers simulate mutate lint type arrows docs lowest newest freethreaded dist ci lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -42,10 +42,13 @@ test: $(DEV) ## run tests/: no network, no server, no sleep; every branch of the
 	@$(BIN)/coverage report --include='$(CORE)' --skip-covered --fail-under=100
 
 integration: $(DEV) ## run integration_tests/: real libraries and real servers on loopback
-	@$(BIN)/python -m pytest integration_tests
+	@$(BIN)/python -m pytest -m 'not live' integration_tests
 
 bench: $(DEV) ## compare the cost of a call with the bare libraries
 	@$(BIN)/python benchmarks/overhead.py $(ARGS)
+
+hedging: $(DEV) ## see what hedging does to the slowest calls; ARGS="--write docs/benchmarks/hedging.md"
+	@$(BIN)/python benchmarks/hedging.py $(ARGS)
 
 peers: $(PEERS)/.peers-stamp ## compare it with other libraries; ARGS="--write docs/benchmarks" renews the page
 	@$(PEERS)/bin/python benchmarks/peers.py $(ARGS)
@@ -55,6 +58,15 @@ scale: $(DEV) ## see what becomes of cost and memory with more of everything; AR
 
 outage: $(DEV) ## count what retries add to the load of a service that is down
 	@$(BIN)/python benchmarks/outage.py $(ARGS)
+
+transport: $(DEV) ## see what a transport costs a request; ARGS="--write docs/benchmarks/transport.md" renews the page
+	@$(BIN)/python benchmarks/transport.py $(ARGS)
+
+limits: $(DEV) ## hold the limits to a provider that has some; ARGS="--write docs/benchmarks/limits.md --keep build/knee.json" renews the page
+	@$(BIN)/python benchmarks/limits.py $(ARGS)
+
+knee: $(PEERS)/.peers-stamp ## draw what `make limits` kept of the adaptive limit
+	@$(PEERS)/bin/python benchmarks/plot.py build/knee.json docs/benchmarks/limits.svg
 
 simulate: $(DEV) ## run simulated worlds around the core: ARGS="--runs 1000000", or ARGS="--seed 7 --trace" for one of them
 	@$(BIN)/python -m tests.simulation $(ARGS)

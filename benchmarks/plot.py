@@ -1,8 +1,13 @@
-"""Draws the rows of benchmarks/peers.py: one panel an event and a job, in it one line a contender, on a logarithmic scale."""
+"""Draws the rows of benchmarks/peers.py: one panel an event and a job, in it one line a contender, on a logarithmic scale.
+
+And what benchmarks/limits.py keeps of the adaptive limit: `python benchmarks/plot.py course.json picture.svg`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+import json
+import sys
+from collections.abc import Container, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -99,3 +104,43 @@ def _legend(figure: Any, contender: str) -> None:
     handles.append(lines.Line2D([], [], color=_QUIET, marker="s", linestyle="", markersize=5, label="takes no part"))
     figure.legend(handles=handles, loc="upper left", ncols=4, frameon=False, fontsize=9.5, bbox_to_anchor=(0.01, 1))
     figure.text(0.99, 0.985, "cost of a call by the kit's, logarithmic", ha="right", va="top", fontsize=9.5, color=_INK)
+
+
+def draw_courses(courses: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Writes the picture of adaptive limits by time, a panel a server, each with its capacity and a band of a fifth around it."""
+    matplotlib = import_module("matplotlib")
+    with matplotlib.rc_context(_STYLE):
+        figure = import_module("matplotlib.figure").Figure(figsize=(8.4, 2.3 * len(courses) + 0.5), facecolor="white")
+        panels = figure.subplots(len(courses), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, course in zip(panels, courses, strict=True):
+            _course(axes, course)
+        panels[-1].set_xlabel("seconds")
+        panels[0].legend(loc="upper left", ncols=3, frameon=False)
+        figure.tight_layout()
+        figure.savefig(file, dpi=120, metadata=_SILENT if file.suffix == ".svg" else None)
+
+
+def _course(axes: Any, course: Mapping[str, Any]) -> None:
+    starts, capacities = zip(*course["changes"], strict=True)
+    at, capacity = (*starts, course["length"]), (*capacities, capacities[-1])
+    axes.set_title(f"a server that {course['name']}", loc="left", color=_INK)
+    axes.fill_between(
+        at, [0.8 * each for each in capacity], [1.2 * each for each in capacity], step="post", color="#eeeeee", linewidth=0
+    )
+    axes.step(at, capacity, where="post", color=_QUIET, linewidth=1.2, label="what the server can take")
+    looks = course["looks"]
+    axes.plot(
+        [look["at"] for look in looks],
+        [look["limit"] for look in looks],
+        color=_KINDS["sync"][0],
+        linewidth=1.4,
+        label="the limit",
+    )
+    axes.set_ylim(0, 1.6 * max(capacities))
+    axes.set_xlim(0, course["length"])
+    axes.set_ylabel("at once")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+if __name__ == "__main__":
+    draw_courses(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), Path(sys.argv[2]))

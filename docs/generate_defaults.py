@@ -33,7 +33,11 @@ from resilience_kit.config import PRESETS, STRATEGY_NUMBERS, TEMPLATES, RateLimi
 from resilience_kit.config.meanings import environment_variables, meanings_of
 from resilience_kit.config.models import CUSTOM, FILE, OPERATION, PRESET, Model
 from resilience_kit.config.plain import OPERATOR, STRANGER, TextLimits
+from resilience_kit.http.pace import PacingConfig
 from resilience_kit.outcome import Verdict
+from resilience_kit.policies.bulkhead import AdaptiveLimit, BulkheadConfig
+from resilience_kit.policies.hedge import HedgeConfig
+from resilience_kit.policies.rate_limit import RateLimitConfig
 from resilience_kit.policies.retry_budget import RetryBudgetConfig
 
 ROOT = Path(__file__).parent.parent
@@ -252,6 +256,11 @@ _CLASSES: dict[type, str] = {
     RetryBudgetConfig: "../retry.md#the-retry-budget",
     CircuitBreakerConfig: "../breaker.md",
     FailureRateWindow: "../breaker.md",
+    RateLimitConfig: "../limits.md",
+    BulkheadConfig: "../limits.md",
+    AdaptiveLimit: "../limits.md#adaptive-concurrency",
+    HedgeConfig: "../hedging.md",
+    PacingConfig: "../pacing.md",
     RateLimits: "../validator.md",
 }
 _TEXTS = {

@@ -45,6 +45,11 @@ class Checks:
         """None, or as `seconds`."""
         return value is None or self.seconds(field, value, zero=zero)
 
+    def positive(self, field: str, value: object, also: str = "") -> None:
+        """A finite number (not a bool) above zero."""
+        if not _is_finite(value) or value <= 0:  # type: ignore[operator]  # a number by then
+            self.fail(field, f"must be a finite number above 0{also}", value)
+
     def number(self, field: str, value: object, low: float = -math.inf, high: float = math.inf) -> None:
         """A finite number (not a bool) from `low` to `high`."""
         if not _is_finite(value) or not low <= value <= high:  # type: ignore[operator]  # a number by then
@@ -93,7 +98,7 @@ class Checks:
 
 
 def _say(kind: type) -> str:
-    return "None" if kind is type(None) else f"a {kind.__name__}"
+    return "None" if kind is type(None) else f"a{'n' * (kind.__name__[0] in 'AEIOU')} {kind.__name__}"
 
 
 def _reach(low: float, high: float) -> str:

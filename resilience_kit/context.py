@@ -1,4 +1,4 @@
-"""What a protected function may ask about the call that it runs in.
+"""What a protected function may ask about the call that it runs in, and what a caller may say of the calls that it makes.
 
 Carried by a context variable, so it reaches tasks started by the call and threads started with a copied context
 (`asyncio.to_thread` and `in_thread=True` copy it, a bare `threading.Thread` does not).
@@ -7,9 +7,11 @@ Carried by a context variable, so it reaches tasks started by the call and threa
 from __future__ import annotations
 
 import uuid
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol, overload
+from contextvars import ContextVar, Token
+from enum import IntEnum
+from typing import TYPE_CHECKING, Literal, Protocol, overload
 
+from resilience_kit._checks import Checks
 from resilience_kit._fork import Mutex
 
 _key_lock = Mutex()
@@ -76,3 +78,44 @@ def idempotency_key() -> str | None:
     """
     call = current_call.get()
     return None if call is None else call.key()
+
+
+class Priority(IntEnum):
+    """Who is served first where calls queue, and who is refused last."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+
+
+current_priority: ContextVar[Priority] = ContextVar("resilience_kit_priority", default=Priority.NORMAL)
+
+
+class priority:  # noqa: N801 - a context manager, named as functions are
+    """Gives the calls made within a `with` block a priority: "low", "normal" or "high".
+
+    Where calls queue for a limit, higher ones go first, and lower ones are the first to be refused. As a context variable it
+    reaches tasks started within the block, and threads with a copied context. Raises `ConfigurationError` for another name.
+    """
+
+    __slots__ = ("_level", "_tokens")
+
+    def __init__(self, level: Literal["low", "normal", "high"] | Priority) -> None:
+        self._level = _priority_named(level)
+        self._tokens: list[Token[Priority]] = []
+
+    def __enter__(self) -> Priority:
+        self._tokens.append(current_priority.set(self._level))
+        return self._level
+
+    def __exit__(self, *_: object) -> None:
+        current_priority.reset(self._tokens.pop())
+
+
+def _priority_named(level: object) -> Priority:
+    if isinstance(level, Priority):
+        return level
+    checks = Checks("priority")
+    checks.one_of("level", level, [each.name.lower() for each in Priority])
+    checks.done()
+    return Priority[str(level).upper()]

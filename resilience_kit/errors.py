@@ -5,6 +5,8 @@
     │   ├── CircuitBreakerOpenError      also a circuitbreaker.CircuitBreakerError
     │   ├── RateLimitExceededError
     │   ├── BulkheadFullError
+    │   ├── CredentialRefusedError
+    │   ├── BillingStoppedError
     │   └── BudgetExceededError
     ├── DeadlineExceededError            also a TimeoutError
     ├── ConfigurationError               also a ValueError
@@ -104,6 +106,24 @@ class BulkheadFullError(Rejected):
 
     def __str__(self) -> str:
         return f"bulkhead {self.name!r} is full{self._hint()}"
+
+
+class CredentialRefusedError(Rejected):
+    """The service has refused this credential, and each further request with it would be refused too; it was not asked."""
+
+    def __str__(self) -> str:
+        return f"the credential for {self.name!r} was refused; replace it" + _next_trial(self)
+
+
+class BillingStoppedError(Rejected):
+    """The account at this service has no credit or quota left; it was not asked."""
+
+    def __str__(self) -> str:
+        return f"the account at {self.name!r} has no credit or quota left" + _next_trial(self)
+
+
+def _next_trial(refusal: Rejected) -> str:
+    return "" if refusal.retry_after is None else f"; next trial in {refusal.retry_after:.1f} s"
 
 
 class BudgetExceededError(Rejected):
@@ -212,7 +232,16 @@ class LedgerError(ResilienceError):
 
 
 class AIServiceError(Exception):
-    """A service answered with an error, or did not answer."""
+    """A service answered with an error, or did not answer.
+
+    What the HTTP rooms know of the answer, each None where it is unknown: `status`, `request_id`, `excerpt` (the service's words
+    for what is wrong, at most 300 characters, without secrets) and `verdict`, the answer's own, which overrides the class's.
+    """
+
+    status: int | None = None
+    request_id: str | None = None
+    excerpt: str | None = None
+    verdict: object = None
 
 
 class TransientAIError(AIServiceError):

@@ -75,6 +75,14 @@ class CallRejected(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallDelayed(Event):
+    """A call has waited `seconds` for its turn at `guard`, a limit of the operation or the pace of its host."""
+
+    guard: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallCancelled(Event):
     """The caller went away; nothing was learnt about the service."""
 
@@ -98,7 +106,7 @@ class NestedRetry(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptionsIgnored(Event):
-    """An operation was used a second time with breaker options that differ from its first; the first ones rule."""
+    """An operation was used a second time with breaker or limit options that differ from its first; those rule."""
 
     options: str
 
@@ -109,6 +117,38 @@ class StrategyChanged(Event):
 
     old: str
     new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeStarted(Event):
+    """A call took unusually long: a second request was sent `after` so many seconds. The first answer counts."""
+
+    after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallersParked(Event):
+    """A service has asked for a pause of `seconds`, which all requests to it with the same key obey. `operation` is the host."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessLatched(Event):
+    """A host has refused a credential, or an account without credit: requests are held back but for a trial now and then.
+
+    `operation` is the host, `why` is "credential" or "billing", `retry_after` the seconds to the first trial.
+    """
+
+    why: str
+    retry_after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessRestored(Event):
+    """A trial went well: what was latched is open again."""
+
+    why: str
 
 
 class ConfigChange(NamedTuple):

@@ -11,6 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from resilience_kit.events import (
+    AccessLatched,
+    AccessRestored,
+    CallDelayed,
+    CallersParked,
     CallRejected,
     ConfigRejected,
     ConfigReloaded,
@@ -26,6 +30,8 @@ from resilience_kit.policies.breaker import CircuitState
 
 logger = logging.getLogger("resilience_kit")
 _MOST_CHANGES = 10
+#: Seconds of a wait that an operator wants to know of.
+_LONG = 1.0
 
 
 def listen(events: EventStream) -> None:
@@ -45,8 +51,28 @@ def _retry_scheduled(event: RetryScheduled) -> None:
     logger.info(words, event.operation, event.attempt, event.error_type, event.kind.value, event.delay)
 
 
+def _call_delayed(event: CallDelayed) -> None:
+    if event.seconds >= _LONG:
+        logger.info("%r: waited %.1f s for its turn at %r", event.operation, event.seconds, event.guard)
+
+
 def _call_rejected(event: CallRejected) -> None:
-    logger.debug("%r: refused by %r; retry after %s s", event.operation, event.guard, event.retry_after)
+    hint = "" if event.retry_after is None else f"; retry after {event.retry_after:.1f} s"
+    logger.debug("%r: refused by %r%s", event.operation, event.guard, hint)
+
+
+def _callers_parked(event: CallersParked) -> None:
+    logger.info("host %r asks for a pause of %.1f s; all its callers obey", event.operation, event.seconds)
+
+
+def _access_latched(event: AccessLatched) -> None:
+    words = {"credential": "refuses the credential", "billing": "says that the account has no credit or quota left"}
+    logger.warning("host %r %s; next trial in %.1f s", event.operation, words[event.why], event.retry_after)
+
+
+def _access_restored(event: AccessRestored) -> None:
+    words = {"credential": "takes the credential", "billing": "serves the account"}
+    logger.info("host %r %s again", event.operation, words[event.why])
 
 
 def _strategy_changed(event: StrategyChanged) -> None:
@@ -77,6 +103,10 @@ def _options_ignored(event: OptionsIgnored) -> None:
 _TOLD: dict[type[Event], tuple[int, Callable[[Any], None]]] = {
     StateChanged: (logging.WARNING, _state_changed),
     RetryScheduled: (logging.INFO, _retry_scheduled),
+    CallDelayed: (logging.INFO, _call_delayed),
+    CallersParked: (logging.INFO, _callers_parked),
+    AccessLatched: (logging.WARNING, _access_latched),
+    AccessRestored: (logging.INFO, _access_restored),
     StrategyChanged: (logging.INFO, _strategy_changed),
     ConfigReloaded: (logging.INFO, _config_reloaded),
     ConfigRejected: (logging.ERROR, _config_rejected),

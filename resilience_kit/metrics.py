@@ -92,9 +92,30 @@ class LatencyHistogram:
         quantiles = {name: _quantile(counts, count, share) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))}
         return {name: value / 1e6 for name, value in {"mean": mean, **quantiles, "max": counts[-1][0]}.items()}
 
+    def not_exceeded(self, share: float, least: int) -> float | None:
+        """Seconds that at least this share of the samples since the start are below; None for fewer than `least` samples.
+
+        The end of a bucket, so up to an eighth more than the quantile, never less.
+        """
+        counts = tuple(self.counts)
+        total = sum(counts)
+        if total < least:
+            return None
+        wanted, bucket = share * total, -1
+        while wanted > 0:
+            bucket += 1
+            wanted -= counts[bucket]
+        return first_of(bucket + 1) / 1e9
+
     def renew_after_fork(self) -> None:
         """In a forked child: a lock that nobody holds."""
         self._lock = threading.Lock()
+
+
+def first_of(bucket: int) -> int:
+    """The fewest nanoseconds that belong into a bucket."""
+    shift = max(0, (bucket >> 3) - 1)
+    return (bucket - (shift << 3)) << shift
 
 
 def _quantile(counts: list[tuple[float, int]], count: int, share: float) -> float:

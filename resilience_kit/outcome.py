@@ -7,11 +7,15 @@ when it is asked to.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from resilience_kit.errors import Rejected
 
 
 class FailureKind(StrEnum):
@@ -62,6 +66,8 @@ class Outcome:
     """The end of one attempt. `duration` is in seconds; `verdict` and `error` are set for failure and ignored only.
 
     An ignored attempt ended in an error that says nothing about the service's health; a cancelled one says nothing at all.
+    `value` is what a successful one gave, of a stream its `Streamed` items. `begun` is False where the function was not called:
+    what was taken for the attempt was not used.
     """
 
     kind: OutcomeKind
@@ -69,6 +75,14 @@ class Outcome:
     verdict: Verdict | None = None
     error: BaseException | None = None
     value: object = None
+    begun: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """What a stream has delivered: the latest of its items, the last one last."""
+
+    items: Sequence[object]
 
 
 @runtime_checkable
@@ -76,6 +90,7 @@ class Permit(Protocol):
     """Leave to start one attempt.
 
     The driver sleeps `wait` seconds before the call (0.0 as a rule) and settles the permit exactly once, whatever happens.
+    A permit may have a `turn`, which the driver waits for before it asks the next guard; None or no such attribute: it has come.
     """
 
     @property
@@ -88,9 +103,45 @@ class Permit(Protocol):
         ...
 
 
+class Turn(Protocol):
+    """A caller's place in a guard's queue: the guard moves it on, the driver waits. Settling its permit gives the place up.
+
+    Used by one caller at a time, moved by any thread.
+    """
+
+    @property
+    def expected(self) -> float | None:
+        """Seconds until it comes if nothing changes; None when nobody knows."""
+        ...
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds for which the guard lets this caller wait still; None: without limit."""
+        ...
+
+    def look(self) -> float | None:
+        """0.0 when it has come, the seconds to sleep before `claim`, or None: until it is woken. Raises `Rejected`."""
+        ...
+
+    def claim(self) -> None:
+        """Hear that the seconds that `look` named have been slept, whatever the clock says."""
+        ...
+
+    def wake_by(self, wake: Callable[[], object]) -> None:
+        """Call `wake`, from any thread, when another look is worth while; at once, when it has been since the last look."""
+        ...
+
+    def refusal(self) -> Rejected:
+        """What to raise when the caller cannot wait so long."""
+        ...
+
+
 @runtime_checkable
 class Guard(Protocol):
-    """Decides whether an attempt may start. Never sleeps, never calls the user's function, never logs. Thread-safe."""
+    """Decides whether an attempt may start. Never sleeps, never calls the user's function, never logs. Thread-safe.
+
+    One that has `admit_call(args, kwargs)`, too, is asked by that, and sees the arguments of the call.
+    """
 
     @property
     def name(self) -> str:
@@ -137,6 +188,17 @@ class Clock(Protocol):
         """Run `callback` on the running event loop after `seconds`."""
         ...
 
+    def wait(self, woken: threading.Event, sleep: float | None, patience: float | None) -> bool:
+        """Block this thread until `woken` is set, for `sleep` seconds or, where that is None, `patience` seconds at most.
+
+        Tells whether it was woken. A `sleep` is one as in `sleep`; `patience` is how long something may take.
+        """
+        ...
+
+    async def wait_async(self, woken: asyncio.Future[bool], sleep: float | None, patience: float | None) -> bool:
+        """The same for this task; who wakes it sets the result to True."""
+        ...
+
 
 class SystemClock:
     """The machine's monotonic clock.
@@ -169,6 +231,34 @@ class SystemClock:
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """The running loop's own `call_later`."""
         return asyncio.get_running_loop().call_later(seconds, callback)
+
+    def wait(self, woken: threading.Event, sleep: float | None, patience: float | None) -> bool:
+        """`Event.wait`; with `waiting = False` no sleep lasts, but whoever has to be woken is waited for."""
+        if sleep is not None and not self.waiting:
+            sleep = 0.0
+        return woken.wait(patience if sleep is None else sleep)
+
+    async def wait_async(self, woken: asyncio.Future[bool], sleep: float | None, patience: float | None) -> bool:
+        """The same in the running loop."""
+        if sleep is not None and not self.waiting:
+            sleep = 0.0
+        return await woken_within(self, woken, patience if sleep is None else sleep)
+
+
+def tell(woken: asyncio.Future[bool], *, answer: bool) -> None:
+    """Set the result of `woken`, unless it has one or nobody waits for it any more."""
+    if not woken.done():
+        woken.set_result(answer)
+
+
+async def woken_within(clock: Clock, woken: asyncio.Future[bool], seconds: float | None) -> bool:
+    """Whether somebody else sets the result of `woken` within `seconds`."""
+    timer = None if seconds is None else clock.call_later(seconds, lambda: tell(woken, answer=False))
+    try:
+        return await woken
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 SYSTEM_CLOCK = SystemClock()

@@ -7,6 +7,10 @@ import logging
 import pytest
 
 from resilience_kit.events import (
+    AccessLatched,
+    AccessRestored,
+    CallDelayed,
+    CallersParked,
     CallFailed,
     CallRejected,
     ConfigChange,
@@ -23,6 +27,21 @@ from resilience_kit.log import listen
 from resilience_kit.outcome import FailureKind
 
 EVENTS = [
+    (
+        CallersParked(operation="api.example.com", seconds=2.0),
+        "INFO",
+        "host 'api.example.com' asks for a pause of 2.0 s; all its callers obey",
+    ),
+    (
+        AccessLatched(operation="api.example.com", why="credential", retry_after=60.0),
+        "WARNING",
+        "host 'api.example.com' refuses the credential; next trial in 60.0 s",
+    ),
+    (
+        AccessRestored(operation="api.example.com", why="billing"),
+        "INFO",
+        "host 'api.example.com' serves the account again",
+    ),
     (
         StateChanged(operation="op", old="closed", new="open", reason="5 failures in a row", at=1.0),
         "WARNING",
@@ -43,7 +62,9 @@ EVENTS = [
         "INFO",
         "'op': attempt 2 failed (ReadTimeout, timeout); next one in 1.500 s",
     ),
-    (CallRejected(operation="op", guard="host", retry_after=2.0), "DEBUG", "'op': refused by 'host'; retry after 2.0 s"),
+    (CallDelayed(operation="op", guard="host", seconds=1.04), "INFO", "'op': waited 1.0 s for its turn at 'host'"),
+    (CallRejected(operation="op", guard="host", retry_after=2.04), "DEBUG", "'op': refused by 'host'; retry after 2.0 s"),
+    (CallRejected(operation="op", guard="host", retry_after=None), "DEBUG", "'op': refused by 'host'"),
     (StrategyChanged(operation="op", old="", new="critical"), "INFO", "'op': strategy changed from none to critical"),
     (StrategyChanged(operation="op", old="balanced", new="critical"), "INFO", "'op': strategy changed from balanced to critical"),
     (

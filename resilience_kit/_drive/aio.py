@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
-from resilience_kit._drive import streams
+from resilience_kit._drive import streams, turns
 from resilience_kit._drive.call import TIMED_OUT, Call
 from resilience_kit._drive.first import FirstAttempt
+from resilience_kit._drive.hedge import hedged
 from resilience_kit._drive.plan import CallSite, Plan
 from resilience_kit._drive.refusal import ASKED_EVERY, fallback_for, tell_at_gate
 from resilience_kit._drive.timers import cutter_for, limited
@@ -112,15 +113,16 @@ async def run(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], k
 async def drive(call: Call, failure: BaseException | None = None, verdict: Verdict | None = None) -> Any:
     """Attempts and pauses until the last word. `failure` is that of a first attempt made without the call."""
     sleep, context = call.plan.clock.sleep_async, current_call.set(call.known_to_callee(failure))
+    hedging = call.plan.hedging
     try:
         while True:
             if failure is None:
                 while pause := call.admit():
-                    await sleep(pause)
+                    await turns.wait_async(call, pause)
                 call.begin()
                 limit = limited(call.plan.clock, call.cut_at())
                 try:
-                    given = call.function(*call.args, **call.kwargs)
+                    given = call.function(*call.args, **call.kwargs) if hedging is None else hedged(call, hedging)
                     awaited = type(given) is CoroutineType or is_awaitable(given)
                     result = await given if awaited else given
                 except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -19,8 +20,8 @@ from resilience_kit.errors import (
     Rejected,
     StreamInterruptedError,
 )
-from resilience_kit.events import CallCancelled, CallFailed, CallRejected, CallSucceeded, RetryScheduled
-from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Permit, Verdict
+from resilience_kit.events import CallCancelled, CallDelayed, CallFailed, CallRejected, CallSucceeded, RetryScheduled
+from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Permit, Turn, Verdict
 
 #: Seconds between two looks at a circuit whose trial is under way, for callers who wait for it to close.
 _TRIAL_POLL = 0.05
@@ -31,8 +32,9 @@ class Call(KeyHolder):
     """One call under way. Used by one thread or task at a time; as a `CallContext`, readable from others."""
 
     __slots__ = (
-        "_attempt_timeout", "_first", "_key", "_permits", "_retries", "_seen", "args", "around", "attempt_started", "attempts",
-        "context", "ended", "ends", "function", "is_known", "kwargs", "last_error", "own_ends", "plan", "started", "token",
+        "_asked_at", "_attempt_timeout", "_begun", "_first", "_key", "_permits", "_retries", "_seen", "_turn_asked_at", "_wait",
+        "args", "around", "attempt_started", "attempts", "context", "ended", "ends", "function", "is_known", "kwargs",
+        "last_error", "own_ends", "plan", "started", "token", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +47,9 @@ class Call(KeyHolder):
         self.is_known = True
         self.last_error: Exception | None = None
         self.token: Any = None
+        #: The place in a guard's queue that this call waits for.
+        self.turn: Turn | None = None
+        self._wait, self._asked_at, self._turn_asked_at, self._begun = 0.0, 0, 0, True
         self._permits: tuple[Permit, ...] | None = None
         self._retries: Retries | None = None
         self._key: str | None = None
@@ -109,9 +114,9 @@ class Call(KeyHolder):
 
         Raises the refusal, or the last real error when there has been one, or `DeadlineExceededError`.
         """
-        if not self.fits(0.0):
-            raise self._too_late()
         try:
+            if not self.fits(0.0):
+                raise self._too_late() if self.turn is None else self.turn.refusal()
             return self._ask_all()
         except Rejected as refusal:
             self._release()
@@ -126,22 +131,61 @@ class Call(KeyHolder):
     def _ask_all(self) -> float:
         breaker = self.plan.breaker
         if self._permits is not None and (breaker is None or breaker.still_admits(self.token)):
-            return 0.0  # the guards' waits are over
+            return self._ask_guards()  # those that were not reached
         self._release()
         if breaker is not None:
             self.token = breaker.enter()
-        return self._ask_guards() if self.plan.guards else 0.0
+        if not self.plan.guards:
+            return 0.0
+        self._permits, self._begun = (), False
+        self._wait, self._asked_at = 0.0, self.plan.now()
+        return self._ask_guards()
 
     def _ask_guards(self) -> float:
-        self._permits = ()
-        wait = 0.0
-        for guard in self.plan.guards:
-            permit = guard.admit()
-            self._permits = (*self._permits, permit)
-            wait = max(wait, permit.wait)
-            if not self.fits(wait):
-                raise Rejected(guard.name, wait)
-        return wait
+        """Ask one after the other, and wait for each one's turn before the next. Fixed waits pass together, at the end."""
+        permits = self._permits or ()
+        while not (pause := self._until_turn()) and len(permits) < len(self.plan.guards):
+            guard, admit = self.plan.asked[len(permits)]
+            permit = admit(self.args, self.kwargs)
+            self._permits = permits = (*permits, permit)
+            self.turn = getattr(permit, "turn", None)
+            self._wait = max(self._wait, permit.wait)
+            if not self.fits(self._wait):
+                raise Rejected(guard.name, self._wait)
+        return pause or self._rest_of_waits()
+
+    def _until_turn(self) -> float:
+        """Seconds to sleep until the present guard's turn comes: infinite where nobody knows, 0.0 when it has come."""
+        turn = self.turn
+        if turn is None:
+            return 0.0
+        pause = turn.look()
+        if pause == 0.0:
+            self.turn = None
+            self._tell_delay()
+            return 0.0
+        self._turn_asked_at = self._turn_asked_at or self.plan.now()
+        expected = turn.expected if pause is None else pause
+        if expected is not None and not self.fits(expected):
+            raise turn.refusal()
+        return math.inf if pause is None else pause
+
+    def _tell_delay(self) -> None:
+        operation, began, self._turn_asked_at = self.plan.operation, self._turn_asked_at, 0
+        if began and operation.events.wants(CallDelayed):
+            guard, _ = self.plan.asked[len(self._permits or ()) - 1]
+            seconds = (self.plan.now() - began) * 1e-9
+            operation.events.emit(CallDelayed(operation=operation.name, guard=guard.name, seconds=seconds))
+
+    def _rest_of_waits(self) -> float:
+        wait, self._wait = self._wait, 0.0
+        return max(0.0, wait - (self.plan.now() - self._asked_at) * 1e-9) if wait else 0.0
+
+    def patience(self) -> float | None:
+        """Seconds for which this call may wait for its turn; None: as long as it takes."""
+        own = None if self.ends is None else max(0.0, (self.ends - self.plan.now()) * 1e-9)
+        others = None if self.turn is None else self.turn.patience
+        return min((each for each in (own, others) if each is not None), default=None)
 
     def _pause_for(self, refusal: Rejected) -> float | None:
         """Seconds to wait for the circuit, None when this call does not wait for it."""
@@ -184,6 +228,7 @@ class Call(KeyHolder):
     def begin(self) -> None:
         """An attempt starts."""
         self.attempts += 1
+        self._begun = True
         self.attempt_started = self.plan.now()  # also of a first one, which may have had to wait
         if self.attempts > 1:
             self.plan.operation.metrics.retry_attempts.add()
@@ -272,7 +317,7 @@ class Call(KeyHolder):
         counted = self.plan.counts(error, verdict)
         token, self.token = self.token, None
         if self.plan.breaker is not None:
-            if counted:
+            if counted and not any(absorbs(verdict) for absorbs in self.plan.absorbs):
                 self.plan.breaker.failed(token, error, seconds, verdict.retry_after)
             else:
                 self.plan.breaker.released(token)
@@ -280,16 +325,21 @@ class Call(KeyHolder):
             self._settle(Outcome(OutcomeKind.FAILURE if counted else OutcomeKind.IGNORED, seconds, verdict, error))
 
     def _settle(self, outcome: Outcome) -> None:
-        permits, self._permits = self._permits or (), None
+        permits, self._permits, self.turn = self._permits or (), None, None
         for permit in reversed(permits):
             permit.settle(outcome)
+
+    def taken_over(self, permits: tuple[Permit, ...], outcome: Outcome) -> None:
+        """Another request gives the attempt's answer: its permits stand for those of the first one, which hear `outcome`."""
+        self._settle(outcome)
+        self._permits = permits
 
     def _release(self) -> None:
         """Give back what was taken for an attempt that was not made, or says nothing."""
         token, self.token = self.token, None
         if token is not None and self.plan.breaker is not None:
             self.plan.breaker.released(token)
-        self._settle(Outcome(OutcomeKind.CANCELLED))
+        self._settle(Outcome(OutcomeKind.CANCELLED, begun=self._begun))
 
     def _give_up(self, error: Exception, verdict: Verdict, why: str) -> None:
         self.ended = True
@@ -342,7 +392,7 @@ class Call(KeyHolder):
 
     def hand_over(self) -> None:
         """The work goes on under another call: what this one took goes back, and it is not counted."""
-        self.ended = True
+        self.ended, self._begun = True, False
         self._release()
         self._let_go()
 

@@ -10,13 +10,16 @@ from typing import Any, Protocol
 import tenacity
 
 from resilience_kit.events import CallRejected, CallSucceeded, EventStream
-from resilience_kit.outcome import Clock, FailureKind, Guard, Verdict
+from resilience_kit.outcome import Clock, FailureKind, Guard, Permit, Verdict
 from resilience_kit.policies.breaker import CircuitBreaker
 from resilience_kit.policies.breaker.states import CircuitState, Snapshot, Token
+from resilience_kit.policies.hedge import Hedging
 from resilience_kit.policies.retry import RetryConfig
 from resilience_kit.policies.retry_budget import RetryBudget
 
 Fallback = Callable[..., Any]
+#: How a guard is asked about a call with these arguments.
+Admit = Callable[[tuple[Any, ...], dict[str, Any]], Permit]
 
 
 class Recorder(Protocol):
@@ -43,7 +46,10 @@ _GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 @dataclass(slots=True)
 class Operation:
-    """What all call sites of one name share. `told` holds what was reported once and need not be again."""
+    """What all call sites of one name share.
+
+    `told` holds what was reported once and need not be again, `limiters` what was made of the configs of limits, by option.
+    """
 
     name: str
     breaker: CircuitBreaker
@@ -52,6 +58,7 @@ class Operation:
     clock: Clock
     budget: RetryBudget | None = None
     told: dict[str, None] = field(default_factory=dict)  # empty, a third of a set
+    limiters: dict[str, Any] = field(default_factory=dict)
 
 
 class _OpenDoor:
@@ -89,12 +96,15 @@ class Plan:
     idle_timeout: float | None = None
     fallback: Fallback | None = None
     judges_itself: bool = False
+    hedging: Hedging | None = None
     clock: Clock = field(init=False)
     metrics: Recorder = field(init=False)
     now: Callable[[], int] = field(init=False)
     refuse: Callable[[], int] = field(init=False)
     buckets: list[int] = field(init=False)
     door: Any = field(init=False)
+    asked: tuple[tuple[Guard, Admit], ...] = field(init=False)
+    absorbs: tuple[Callable[[Verdict], bool], ...] = field(init=False)
     controller: tenacity.Retrying | None = field(init=False)
     direct: bool = field(init=False)
     timed: bool = field(init=False)
@@ -110,6 +120,8 @@ class Plan:
         self.refuse = self.metrics.gate_refusals.add
         self.tells_success, self.tells_refusals = events.may_want(CallSucceeded), events.wants(CallRejected)
         self.door = _OPEN_DOOR if self.breaker is None else self.breaker
+        self.asked = tuple((guard, _admit_of(guard)) for guard in self.guards)
+        self.absorbs = tuple(guard.absorbs for guard in self.guards if hasattr(guard, "absorbs"))
         self.light = _GIL and not self.tells_success and not self._asks_for_more()
         self.timed = self.light and self.deadline is not None
         self.direct = self.light and not self.timed
@@ -124,6 +136,7 @@ class Plan:
             or self.waits_when_open
             or self.attempt_timeout is not None
             or self.fallback is not None
+            or self.hedging is not None
         )
 
     def report(self, token: Token, nanoseconds: int) -> None:
@@ -159,6 +172,11 @@ class Plan:
             if self.judges_itself
             else verdict.counts_against_breaker and not self.breaker.excludes(error)
         )
+
+
+def _admit_of(guard: Guard) -> Admit:
+    by_arguments: Admit | None = getattr(guard, "admit_call", None)
+    return by_arguments or (lambda _args, _kwargs: guard.admit())
 
 
 class CallSite:

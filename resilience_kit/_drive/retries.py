@@ -11,7 +11,7 @@ from tenacity import DoSleep, IterState, RetryCallState
 from tenacity.stop import stop_base
 
 from resilience_kit._drive.plan import Plan
-from resilience_kit.classification import sdk_retries, surely_not_sent
+from resilience_kit.classification import sdk_retries, surely_not_sent, transport_retries
 from resilience_kit.events import NestedRetry
 from resilience_kit.outcome import Verdict
 from resilience_kit.policies.retry import RetryConfig
@@ -19,6 +19,7 @@ from resilience_kit.policies.retry import RetryConfig
 #: What tenacity answers when the retries are over, so that the driver raises the error itself, with its own traceback.
 _GIVE_UP = object()
 _MARK = "__resilience_kit_said__"
+_ONE_OF_TWO = "let only one of the two retry: give the other one retry=None"
 
 
 class Said(Enum):
@@ -185,7 +186,9 @@ def _why_nested(call: Retried, error: Exception) -> str:
         if at >= call.attempt_started and call.is_around(context, name):
             if said is Said.DONE_PERHAPS:
                 return f"operation {name!r} may have been carried out, and it is not idempotent"
-            return _has_retried(call, f"operation {name!r}", "let only one of the two retry: give the other one retry=None")
+            return _has_retried(call, f"operation {name!r}", _ONE_OF_TWO)
+    if transport_retries(error) > 0:
+        return _has_retried(call, "the client's transport", _ONE_OF_TWO)
     if sdk_retries(error) > 0:
         remedy = "build the client with max_retries=0 and leave retrying to this operation"
         return _has_retried(call, "the SDK's client", remedy)

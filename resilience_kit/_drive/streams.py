@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from types import GeneratorType
 from typing import Any, ParamSpec, TypeVar
 
+from resilience_kit._drive import turns
 from resilience_kit._drive.call import TIMED_OUT, Call
 from resilience_kit._drive.plan import CallSite, Plan
 from resilience_kit._drive.refusal import fallback_for
@@ -21,6 +22,7 @@ from resilience_kit._drive.timers import limited
 from resilience_kit._relay import relay_async_generator, relay_generator
 from resilience_kit.context import current_call
 from resilience_kit.errors import APITimeoutError
+from resilience_kit.outcome import Streamed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,7 +96,7 @@ def _opened(call: Call) -> tuple[Any, Any, bool]:
     try:
         while True:
             while pause := call.admit():
-                sleep(pause)
+                turns.wait(call, pause)
             call.begin()
             try:
                 source = call.function(*call.args, **call.kwargs)
@@ -139,7 +141,7 @@ def _rest(call: Call, source: Any, item: Any) -> Generator[Any, Any, Any]:
             else:
                 item = _step(call, source.send, sent)
     except StopIteration as end:
-        call.succeeded(None)
+        call.succeeded(Streamed(delivered.last))
         return end.value
     except BaseException as error:
         if not isinstance(error, Exception) or error is thrown:
@@ -205,7 +207,7 @@ class AsyncStream:
         try:
             while True:
                 while pause := call.admit():
-                    await sleep(pause)
+                    await turns.wait_async(call, pause)
                 call.begin()
                 item, failure, cut_off = await self._attempt()
                 if failure is None:
@@ -240,7 +242,7 @@ class AsyncStream:
         try:
             return self._delivered.note(await self._bounded(step, self._idle_until()))
         except StopAsyncIteration:
-            call.succeeded(None)
+            call.succeeded(Streamed(self._delivered.last))
             raise
         except _CutOffError:
             broken = self._broken(APITimeoutError(f"{self._plan.operation.name!r}: no item for {self._plan.idle_timeout:.3g} s"))

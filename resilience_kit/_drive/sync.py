@@ -7,9 +7,10 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
-from resilience_kit._drive import aio, streams
+from resilience_kit._drive import aio, streams, turns
 from resilience_kit._drive.call import Call
 from resilience_kit._drive.first import FirstAttempt
+from resilience_kit._drive.hedge import refuse_hedge
 from resilience_kit._drive.plan import CallSite, Plan
 from resilience_kit._drive.refusal import ASKED_EVERY, fallback_for, tell_at_gate
 from resilience_kit._kinds import FINISHED_TYPES, is_awaitable, is_unfinished
@@ -125,6 +126,8 @@ def timed(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwarg
 
 def run(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One call from its first admission on, and its fallback."""
+    if plan.hedging is not None:
+        raise refuse_hedge(plan.operation.name)
     if plan.fallback is None:
         return drive(Call(plan, function, args, kwargs))
     try:
@@ -145,7 +148,7 @@ def drive(call: Call, failure: BaseException | None = None) -> Any:
         while True:
             if failure is None:
                 while pause := call.admit():
-                    sleep(pause)
+                    turns.wait(call, pause)
                 call.begin()
                 try:
                     result = call.function(*call.args, **call.kwargs)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from resilience_kit.classification.exceptions import classify, classify_ai_exception
 from resilience_kit.classification.registry import register_classifier
 from resilience_kit.classification.response import classify_response
-from resilience_kit.classification.sending import sdk_retries, surely_not_sent
+from resilience_kit.classification.sending import sdk_retries, surely_not_sent, transport_retries
 from resilience_kit.outcome import FailureKind, Verdict
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "register_classifier",
     "sdk_retries",
     "surely_not_sent",
+    "transport_retries",
 ]

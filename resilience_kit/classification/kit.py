@@ -34,6 +34,8 @@ MEANINGS: dict[type[BaseException], Verdict] = {
     errors.CircuitBreakerOpenError: GUARD_FULL,
     errors.BulkheadFullError: GUARD_FULL,
     errors.RateLimitExceededError: _REFUSED_RATE,
+    errors.CredentialRefusedError: AUTH,
+    errors.BillingStoppedError: QUOTA,
     errors.BudgetExceededError: QUOTA,
     errors.Rejected: UNKNOWN,
     errors.DeadlineExceededError: OUT_OF_TIME,
@@ -62,7 +64,10 @@ def meaning(cls: type) -> Verdict | None:
 
 
 def hinted(verdict: Verdict, exc: BaseException) -> Verdict:
-    """The verdict with the `retry_after` that the error carries; a quota has none."""
+    """The verdict that the error brings of the answer it stands for, else `verdict` with its `retry_after`; a quota has none."""
+    own = attribute(exc, "verdict")
+    if isinstance(own, Verdict):
+        return own
     hint = None if verdict.kind is FailureKind.QUOTA else bounded(attribute(exc, "retry_after"))
     return verdict if hint is None else Verdict(verdict.kind, verdict.retryable, verdict.counts_against_breaker, hint)
 

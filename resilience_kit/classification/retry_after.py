@@ -56,6 +56,16 @@ def reset_hint(headers: Mapping[str, str], now: object = None) -> float | None:
     return max(resets, default=None)
 
 
+def reset_of(text: str | None, headers: Mapping[str, str], now: object = None) -> float | None:
+    """Seconds until a bucket is full again, from its reset header: a span, seconds, an instant or a date."""
+    return _reset(text, headers, now)
+
+
+def number(text: str | None) -> float | None:
+    """A plain number of at least zero."""
+    return _number(text)
+
+
 def span(text: object) -> float | None:
     """Seconds of a Go or protobuf duration such as `6m0s`, `1h2m3.5s`, `120ms`, `45.8s`."""
     if not isinstance(text, str) or not 0 < len(text) <= _LONGEST_TEXT:

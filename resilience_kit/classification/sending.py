@@ -11,6 +11,9 @@ from resilience_kit.classification.response import lowered
 from resilience_kit.errors import RateLimitError, Rejected
 from resilience_kit.outcome import FailureKind
 
+#: In which header a transport of this kit tells how many attempts it has made.
+ATTEMPTS_HEADER = "x-resilience-kit-attempts"
+
 _MOST_RETRIES = 1000
 _MOST_ERRORS = 64
 
@@ -62,6 +65,15 @@ def sdk_retries(exc: BaseException) -> int:
         return 0
 
 
+def transport_retries(exc: BaseException) -> int:
+    """How often a transport of this kit has already repeated the request behind an error answer; 0 when unknown. Never raises."""
+    try:
+        answers = (lowered(attribute(attribute(error, "response"), "headers")) for error in chain(exc))
+        return next((count - 1 for answer in answers if (count := _count(answer.get(ATTEMPTS_HEADER)))), 0)
+    except Exception:  # noqa: BLE001 - the same
+        return 0
+
+
 def _not_sent(exc: BaseException, left: list[int]) -> bool:
     left[0] -= 1
     if left[0] < 0:
@@ -73,7 +85,9 @@ def _not_sent(exc: BaseException, left: list[int]) -> bool:
 
 def _proof(exc: BaseException) -> bool | None:
     """Whether this one error proves that nothing was processed; None leaves it to the error beneath."""
-    if isinstance(exc, (Rejected, RateLimitError)) or any(base.__name__ in _NOT_CONNECTED for base in type(exc).__mro__):
+    if isinstance(exc, RateLimitError):
+        return exc.status is None or exc.status >= CLIENT_ERROR  # as below
+    if isinstance(exc, Rejected) or any(base.__name__ in _NOT_CONNECTED for base in type(exc).__mro__):
         return True
     if type(exc).__name__ in _ENVELOPES:
         return None

@@ -10,7 +10,7 @@ its numbers: a default strategy that somebody names takes its place as a whole. 
     the code's custom_config
     the operator's word about the operation: the file, RESILIENCE_OPERATION_<NAME>, the settings' operation_overrides
     set_strategy
-    the code's deadline, attempt_timeout and idempotent
+    the code's deadline, attempt_timeout, idempotent, rate_limit and bulkhead
     RESILIENCE_ENABLED
 
 A *whole* layer makes what lies below it count no more. A strategy is one, unless the code has a `custom_config` of its own:
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from resilience_kit.config.overlay import FIELDS, give_way, overlay, overrides_of, refuse_unknown
 from resilience_kit.config.presets import Preset
-from resilience_kit.config.resilience_config import ResilienceConfig, within
+from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit, ResilienceConfig, within
 from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
 from resilience_kit.errors import ConfigurationError, Violation
 
@@ -95,6 +95,8 @@ class Asked:
     deadline: Seconds = NOT_GIVEN
     attempt_timeout: Seconds = NOT_GIVEN
     idempotent: bool | None = None
+    rate_limit: RateLimit | NotGiven | None = NOT_GIVEN
+    bulkhead: BulkheadLimit | NotGiven | None = NOT_GIVEN
 
 
 def of_application(preset: Preset, source: str | None, parts: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Said, ...]:
@@ -207,6 +209,13 @@ def _arguments(asked: Asked) -> Iterator[Layer]:
         yield _argument("attempt_timeout", timeout, lambda below: below.replace(attempt_timeout=within(timeout, below.deadline)))
     if idempotent is not None:
         yield _argument("idempotent", idempotent, lambda below: below.replace(idempotent=idempotent))
+    for name, limit in (("rate_limit", asked.rate_limit), ("bulkhead", asked.bulkhead)):
+        if limit is not NOT_GIVEN:
+            yield _argument(name, limit, functools.partial(_with, changes={name: limit}))
+
+
+def _with(below: ResilienceConfig, changes: Mapping[str, Any]) -> ResilienceConfig:
+    return below.replace(**changes)
 
 
 def _argument(name: str, value: object, applied: Change) -> Layer:

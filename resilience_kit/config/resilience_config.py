@@ -12,10 +12,18 @@ from resilience_kit.config.strategies import STRATEGY_NUMBERS, ResilienceStrateg
 from resilience_kit.errors import NOT_SHOWN
 from resilience_kit.outcome import Guard
 from resilience_kit.policies.breaker import CircuitBreakerConfig
+from resilience_kit.policies.bulkhead import BulkheadConfig
+from resilience_kit.policies.hedge import HedgeConfig
+from resilience_kit.policies.rate_limit import RateLimitConfig
 from resilience_kit.policies.retry import RetryConfig
 from resilience_kit.policies.retry_budget import RetryBudgetConfig
 
 _OWNER = "ResilienceConfig"
+
+#: One limit or several on the same calls, or a limiter that several operations share.
+RateLimit = RateLimitConfig | tuple[RateLimitConfig, ...] | Guard
+#: A bulkhead's options, or one that several operations share.
+BulkheadLimit = BulkheadConfig | Guard
 
 
 class ConfigChanges(TypedDict, total=False):
@@ -27,6 +35,9 @@ class ConfigChanges(TypedDict, total=False):
     attempt_timeout: float | None
     retry_budget: RetryBudgetConfig | None
     guards: tuple[Guard, ...]
+    rate_limit: RateLimit | None
+    bulkhead: BulkheadLimit | None
+    hedge: HedgeConfig | None
     idempotent: bool
     idempotency_key: bool
     circuit_open: Literal["reject", "wait"]
@@ -41,7 +52,10 @@ class ResilienceConfig:
     `retry`: how often and how patiently to try again; None: one attempt. `circuit_breaker`: when to stop asking; None: never.
     `deadline`: for the whole call, waits included; of a stream up to its first item. `attempt_timeout`: for one attempt; at
     most the deadline. `retry_budget`: how much load retries may add while the service is failing. `guards`: asked in this
-    order before each attempt, after the breaker. `idempotent`: the call may be repeated although the service may have acted
+    order before each attempt, after the breaker. `rate_limit`: how much may be started in a time, asked after the guards; a
+    limiter of the operation's own, or one that is shared. `bulkhead`: how many attempts may be under way at once, asked last; of
+    the operation's own, or shared. `hedge`: when an attempt is sent a second time, for async functions that may be repeated.
+    `idempotent`: the call may be repeated although the service may have acted
     on it; False leaves retries for attempts that were surely not sent, or that carry a key. `idempotency_key`: give the
     callee one key per call, the same on each attempt. `circuit_open`: refuse at once while the circuit is open, or wait for
     its reopening inside the deadline. `first_item_timeout`: for the first item of an async stream, in each attempt.
@@ -56,6 +70,9 @@ class ResilienceConfig:
     attempt_timeout: float | None = None
     retry_budget: RetryBudgetConfig | None = None
     guards: tuple[Guard, ...] = ()
+    rate_limit: RateLimit | None = None
+    bulkhead: BulkheadLimit | None = None
+    hedge: HedgeConfig | None = None
     idempotent: bool = True
     idempotency_key: bool = False
     circuit_open: Literal["reject", "wait"] = "reject"
@@ -136,8 +153,24 @@ def _check_policies(checks: Checks, config: ResilienceConfig) -> None:
     checks.instance("retry", config.retry, RetryConfig, type(None))
     checks.instance("circuit_breaker", config.circuit_breaker, CircuitBreakerConfig, type(None))
     checks.instance("retry_budget", config.retry_budget, RetryBudgetConfig, type(None))
+    checks.instance("hedge", config.hedge, HedgeConfig, type(None))
+    if isinstance(config.hedge, HedgeConfig) and config.idempotent is False:
+        checks.fail("hedge", "must be None where idempotent is False: it sends a request twice", NOT_SHOWN)
     if not isinstance(config.guards, tuple) or not all(isinstance(guard, Guard) for guard in config.guards):
         checks.fail("guards", "must be a tuple of guards (objects with name, admit and fits)", config.guards)
+    check_limits(checks, config.rate_limit, config.bulkhead)
+
+
+def check_limits(checks: Checks, rate_limit: object, bulkhead: object) -> None:
+    """Note what is neither options of a limit nor a limiter; None is off."""
+    limits = rate_limit if isinstance(rate_limit, tuple) and rate_limit else (rate_limit,)
+    alone = len(limits) == 1 and (rate_limit is None or isinstance(rate_limit, Guard))
+    if not alone and not all(isinstance(each, RateLimitConfig) for each in limits):
+        checks.fail(
+            "rate_limit", "must be a RateLimitConfig, a tuple of them, a limiter (with name, admit and fits) or None", rate_limit
+        )
+    if bulkhead is not None and not isinstance(bulkhead, BulkheadConfig | Guard):
+        checks.fail("bulkhead", "must be a BulkheadConfig, a limiter (with name, admit and fits) or None", bulkhead)
 
 
 def _check_times(checks: Checks, config: ResilienceConfig) -> None:

@@ -13,7 +13,8 @@ from resilience_kit.config import (
     ResilienceStrategy,
     check_operation,
 )
-from resilience_kit.config.layers import Seconds
+from resilience_kit.config.layers import NotGiven, Seconds
+from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit
 from resilience_kit.errors import ConfigurationError
 from resilience_kit.orchestrator.request import Custom, Request, Site, protect
 from resilience_kit.orchestrator.service import AIServiceResilience
@@ -76,6 +77,14 @@ class _DefaultSite(Site):
         return plan
 
 
+def site_of_default(operation: str, request: Request) -> Site:
+    """A call site of whichever orchestrator is the default, for rooms that drive their calls themselves."""
+    site = _DefaultSite(operation, request)
+    with _default_lock:
+        _default_sites.add(site)
+    return site
+
+
 def with_resilience(  # noqa: PLR0913 - one argument an option
     operation: str,
     strategy: ResilienceStrategy | str | None = None,
@@ -85,6 +94,8 @@ def with_resilience(  # noqa: PLR0913 - one argument an option
     deadline: Seconds = NOT_GIVEN,
     attempt_timeout: Seconds = NOT_GIVEN,
     idempotent: bool | None = None,
+    rate_limit: RateLimit | NotGiven | None = NOT_GIVEN,
+    bulkhead: BulkheadLimit | NotGiven | None = NOT_GIVEN,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """`AIServiceResilience.with_resilience` on the default orchestrator, which is looked up at the first call."""
     request = Request(
@@ -94,14 +105,13 @@ def with_resilience(  # noqa: PLR0913 - one argument an option
         deadline=deadline,
         attempt_timeout=attempt_timeout,
         idempotent=idempotent,
+        rate_limit=rate_limit,
+        bulkhead=bulkhead,
     )
     request.check()
     name = check_operation(operation)
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        site = _DefaultSite(name, request)
-        with _default_lock:
-            _default_sites.add(site)
-        return protect(site, function, fallback)
+        return protect(site_of_default(name, request), function, fallback)
 
     return decorate

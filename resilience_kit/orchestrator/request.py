@@ -8,12 +8,13 @@ from typing import Any, ParamSpec, TypeVar
 
 from resilience_kit._checks import Checks
 from resilience_kit._drive import aio, streams, sync
+from resilience_kit._drive.hedge import refuse_hedge
 from resilience_kit._drive.plan import CallSite, Plan
 from resilience_kit._kinds import Kind, kind_of
 from resilience_kit.config import NOT_GIVEN, ResilienceConfig, ResilienceStrategy, strategy_named
-from resilience_kit.config.layers import Asked, Seconds
+from resilience_kit.config.layers import Asked, NotGiven, Seconds
 from resilience_kit.config.overlay import refuse_unknown
-from resilience_kit.config.resilience_config import within
+from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit, check_limits, within
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError
 
 P = ParamSpec("P")
@@ -42,6 +43,8 @@ class Request:
     deadline: Seconds = NOT_GIVEN
     attempt_timeout: Seconds = NOT_GIVEN
     idempotent: bool | None = None
+    rate_limit: RateLimit | NotGiven | None = NOT_GIVEN
+    bulkhead: BulkheadLimit | NotGiven | None = NOT_GIVEN
 
     def check(self) -> None:
         """Raise for what cannot be right under any settings."""
@@ -54,6 +57,8 @@ class Request:
         good = [checks.optional_seconds(name, seconds) for name, seconds in given.items()]
         if all(good):
             _check_order(checks, **given)
+        limits = (None if limit is NOT_GIVEN else limit for limit in (self.rate_limit, self.bulkhead))
+        check_limits(checks, *limits)
         checks.done()
         if self.strategy is not None:
             strategy_named(self.strategy, "strategy")
@@ -70,6 +75,8 @@ class Request:
             deadline=self.deadline,
             attempt_timeout=self.attempt_timeout,
             idempotent=self.idempotent,
+            rate_limit=self.rate_limit,
+            bulkhead=self.bulkhead,
         )
 
 
@@ -99,6 +106,13 @@ def check_fallback(fallback: Callable[..., Any] | None, kind: Kind) -> None:
     raise ConfigurationError([("with_resilience.fallback", f"{rule}; this is {given.value}", NOT_SHOWN)])
 
 
+def _check_hedge(site: CallSite, kind: Kind) -> None:
+    """Raise for a function whose slower request could not be cancelled."""
+    custom = site.request.custom_config if isinstance(site, Site) else None
+    if kind is not Kind.ASYNC and isinstance(custom, ResilienceConfig) and custom.hedge is not None:
+        raise refuse_hedge(f"{site.operation} ({kind.value})" if isinstance(site, Site) else "")
+
+
 def kind_when_awaited(function: Callable[..., Any]) -> Kind:
     """The kind of a call's answer when a plain function may stand for an async one."""
     kind = kind_of(function)
@@ -112,4 +126,5 @@ def protect(site: CallSite, function: Callable[P, R], fallback: Callable[..., An
         raise ConfigurationError([("with_resilience", f"must decorate a function, not a {what}{_BELOW}", NOT_SHOWN)])
     kind = kind_of(function)
     check_fallback(fallback, kind)
+    _check_hedge(site, kind)
     return _PROTECT[kind](site, function)

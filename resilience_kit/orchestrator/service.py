@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from resilience_kit._checks import Checks, nearest
 from resilience_kit._drive import aio, streams, sync
 from resilience_kit._drive.call import Call
+from resilience_kit._drive.hedge import hedging_of
 from resilience_kit._drive.plan import Operation, Plan
 from resilience_kit._fork import Mutex, renew_after_fork
 from resilience_kit._kinds import UNFINISHED_TYPES, is_awaitable, kind_of
@@ -28,7 +29,8 @@ from resilience_kit.config import (
     check_operation,
     strategy_named,
 )
-from resilience_kit.config.layers import Asked, Seconds, folded, layers
+from resilience_kit.config.layers import Asked, NotGiven, Seconds, folded, layers
+from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit
 from resilience_kit.context import current_call
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError
 from resilience_kit.events import (
@@ -45,6 +47,7 @@ from resilience_kit.events import (
 )
 from resilience_kit.log import listen
 from resilience_kit.metrics import OperationMetrics
+from resilience_kit.orchestrator.limits import guards_of
 from resilience_kit.orchestrator.request import (
     Custom,
     Request,
@@ -53,8 +56,9 @@ from resilience_kit.orchestrator.request import (
     kind_when_awaited,
     protect,
 )
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
+from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Guard
 from resilience_kit.policies.breaker import BreakerStore, CircuitBreaker, CircuitBreakerConfig, CircuitState
+from resilience_kit.policies.hedge import Hedging
 from resilience_kit.policies.retry_budget import RetryBudget
 
 if TYPE_CHECKING:
@@ -117,12 +121,15 @@ class AIServiceResilience:
         deadline: Seconds = NOT_GIVEN,
         attempt_timeout: Seconds = NOT_GIVEN,
         idempotent: bool | None = None,
+        rate_limit: RateLimit | NotGiven | None = NOT_GIVEN,
+        bulkhead: BulkheadLimit | NotGiven | None = NOT_GIVEN,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """A decorator for functions, async functions, generators and async generators; kind and signature stay.
 
         `deadline` and `attempt_timeout` are seconds and beat those of the config, None switches them off. `fallback` answers,
-        with the call's own arguments, where an error would be the last word. Raises `ConfigurationError` here and when
-        decorating.
+        with the call's own arguments, where an error would be the last word. `rate_limit` and `bulkhead` are as in
+        `ResilienceConfig`: made of options, they are the operation's, whichever call site comes first. Raises
+        `ConfigurationError` here and when decorating.
         """
         request = Request(
             strategy=strategy,
@@ -131,6 +138,8 @@ class AIServiceResilience:
             deadline=deadline,
             attempt_timeout=attempt_timeout,
             idempotent=idempotent,
+            rate_limit=rate_limit,
+            bulkhead=bulkhead,
         )
         request.check()
         return functools.partial(self._decorated, check_operation(operation), request)
@@ -288,9 +297,10 @@ class AIServiceResilience:
             retry=config.retry,
             breaker=None if breaker is None else operation.breaker,
             judges_itself=breaker is not None and breaker.expected_exception is not None,
+            hedging=self._hedging(operation, config),
             deadline=config.deadline,
             attempt_timeout=config.attempt_timeout,
-            guards=config.guards,
+            guards=self._guards(operation, config),
             budget=None if config.retry_budget is None else operation.budget,
             idempotent=config.idempotent,
             carries_key=config.idempotency_key,
@@ -299,6 +309,14 @@ class AIServiceResilience:
             idle_timeout=config.idle_timeout,
             fallback=request.fallback,
         )
+
+    def _hedging(self, operation: Operation, config: ResilienceConfig) -> Hedging | None:
+        with self._lock:
+            return hedging_of(operation, config.hedge)
+
+    def _guards(self, operation: Operation, config: ResilienceConfig) -> tuple[Guard, ...]:
+        with self._lock:
+            return guards_of(operation, config)
 
     def _resolve(self, name: str, request: Request, settings: Any) -> ResilienceConfig:
         return folded(settings.default, layers(name, settings, self._asked(name, request)))
@@ -555,7 +573,7 @@ def _stamp() -> str:
 
 def _check_parts(clock: object, store: object) -> None:
     checks = Checks("AIServiceResilience")
-    checks.provides("clock", clock, "monotonic", "nanoseconds", "sleep", "sleep_async", "call_later")
+    checks.provides("clock", clock, "monotonic", "nanoseconds", "sleep", "sleep_async", "call_later", "wait", "wait_async")
     if store is not None:
         checks.provides("store", store, "load", "save")
     checks.done()

@@ -17,8 +17,11 @@ from collections.abc import Callable
 from typing import Final
 
 from resilience_kit._checks import Checks
+from resilience_kit.outcome import woken_within
 
 _SECOND: Final = 1_000_000_000
+#: Real seconds between two looks of a thread that waits both for others and for the time.
+_POLL: Final = 0.001
 
 
 class _Entry:
@@ -130,6 +133,30 @@ class FakeClock:
             heapq.heappush(self._queue, entry)
         return entry
 
+    def wait(self, woken: threading.Event, sleep: float | None, patience: float | None) -> bool:
+        """Block until `woken` is set, or until the time has come; with `auto_advance` the time comes by itself, as in `sleep`.
+
+        A wait without an end is one for other threads, in real time.
+        """
+        if sleep is not None:
+            self.sleeps.append(sleep)
+        seconds = patience if sleep is None else sleep
+        if seconds is None:
+            return woken.wait()
+        wake = self._now + _nanoseconds(seconds)
+        if self._auto:
+            self._advance_to(wake, woken)
+        while not woken.wait(0.0 if self._now >= wake else _POLL):
+            if self._now >= wake:
+                return False
+        return True
+
+    async def wait_async(self, woken: asyncio.Future[bool], sleep: float | None, patience: float | None) -> bool:
+        """Suspend this task until `woken` has a result, or until the time has come."""
+        if sleep is not None:
+            self.sleeps.append(sleep)
+        return await woken_within(self, woken, patience if sleep is None else sleep)
+
     def advance(self, seconds: float) -> None:
         """Move the time on by `seconds`, and run what falls due on the way, each at its own time and in order.
 
@@ -148,8 +175,8 @@ class FakeClock:
             entry.fire()
             await _settled(loop)
 
-    def _advance_to(self, target: int) -> None:
-        while (entry := self._next_due(target)) is not None:
+    def _advance_to(self, target: int, woken: threading.Event | None = None) -> None:
+        while (woken is None or not woken.is_set()) and (entry := self._next_due(target)) is not None:
             entry.fire()
 
     def _next_due(self, target: int) -> _Entry | None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from resilience_kit import errors
-from resilience_kit.classification import sdk_retries, surely_not_sent
+from resilience_kit.classification import sdk_retries, surely_not_sent, transport_retries
 
 
 def sdk_error(name, module="openai", cause=None, message="", **attributes):
@@ -110,6 +110,14 @@ def test_the_retries_of_an_sdk(exc, expected):
     assert expected == sdk_retries(exc)
 
 
+@pytest.mark.parametrize(("attempts", "expected"), [("3", 2), ("1", 0), ("0", 0), ("many", 0), (None, 0)])
+def test_the_retries_of_a_transport_of_this_kit(attempts, expected):
+    """The attempts stand in a header of the answer; whoever wraps the error may lie around it."""
+    headers = {} if attempts is None else {"X-Resilience-Kit-Attempts": attempts}
+    inner = sdk_error("InternalServerError", response=type("Response", (), {"headers": headers})())
+    assert (expected, expected) == (transport_retries(inner), transport_retries(sdk_error("Wrapped", cause=inner)))
+
+
 class Unset(Exception):
     """As httpx's errors without a request."""
 
@@ -137,4 +145,4 @@ class Mute(Exception):
 
 def test_errors_that_cannot_be_looked_at_prove_nothing():
     """What raises inside is answered with no and nought."""
-    assert (0, False) == (sdk_retries(Mute()), surely_not_sent(Mute()))
+    assert (0, 0, False) == (sdk_retries(Mute()), transport_retries(Mute()), surely_not_sent(Mute()))

@@ -24,10 +24,26 @@ from resilience_kit.config.overlay import FIELDS, SETTINGS
 from resilience_kit.config.plain import STRANGER, TextLimits
 from resilience_kit.config.presets import Preset
 from resilience_kit.errors import ConfigurationError
+from resilience_kit.http.pace import PacingConfig
+from resilience_kit.policies.bulkhead import AdaptiveLimit, BulkheadConfig
+from resilience_kit.policies.hedge import HedgeConfig
+from resilience_kit.policies.rate_limit import RateLimitConfig
 from resilience_kit.policies.retry_budget import RetryBudgetConfig
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = [ResilienceConfig, RetryConfig, RetryBudgetConfig, CircuitBreakerConfig, FailureRateWindow, RateLimits]
+OPTIONS = [
+    ResilienceConfig,
+    RetryConfig,
+    RetryBudgetConfig,
+    CircuitBreakerConfig,
+    FailureRateWindow,
+    RateLimits,
+    RateLimitConfig,
+    BulkheadConfig,
+    AdaptiveLimit,
+    HedgeConfig,
+    PacingConfig,
+]
 NUMBERS = [name for name, told in json_schema()["properties"].items() if "minimum" in told]
 GENERATOR = run_path(str(ROOT / "docs" / "generate_defaults.py"))
 

@@ -23,6 +23,8 @@ EXAMPLES = [
     errors.CircuitBreakerOpenError("summarize", None, "forced open: maintenance"),
     errors.RateLimitExceededError("summarize", 0.25),
     errors.BulkheadFullError("summarize"),
+    errors.CredentialRefusedError("api.example.com", 60.0),
+    errors.BillingStoppedError("api.example.com"),
     errors.BudgetExceededError("day", 3.0, *MONEY),
     errors.DeadlineExceededError("too late"),
     ConfigurationError([("RetryConfig.base_delay", "must be positive", -1), ("file", "is not JSON", NOT_SHOWN)]),
@@ -120,6 +122,8 @@ def test_errors_survive_pickle_and_copy(error, again):
     (errors.CircuitBreakerOpenError("summarize"), "Circuit breaker is open: 'summarize'"),
     (errors.RateLimitExceededError("x", 0.25), "rate limit of 'x' is used up; try again in 0.2 s"),
     (errors.BulkheadFullError("x"), "bulkhead 'x' is full"),
+    (errors.CredentialRefusedError("x"), "the credential for 'x' was refused; replace it"),
+    (errors.BillingStoppedError("x", 6.0), "the account at 'x' has no credit or quota left; next trial in 6.0 s"),
     (
         errors.BudgetExceededError("day", 3.0, *MONEY),
         ("budget 'day' does not allow this call: limit 5.00 USD, spent 4.90, held 0.20; "

@@ -65,3 +65,21 @@ def test_a_reset_forgets_the_samples_and_keeps_the_total():
     histogram.add(2_000_000)
     assert (1, 2) == (histogram.count, histogram.total)
     assert 2.0 == pytest.approx(histogram.summary()["p50"], rel=0.06)
+
+
+@given(st.lists(st.integers(1, 10**11), min_size=1), st.floats(0.5, 0.999))
+def test_what_a_share_has_not_exceeded_is_no_less_than_its_quantile(samples, share):
+    """And at most an eighth more; a hedge sent by it is not sent too early."""
+    histogram = LatencyHistogram()
+    for sample in samples:
+        histogram.add(sample)
+    exact = sorted(samples)[max(0, math.ceil(share * len(samples)) - 1)]
+    found = histogram.not_exceeded(share, 1) * 1e9
+    assert exact <= found <= exact * 1.125 + 1
+
+
+def test_what_is_not_exceeded_is_unknown_for_too_few():
+    """Fewer than asked for."""
+    histogram = LatencyHistogram()
+    histogram.add(100)
+    assert (None, True) == (histogram.not_exceeded(0.95, 2), histogram.not_exceeded(0.95, 1) is not None)

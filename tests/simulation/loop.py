@@ -88,6 +88,12 @@ class Clock:
         assert self.loop is not None
         return self.loop.call_later(seconds, callback)
 
+    def wait(self, woken: threading.Event, sleep: float | None, patience: float | None) -> bool:
+        raise AssertionError("no simulated guard has a queue")
+
+    async def wait_async(self, woken: asyncio.Future[bool], sleep: float | None, patience: float | None) -> bool:
+        raise AssertionError("no simulated guard has a queue")
+
 
 class Loop(asyncio.AbstractEventLoop):
     """The part of an event loop that tasks, futures and the kit ask for. `steps` counts the turns taken."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from typing import Any, assert_type
 
+import httpx
+import httpx2
 import tenacity
 
 from resilience_kit import (
@@ -44,6 +46,18 @@ from resilience_kit.classification import classify_response
 from resilience_kit.config import Explanation, ResilienceSettings
 from resilience_kit.errors import APITimeoutError, BudgetExceededError, StreamInterruptedError
 from resilience_kit.events import CallFailed, ConfigChange, Event, StateChanged
+from resilience_kit.http import AsyncResilientTransport, ResilientTransport
+from resilience_kit.limits import (
+    AdaptiveLimit,
+    AsyncExecutor,
+    BulkheadConfig,
+    Priority,
+    RateLimitConfig,
+    RateLimitedExecutor,
+    RateLimiter,
+    TokenBucketRateLimiter,
+    priority,
+)
 from resilience_kit.orchestrator.reload import reload_on_sighup
 from resilience_kit.orchestrator.watch import ConfigWatch
 from resilience_kit.outcome import Clock, Guard, Outcome, Permit
@@ -318,6 +332,35 @@ def what_guards_are(limit: Limit) -> tuple[Guard, Permit, Clock]:
     return limit, limit, FakeClock()
 
 
+# --- limits ---------------------------------------------------------------------------------------------------------------------
+
+
+tokens = RateLimitConfig(rate=30_000, period=60.0, cost=len, usage=lambda answer: answer.total_tokens)
+
+
+@with_resilience(
+    "limited", rate_limit=(RateLimitConfig(rate=500, period=60.0), tokens), bulkhead=BulkheadConfig(max_concurrent=3)
+)
+async def limited(text: str) -> int:
+    return len(text)
+
+
+async def what_limits_give() -> None:
+    assert_type(await limited("a"), int)
+    limiter, executor = TokenBucketRateLimiter(10, 1.0, max_tokens=2.5), AsyncExecutor(3)
+    assert_type((await limiter.acquire(0.5), limiter.try_acquire(), limiter.tokens), tuple[float, bool, float])
+    assert_type(await limiter.execute(limited, "a"), int)
+    assert_type(await executor.execute(limited, "a"), int)
+    assert_type(await executor.map(limited, ["a", "b"]), list[int])
+    await executor.shutdown(timeout=1.0)
+    assert_type(await RateLimitedExecutor(10, max_concurrency=2).execute(limited, "a"), int)
+    with priority("high") as level:
+        assert_type(level, Priority)
+    both: tuple[Guard, ...] = (limiter, executor, RateLimitedExecutor(1), RateLimiter(tokens))
+    ResilienceConfig(guards=both, rate_limit=limiter, bulkhead=BulkheadConfig(max_concurrent=9, adaptive=AdaptiveLimit()))
+    ResilienceConfig().replace(rate_limit=tokens, bulkhead=None)
+
+
 # --- what went wrong ------------------------------------------------------------------------------------------------------------
 
 
@@ -352,6 +395,16 @@ def what_errors_are(
     late: DeadlineExceededError, slow: APITimeoutError, wrong: ConfigurationError
 ) -> tuple[TimeoutError, AIServiceError, ResilienceError, ValueError]:
     return late, slow, wrong, wrong
+
+
+# --- transports for clients of either library -----------------------------------------------------------------------------------
+
+
+def what_takes_a_transport() -> None:
+    httpx.Client(transport=ResilientTransport())
+    httpx.AsyncClient(transport=AsyncResilientTransport(breaker_per="key", pacing=None))
+    httpx2.Client(transport=ResilientTransport(httpx2.HTTPTransport()))
+    ResilientTransport(breaker_per="hosts")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # --- for users' own tests -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,209 @@
+"""A race between the requests of one attempt: a second one goes out when the first takes unusually long; the first answer counts.
+
+To the rules of the call it is one attempt. The loser is cancelled and awaited before the answer is given, so that its connection
+is back where it came from. A hedge never makes things worse: it asks the guards and waits for none of them, it is not sent while
+the circuit is anything but closed or the retry budget is used up, and what it fails with is not told to the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from asyncio import CancelledError, Future
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from resilience_kit._drive.call import Call
+from resilience_kit._drive.plan import Operation
+from resilience_kit._kinds import is_awaitable
+from resilience_kit.classification import classify
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Rejected
+from resilience_kit.events import HedgeStarted
+from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Permit, tell, woken_within
+from resilience_kit.policies.hedge import HedgeConfig, Hedging
+
+Permits = tuple[Permit, ...]
+
+_NOT_SENT = Outcome(OutcomeKind.CANCELLED, begun=False)
+
+
+def hedging_of(operation: Operation, config: HedgeConfig | None) -> Hedging | None:
+    """The operation's hedging: made once for equal options, so that call sites share what is known and what is left."""
+    if config is None:
+        return None
+    made: Hedging | None = operation.limiters.get("hedge")
+    if made is None or made.config != config:
+        latency: Any = operation.metrics.latency
+        made = operation.limiters["hedge"] = Hedging(config, latency.not_exceeded)
+    return made
+
+
+def refuse_hedge(operation: str) -> ConfigurationError:
+    """For a function that cannot be hedged."""
+    rule = f"hedges async functions only, since it cancels the slower request; {operation!r} is none: take hedge off its config"
+    return ConfigurationError([("ResilienceConfig.hedge", rule, NOT_SHOWN)])
+
+
+async def hedged(call: Call, hedging: Hedging) -> Any:
+    """The result of an attempt that has begun, or its error. Raises `ConfigurationError` for what cannot be cancelled."""
+    delay = hedging.delay()
+    given: Any = None if _is_in_thread(call.function) else call.function(*call.args, **call.kwargs)
+    if not is_awaitable(given):
+        raise refuse_hedge(call.plan.operation.name)
+    if delay is None or not _is_closed(call):
+        return await given
+    return await _Race(call, hedging, delay, asyncio.ensure_future(given)).run()
+
+
+def _is_in_thread(function: object) -> bool:
+    return isinstance(function, functools.partial) and function.func is asyncio.to_thread
+
+
+async def _again(call: Call) -> Any:
+    return await call.function(*call.args, **call.kwargs)
+
+
+def _is_closed(call: Call) -> bool:
+    return call.plan.breaker is None or call.plan.breaker.closed
+
+
+class _Race:
+    """The requests of one attempt, the first of which is the driver's own: its permits are those of the call."""
+
+    def __init__(self, call: Call, hedging: Hedging, delay: float, first: Future[Any]) -> None:
+        self._call, self._hedging, self._delay, self._first = call, hedging, delay, first
+        self._hedges: dict[Future[Any], tuple[Permits, int]] = {}
+        self._may_start = hedging.config.max_hedges
+
+    async def run(self) -> Any:
+        """Until one of them has an answer, or all have failed."""
+        try:
+            while not self._is_decided():
+                if not await self._news():
+                    self._start_hedge()
+            return self._answer()
+        finally:
+            try:
+                await _ended([self._first, *self._hedges])
+            finally:
+                self._settle_rest()
+                del self._first  # its error holds frames that hold this
+
+    async def _news(self) -> bool:
+        """False when the time for another hedge has come before anything else has happened."""
+        woken: Future[bool] = asyncio.get_running_loop().create_future()
+        delay = self._delay if self._may_start and not self._first.done() else None
+        wake = functools.partial(_wake, woken)
+        running = [each for each in (self._first, *self._hedges) if not each.done()]
+        for each in running:
+            each.add_done_callback(wake)
+        try:
+            return await woken_within(self._call.plan.clock, woken, delay)
+        finally:
+            for each in running:
+                each.remove_done_callback(wake)
+
+    def _is_decided(self) -> bool:
+        """There is an answer; or the first one's error is what another request would meet, too; or all have failed."""
+        for hedge in [hedge for hedge in self._hedges if hedge.done() and not _is_good(hedge)]:
+            self._lost(hedge)
+        if any(hedge.done() for hedge in self._hedges):
+            return True
+        return self._first.done() and (not self._hedges or not _may_pass(self._first))
+
+    def _answer(self) -> Any:
+        winner = None if _is_good(self._first) else next((hedge for hedge in self._hedges if hedge.done()), None)
+        if winner is None:
+            return self._first.result()
+        permits, _ = self._hedges.pop(winner)
+        self._call.taken_over(permits, self._ending(self._first, self._call.attempt_started))
+        return winner.result()
+
+    # --- hedges ----------------------------------------------------------------------------------------------------------
+
+    def _start_hedge(self) -> None:
+        self._may_start -= 1
+        call, plan = self._call, self._call.plan
+        if not _is_closed(call) or not self._hedging.take():
+            return
+        permits = self._permits()
+        if permits is None or plan.withdraw(FailureKind.TRANSIENT) is None:
+            _settle(permits or (), _NOT_SENT)
+            self._hedging.give_back()
+            return
+        self._hedges[asyncio.ensure_future(_again(call))] = (permits, plan.now())
+        if plan.operation.events.wants(HedgeStarted):
+            plan.operation.events.emit(HedgeStarted(operation=plan.operation.name, after=self._delay))
+
+    def _permits(self) -> Permits | None:
+        """Of every guard, or none: a hedge does not wait."""
+        permits: list[Permit] = []
+        try:
+            for guard, admit in self._call.plan.asked:
+                permits.append(admit(self._call.args, self._call.kwargs))
+                if permits[-1].wait or getattr(permits[-1], "turn", None) is not None:
+                    raise Rejected(guard.name)
+        except BaseException as error:
+            _settle(permits, _NOT_SENT)
+            if not isinstance(error, Rejected):
+                raise
+            return None
+        return tuple(permits)
+
+    def _lost(self, hedge: Future[Any]) -> None:
+        permits, started = self._hedges.pop(hedge)
+        _settle(permits, self._ending(hedge, started))
+
+    def _settle_rest(self) -> None:
+        for hedge in list(self._hedges):
+            self._lost(hedge)
+
+    def _ending(self, request: Future[Any], started: int) -> Outcome:
+        """How a request ended whose answer is not the attempt's. One that is not done is about to be cancelled."""
+        plan = self._call.plan
+        seconds = (plan.now() - started) * 1e-9
+        error = None if not request.done() or request.cancelled() else request.exception()
+        if not isinstance(error, Exception):
+            return Outcome(OutcomeKind.CANCELLED, seconds)
+        verdict = classify(error)
+        kind = OutcomeKind.FAILURE if plan.counts(error, verdict) else OutcomeKind.IGNORED
+        return Outcome(kind, seconds, verdict, error)
+
+
+def _wake(woken: Future[bool], _: Future[Any]) -> None:
+    tell(woken, answer=True)
+
+
+def _is_good(request: Future[Any]) -> bool:
+    return request.done() and not request.cancelled() and request.exception() is None
+
+
+def _may_pass(request: Future[Any]) -> bool:
+    error = None if request.cancelled() else request.exception()
+    return isinstance(error, Exception) and classify(error).retryable
+
+
+def _settle(permits: Iterable[Permit], outcome: Outcome) -> None:
+    for permit in reversed(tuple(permits)):
+        permit.settle(outcome)
+
+
+def _pending(requests: Iterable[Future[Any]]) -> Iterator[Future[Any]]:
+    return (each for each in requests if not each.done())
+
+
+async def _ended(requests: Iterable[Future[Any]]) -> None:
+    """Cancel what is not done, and wait for it; also when the waiting is itself cancelled, which is told afterwards."""
+    cancelled: CancelledError | None = None
+    while running := list(_pending(requests)):
+        for each in running:
+            each.cancel()
+        try:
+            await asyncio.wait(running)
+        except CancelledError as error:
+            cancelled = error
+    for each in requests:
+        if not each.cancelled():
+            each.exception()  # it has been seen
+    if cancelled is not None:
+        raise cancelled

@@ -1,0 +1,127 @@
+"""Runs coroutines, so many in a time and so many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Self, TypeVar, overload
+
+from resilience_kit.errors import Rejected
+from resilience_kit.limits.executor import AsyncExecutor, mapped
+from resilience_kit.limits.token_bucket import TokenBucketRateLimiter
+from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Outcome
+from resilience_kit.policies.bulkhead import BulkheadPermit
+from resilience_kit.policies.rate_limit import RateLimitPermit
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class BothPermit:
+    """Leave of a rate limiter, and then of an executor, which is asked when the turn at the first has come. Its own `Turn`."""
+
+    __slots__ = ("_come", "_executor", "_permits")
+
+    wait = 0.0
+
+    def __init__(self, first: RateLimitPermit, executor: AsyncExecutor) -> None:
+        self._executor, self._come = executor, False
+        self._permits: list[RateLimitPermit | BulkheadPermit] = [first]
+        self.look()
+
+    @property
+    def turn(self) -> BothPermit | None:
+        """Itself, until it has come."""
+        return None if self._come else self
+
+    def look(self) -> float | None:
+        """See `Turn.look`."""
+        while (turn := self._permits[-1].turn) is None or (pause := turn.look()) == 0.0:
+            if len(self._permits) > 1:
+                self._come = True
+                return 0.0
+            self._permits.append(self._executor.admit())
+        return pause
+
+    @property
+    def expected(self) -> float | None:
+        """See `Turn.expected`."""
+        turn = self._permits[-1].turn
+        return 0.0 if turn is None else turn.expected
+
+    @property
+    def patience(self) -> float | None:
+        """See `Turn.patience`."""
+        turn = self._permits[-1].turn
+        return None if turn is None else turn.patience
+
+    def claim(self) -> None:
+        """See `Turn.claim`."""
+        turn = self._permits[-1].turn
+        if turn is not None:
+            turn.claim()
+
+    def wake_by(self, wake: Callable[[], object]) -> None:
+        """See `Turn.wake_by`."""
+        turn = self._permits[-1].turn
+        if turn is not None:
+            turn.wake_by(wake)
+
+    def refusal(self) -> Rejected:
+        """See `Turn.refusal`."""
+        turn = self._permits[-1].turn
+        return Rejected(self._executor.name) if turn is None else turn.refusal()
+
+    def settle(self, outcome: Outcome) -> None:
+        """See `Permit.settle`."""
+        for permit in reversed(self._permits):
+            permit.settle(outcome)
+
+
+class RateLimitedExecutor:
+    """At most `rate` calls in each `period` seconds, `max_concurrency` at a time (None: any number). Also a `Guard`."""
+
+    def __init__(
+        self,
+        rate: float,
+        period: float = 1.0,
+        max_concurrency: int | None = None,
+        *,
+        name: str = "executor",
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.name = name
+        self.rate_limiter = TokenBucketRateLimiter(rate, period, name=name, clock=clock)
+        self.executor = AsyncExecutor(max_concurrency, name=name)
+
+    def admit(self, cost: float = 1.0) -> BothPermit:
+        """Leave to start, perhaps with turns to wait for."""
+        return BothPermit(self.rate_limiter.admit(cost), self.executor)
+
+    def fits(self, cost: float = 1.0) -> bool:
+        """Whether a call could start at once."""
+        return self.rate_limiter.fits(cost) and self.executor.fits(cost)
+
+    @overload
+    async def execute(self, f: Callable[..., Awaitable[R]], *args: Any, **kwargs: Any) -> R: ...
+
+    @overload
+    async def execute(self, f: Callable[..., R], *args: Any, **kwargs: Any) -> R: ...
+
+    async def execute(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Wait for a token, then for room, then call `f`, async or plain."""
+        in_time, at_a_time = self.rate_limiter.execute, self.executor.execute
+        return await in_time(at_a_time, f, *args, **kwargs)
+
+    async def map(self, f: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
+        """The answers for all items, in their order. The first error ends the others and is raised."""
+        return await mapped(self.execute, f, items, self.executor.max_concurrency)
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as of the executor
+        """See `AsyncExecutor.shutdown`."""
+        await self.executor.shutdown(timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.shutdown()

@@ -1,0 +1,51 @@
+"""Which limiters an operation's calls are held to: those that were made of its configs, once, or those that were handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from resilience_kit._drive.plan import Operation
+from resilience_kit.config import ResilienceConfig
+from resilience_kit.events import OptionsIgnored
+from resilience_kit.outcome import Guard
+from resilience_kit.policies.bulkhead import Bulkhead, BulkheadConfig
+from resilience_kit.policies.rate_limit import RateLimitConfig, RateLimiter
+
+
+def guards_of(operation: Operation, config: ResilienceConfig) -> tuple[Guard, ...]:
+    """Every guard of a call site, in the order in which they are asked. Its operation's lock is held."""
+    return (*config.guards, *_rate_limit(operation, config), *_bulkhead(operation, config))
+
+
+def _rate_limit(operation: Operation, config: ResilienceConfig) -> Iterator[Guard]:
+    """`cost` and `usage` are the call site's, all else is the operation's."""
+    limit = config.rate_limit
+    configs = limit if isinstance(limit, tuple) else (limit,) if isinstance(limit, RateLimitConfig) else ()
+    if not configs:
+        yield from () if limit is None else (limit,)  # type: ignore[misc]  # a tuple of configs is not empty
+        return
+    made = operation.limiters.get("rate limit")
+    if made is None:
+        made = operation.limiters["rate limit"] = RateLimiter(*configs, name=operation.name, clock=operation.clock)
+    same = made.configs == tuple(each.bucket for each in configs)
+    yield made.weighing(*configs) if same else _first(operation, "rate limit", made)
+
+
+def _bulkhead(operation: Operation, config: ResilienceConfig) -> Iterator[Guard]:
+    limit = config.bulkhead
+    if not isinstance(limit, BulkheadConfig):
+        yield from () if limit is None else (limit,)
+        return
+    made = operation.limiters.get("bulkhead")
+    if made is None:
+        made = operation.limiters["bulkhead"] = Bulkhead(limit, operation.name, operation.clock)
+    yield made if made.config == limit else _first(operation, "bulkhead", made)
+
+
+def _first(operation: Operation, what: str, made: Any) -> Any:
+    """The limiter of the operation's first call site that wanted one; another that wants a different one is told once."""
+    if what not in operation.told:
+        operation.told[what] = None
+        operation.events.put(OptionsIgnored(operation=operation.name, options=f"{what} options"))
+    return made

@@ -1,0 +1,6 @@
+"""How many calls may be under way at once."""
+
+from resilience_kit.policies.bulkhead.bulkhead import Bulkhead, BulkheadPermit
+from resilience_kit.policies.bulkhead.options import AdaptiveLimit, BulkheadConfig
+
+__all__ = ["AdaptiveLimit", "Bulkhead", "BulkheadConfig", "BulkheadPermit"]
