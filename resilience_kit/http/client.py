@@ -1,0 +1,448 @@
+"""Small JSON clients, sync and async: JSON in, JSON out, typed errors; retries, a breaker and a limiter where they are wanted.
+
+Both follow `rules.ClientRules`; here is only what has to wait or to be closed. Where nothing but the breaker is there, a request
+costs what the client beneath takes for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from resilience_kit._drive import aio, streams, sync
+from resilience_kit._drive.plan import CallSite
+from resilience_kit._fork import Mutex
+from resilience_kit._kinds import is_awaitable
+from resilience_kit.classification.body import LONGEST_BODY
+from resilience_kit.errors import AIServiceError
+from resilience_kit.events import Event, Listener
+from resilience_kit.http._library import library
+from resilience_kit.http.reading import EventReader, beginning, is_stream
+from resilience_kit.http.rules import Asked, ClientOptions, ClientRules, is_empty
+from resilience_kit.http.sse import ServerSentEvent
+from resilience_kit.outcome import SYSTEM_CLOCK, Clock
+from resilience_kit.policies.retry import RetryConfig
+
+if TYPE_CHECKING:
+    from resilience_kit.http.pacing import Pacing
+
+_keeping = Mutex()
+_closing: set[asyncio.Task[None]] = set()
+
+
+class _Client:
+    """What needs no waiting."""
+
+    _closed = True  # until it is made: one that was refused has nothing to close
+    _client: Any = None
+    _closes = "`with`, or call close()"
+
+    def __init__(  # noqa: PLR0913 - one argument a part
+        self,
+        base_url: str | None,
+        timeout: float | None = 10.0,
+        headers: Mapping[str, str] | None = None,
+        client: Any = None,
+        circuit_breaker: Any = None,
+        retry_config: RetryConfig | None = None,
+        rate_limiter: Any = None,
+        *,
+        pacing: Pacing | None = None,
+        deadline: float | None = None,
+        idempotency_header: str | None = "Idempotency-Key",
+        name: str | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        options = ClientOptions(
+            base_url=base_url,
+            timeout=timeout,
+            headers=headers,
+            client=client,
+            circuit_breaker=circuit_breaker,
+            retry_config=retry_config,
+            rate_limiter=rate_limiter,
+            pacing=pacing,
+            deadline=deadline,
+            idempotency_header=idempotency_header,
+            name=name,
+            clock=clock,
+        )
+        options.check(type(self).__name__, awaits=isinstance(self, AsyncAPIClient))
+        self.base_url, self.timeout, self.headers = base_url, timeout, headers
+        self._client, self._breaker, self._rules = client, circuit_breaker, ClientRules(options, type(self).__name__)
+        self._is_own = client is None
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def add_listener(self, listener: Listener, *types: type[Event]) -> Callable[[], None]:
+        """Send this client's events to `listener`: its retries, refusals and ends. The function returned ends that."""
+        return self._rules.events.add_listener(listener, *types)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._rules.name!r}{' closed' if self._closed else ''}>"
+
+    def _used(self) -> Any:
+        """The client beneath, made when it is used first."""
+        if self._closed:
+            raise RuntimeError(f"this {type(self).__name__} is closed; make another one")
+        if self._client is None:
+            self._keep(self._made())
+        return self._client
+
+    def _keep(self, made: Any) -> None:
+        self._client = made
+
+    def _made(self) -> Any:
+        kind = getattr(library(type(self).__name__), self._kind)
+        return kind(base_url=self.base_url, timeout=self.timeout, headers=self.headers)
+
+    _kind = ""
+
+    def _let_go(self) -> Any:
+        """The client to be closed, if it is ours; not a second time."""
+        self._closed = True
+        client, self._client = self._client, None
+        return client if self._is_own else None
+
+    def _warn(self) -> None:
+        if self._is_own and self._client is not None:
+            warnings.warn(f"unclosed {self!r}: use it in {self._closes}", ResourceWarning, stacklevel=3, source=self)
+
+
+class AsyncAPIClient(_Client):
+    """A JSON client for one service. For one event loop at a time; any number of its tasks may share it, and its connections.
+
+    `base_url`: scheme and host, and the path that all paths are below. `timeout`: seconds for each step of a request (connect,
+    send, read, get a connection), None for ever, or an `httpx.Timeout`. `headers`: sent with every request. `client`: an
+    `httpx.AsyncClient` or `httpx2.AsyncClient` of yours, or whatever has `await request(method, url, **given)`; it stays open,
+    and keeps its own timeout. Without one, one is made at the first request, with one pool of connections.
+
+    `circuit_breaker`: a `CircuitBreaker`, for whole requests, their retries included; it judges by its own expected and
+    excluded exceptions. `retry_config`: how often to try; see below. `rate_limiter`: a `TokenBucketRateLimiter`, any other guard,
+    or whatever has `await acquire(1.0) -> seconds`; asked for each attempt. `pacing`: a `Pacing`, to heed what the service says
+    of its limits together with everybody else who uses it. `deadline`: seconds for a whole request, retries and waits included;
+    of a stream, to its first event. Parts that are None are off.
+
+    GET, HEAD, OPTIONS and TRACE are repeated after whatever is retryable. Other methods carry a key in `idempotency_header`, so
+    that the service can tell a repetition, and are repeated too; with None they are only where the request was surely not
+    carried out. A body that can be read once (a generator, a file) is sent once.
+
+    Errors: `AIServiceError` and its subclasses for what the service did, `CircuitBreakerOpenError`, `RateLimitExceededError` and
+    `DeadlineExceededError` for what this kit did, `ConfigurationError` for wrong options. `name` stands in events and refusals;
+    `clock` is where all of its time comes from.
+    """
+
+    _closes = "`async with`, or await close()"
+    _kind = "AsyncClient"
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    async def get(self, url: str, **given: Any) -> Any:
+        """GET."""
+        return await self.request("GET", url, **given)
+
+    async def post(self, url: str, **given: Any) -> Any:
+        """POST; `json=` is the body."""
+        return await self.request("POST", url, **given)
+
+    async def put(self, url: str, **given: Any) -> Any:
+        """PUT."""
+        return await self.request("PUT", url, **given)
+
+    async def patch(self, url: str, **given: Any) -> Any:
+        """PATCH."""
+        return await self.request("PATCH", url, **given)
+
+    async def delete(self, url: str, **given: Any) -> Any:
+        """DELETE."""
+        return await self.request("DELETE", url, **given)
+
+    async def request(self, method: str, url: str, **given: Any) -> Any:
+        """The parsed JSON of the answer, None for an empty one. `given` goes to the client beneath: `params=`, `json=`, ..."""
+        asked = self._rules.asked(self._used(), method, url, given)
+        if self._breaker is None:
+            return await self._attempts(asked)
+        return await self._breaker.call_async(self._attempts, asked)
+
+    def stream(
+        self, method: str, url: str, *, terminal: tuple[str, ...] | None = None, **given: Any
+    ) -> AsyncGenerator[ServerSentEvent, None]:
+        """The events of a stream; repeated, with `retry_config`, until the first one has come.
+
+        `terminal`: the names or data of events of which one has to come before the end, None: those known for the path, (): none.
+        An OpenAI stream's `[DONE]` is not given. An error that comes as an event is raised as one. Raises
+        `StreamInterruptedError` for what breaks after the first event. Close what you leave: `contextlib.aclosing(...)`.
+        """
+        asked = self._rules.for_events(self._rules.asked(self._used(), method, url, given))
+        site = CallSite(functools.partial(self._rules.stream_plan, asked))
+        attempts = streams.protect_async_generator(site, self._events)
+        if self._breaker is None:
+            return attempts(asked, terminal)
+        return self._breaker.call_async_generator(attempts, asked, terminal)  # type: ignore[no-any-return]
+
+    async def close(self) -> None:
+        """Close the connections, where they are ours. A second time is no error."""
+        client = self._let_go()
+        if client is not None:
+            closing = client.aclose()
+            if is_awaitable(closing):
+                await closing
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            self._warn()
+            client = self._let_go()
+            if client is not None and self._loop is not None:
+                _close_in(self._loop, client)
+
+    def _used(self) -> Any:
+        if self._loop is not None and self._loop.is_closed() and self._is_own:
+            self._client = self._loop = None  # its connections went with the loop
+        return super()._used()
+
+    def _made(self) -> Any:
+        with contextlib.suppress(RuntimeError):  # outside of asyncio nobody can close it later
+            self._loop = asyncio.get_running_loop()
+        return super()._made()
+
+    async def _attempts(self, asked: Asked) -> Any:
+        plan = self._rules.plan(asked)
+        return await (self._attempt(asked) if plan is None else aio.run(plan, self._attempt, (asked,), {}))
+
+    async def _attempt(self, asked: Asked) -> Any:
+        """One attempt: the JSON, or an error of this kit."""
+        await self._paced()
+        try:
+            return await self._answer(asked)
+        except Exception as error:  # noqa: BLE001 - one that is not known leaves as it is
+            failure = self._rules.failure(asked, error)
+        try:
+            raise failure  # not in the `except`: the error beneath may hold the whole address
+        finally:
+            del failure
+
+    async def _paced(self) -> None:
+        """What a limiter that is no guard wants."""
+        if self._rules.limiter is not None:
+            seconds = await self._rules.limiter.acquire(1.0)
+            if seconds > 0.0:
+                await self._rules.options.clock.sleep_async(seconds)
+
+    async def _answer(self, asked: Asked) -> Any:
+        rules = self._rules
+        asking = self._used().request(asked.method, asked.url, **rules.bounded(asked.given))
+        rules.check_asking(asking, awaits=True)
+        response = await asking
+        if not hasattr(response, "raise_for_status"):
+            return response
+        rules.heard(asked, response)
+        await _awaited(response.raise_for_status())
+        if is_empty(response):
+            return None
+        with rules.reading(asked):
+            body = await _awaited(response.json())
+        rules.refuse(asked, response, body)
+        return body
+
+    async def _events(self, asked: Asked, terminal: tuple[str, ...] | None) -> AsyncGenerator[ServerSentEvent, None]:
+        """One attempt at a stream."""
+        await self._paced()
+        reader = EventReader(asked.url, asked.sent, terminal)
+        async with contextlib.aclosing(self._chunks(asked)) as chunks:
+            async for chunk in chunks:
+                for event in reader.feed(chunk):
+                    yield event
+                if reader.done:
+                    await _read_out(chunks)
+        reader.finish()
+
+    async def _chunks(self, asked: Asked) -> AsyncGenerator[bytes, None]:
+        """The bytes of a stream of events; errors are of this kit."""
+        rules = self._rules
+        try:
+            async with self._used().stream(asked.method, asked.url, **rules.bounded(asked.given)) as response:
+                rules.heard(asked, response)
+                if not is_stream(response):
+                    raise rules.no_stream(asked, response, [piece async for piece in _beginning(response.aiter_bytes())])
+                async for chunk in response.aiter_bytes():
+                    yield chunk
+                return
+        except Exception as error:  # noqa: BLE001 - as above
+            failure = rules.failure(asked, error)
+        try:
+            raise failure
+        finally:
+            del failure
+
+
+async def _awaited(result: Any) -> Any:
+    return await result if is_awaitable(result) else result
+
+
+async def _read_out(chunks: AsyncIterator[bytes]) -> None:
+    """To the end of the answer, so that its connection can be used again. What breaks there breaks nothing."""
+    with contextlib.suppress(AIServiceError):
+        async for _ in chunks:
+            pass
+
+
+async def _beginning(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """As much of a body as its meaning may stand in."""
+    left = LONGEST_BODY
+    async for chunk in chunks:
+        yield chunk
+        left -= len(chunk)
+        if left <= 0:
+            return
+
+
+def _close_in(loop: asyncio.AbstractEventLoop, client: Any) -> None:
+    """Close a client that nobody can close any more, if its loop still runs; else the connections go with it."""
+    if loop.is_running():
+        loop.call_soon_threadsafe(_begin_closing, client)
+
+
+def _begin_closing(client: Any) -> None:
+    task = asyncio.ensure_future(client.aclose())
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+
+
+class APIClient(_Client):
+    """`AsyncAPIClient` for plain functions, by the same rules and with the same arguments. Threads may share it.
+
+    `client` is an `httpx.Client` or `httpx2.Client`, or has `request(method, url, **given)`. `rate_limiter` is a guard, such as a
+    `TokenBucketRateLimiter`. A deadline interrupts no request; it bounds the timeout of each, and the waits between them.
+    """
+
+    _kind = "Client"
+
+    def get(self, url: str, **given: Any) -> Any:
+        """GET."""
+        return self.request("GET", url, **given)
+
+    def post(self, url: str, **given: Any) -> Any:
+        """POST; `json=` is the body."""
+        return self.request("POST", url, **given)
+
+    def put(self, url: str, **given: Any) -> Any:
+        """PUT."""
+        return self.request("PUT", url, **given)
+
+    def patch(self, url: str, **given: Any) -> Any:
+        """PATCH."""
+        return self.request("PATCH", url, **given)
+
+    def delete(self, url: str, **given: Any) -> Any:
+        """DELETE."""
+        return self.request("DELETE", url, **given)
+
+    def request(self, method: str, url: str, **given: Any) -> Any:
+        """See `AsyncAPIClient.request`."""
+        asked = self._rules.asked(self._used(), method, url, given)
+        return self._attempts(asked) if self._breaker is None else self._breaker.call(self._attempts, asked)
+
+    def stream(
+        self, method: str, url: str, *, terminal: tuple[str, ...] | None = None, **given: Any
+    ) -> Generator[ServerSentEvent, None, None]:
+        """See `AsyncAPIClient.stream`."""
+        asked = self._rules.for_events(self._rules.asked(self._used(), method, url, given))
+        attempts = streams.protect_generator(CallSite(functools.partial(self._rules.stream_plan, asked)), self._events)
+        if self._breaker is None:
+            return attempts(asked, terminal)
+        return self._breaker.call_generator(attempts, asked, terminal)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """See `AsyncAPIClient.close`."""
+        client = self._let_go()
+        if client is not None:
+            client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            self._warn()
+            self.close()
+
+    def _keep(self, made: Any) -> None:
+        """The first of several threads wins: none makes a client under a lock, which may take a while."""
+        with _keeping:
+            if self._client is None:
+                self._client, made = made, None
+        if made is not None:
+            made.close()
+
+    def _attempts(self, asked: Asked) -> Any:
+        plan = self._rules.plan(asked)
+        return self._attempt(asked) if plan is None else sync.run(plan, self._attempt, (asked,), {})
+
+    def _attempt(self, asked: Asked) -> Any:
+        try:
+            return self._answer(asked)
+        except Exception as error:  # noqa: BLE001 - as above
+            failure = self._rules.failure(asked, error)
+        try:
+            raise failure
+        finally:
+            del failure
+
+    def _answer(self, asked: Asked) -> Any:
+        rules = self._rules
+        response = self._used().request(asked.method, asked.url, **rules.bounded(asked.given))
+        if not hasattr(response, "raise_for_status"):
+            rules.check_asking(response, awaits=False)
+            return response
+        rules.heard(asked, response)
+        response.raise_for_status()
+        if is_empty(response):
+            return None
+        with rules.reading(asked):
+            body = response.json()
+        rules.refuse(asked, response, body)
+        return body
+
+    def _events(self, asked: Asked, terminal: tuple[str, ...] | None) -> Generator[ServerSentEvent, None, None]:
+        reader = EventReader(asked.url, asked.sent, terminal)
+        with contextlib.closing(self._chunks(asked)) as chunks:
+            for chunk in chunks:
+                yield from reader.feed(chunk)
+                if reader.done:
+                    with contextlib.suppress(AIServiceError):
+                        for _ in chunks:
+                            pass
+        reader.finish()
+
+    def _chunks(self, asked: Asked) -> Generator[bytes, None, None]:
+        rules = self._rules
+        try:
+            with self._used().stream(asked.method, asked.url, **rules.bounded(asked.given)) as response:
+                rules.heard(asked, response)
+                if not is_stream(response):
+                    raise rules.no_stream(asked, response, list(beginning(response.iter_bytes())))
+                yield from response.iter_bytes()
+                return
+        except Exception as error:  # noqa: BLE001 - as above
+            failure = rules.failure(asked, error)
+        try:
+            raise failure
+        finally:
+            del failure

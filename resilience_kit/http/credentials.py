@@ -1,0 +1,72 @@
+"""Whose requests these are: host, a fingerprint of the credential, and model. The credential itself is not kept anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
+_PARAMETERS = ("key", "api_key", "api-key")
+#: Where a path names a model (Gemini) or its deployment (Azure), and where a body of JSON does. In a text within that body the
+#: quotes are escaped.
+_IN_PATH = re.compile(r"/(?:deployments|models)/([^/:?]{1,80})")
+_IN_BODY = re.compile(rb'"model"\s*:\s*"([^"\\]{1,80})"')
+DEFAULT_PORTS = {"https": 443, "http": 80}
+
+#: The part that stays the same where the header is made anew for each request: of AWS's signature, and of digest access.
+_LASTING = re.compile(r'(?:aws4-[^ ]+ .*credential=|digest .*username=")([^/",]+)', re.IGNORECASE | re.ASCII)
+
+#: New in each process, so that a fingerprint that leaves it says nothing about the credential, not even whether it is a guess.
+_SALT = os.urandom(16)
+
+
+def fingerprint(credential: str | None) -> bytes:
+    """A salted hash of the credential, 16 bytes; empty for none."""
+    if not credential:
+        return b""
+    lasting = _LASTING.match(credential)
+    text = lasting[1] if lasting else credential
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=_SALT).digest()
+
+
+def host_of(url: Any) -> str:
+    """`host`, or `host:port` where the port is not the scheme's own. `url` is one of httpx or httpx2, or has their attributes."""
+    port = url.port
+    return url.host if port is None or port == DEFAULT_PORTS.get(url.scheme) else f"{url.host}:{port}"
+
+
+def credential_of(headers: Mapping[str, str], url: Any = None) -> str | None:
+    """What a request shows as its credential: a header that providers use, else a key in the query. None without one.
+
+    `headers` has lower-case names, or ignores case.
+    """
+    for name in _HEADERS:
+        value = headers.get(name)
+        if value:
+            return value
+    return _in_query(url) if url is not None and url.query else None
+
+
+def _in_query(url: Any) -> str | None:
+    return next((value for name in _PARAMETERS if (value := url.params.get(name))), None)
+
+
+def model_of(request: Any) -> str:
+    """The model that a request of httpx or httpx2 asks for, by its path or its body; empty where neither tells."""
+    in_path = model_in_path(request.url.path)
+    if in_path:
+        return in_path
+    try:
+        in_body = _IN_BODY.search(request.content)
+    except Exception:  # noqa: BLE001 - a body that is not in memory; of either library
+        return ""
+    return "" if in_body is None else in_body[1].decode("utf-8", "replace")
+
+
+def model_in_path(path: str) -> str:
+    """The model or deployment that a path names."""
+    found = _IN_PATH.search(path)
+    return "" if found is None else found[1]

@@ -1,0 +1,143 @@
+"""Errors of httpx and httpx2, and answers that are errors, in this kit's words. By names: neither library is imported.
+
+What is told of the request is its method and host. httpx puts the whole address, and h11 the header that is wrong, into their
+errors; so these are not chained. The others are, since the error beneath proves whether the request was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+from resilience_kit import errors as kit
+from resilience_kit.classification import classify, classify_response
+from resilience_kit.classification.http_status import CLIENT_ERROR, FIRST_SERVER_ERROR
+from resilience_kit.classification.peek import attribute, content
+from resilience_kit.classification.response import lowered
+from resilience_kit.http.wording import excerpt, request_id, scrubbed
+from resilience_kit.outcome import FailureKind, Verdict
+
+_LONGEST_DETAIL: Final = 200
+_OVERLOADED: Final = (503, 529)
+
+
+class Sent(NamedTuple):
+    """What is known of a request that may stand in an error, and where what must not is to be found."""
+
+    method: str
+    host: str
+    secrets: Callable[[], Iterator[str]]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.host}".strip()
+
+
+class _Rule(NamedTuple):
+    """The class of an error, the words it begins with, and whether the words of the error beneath may follow."""
+
+    error: type[kit.AIServiceError]
+    words: str
+    goes_on: bool = False
+
+
+#: By class name; the nearest in the MRO decides. `HTTPStatusError` has an answer, which decides instead.
+RULES: Final[Mapping[str, _Rule]] = {
+    "TimeoutException": _Rule(kit.APITimeoutError, "Request timed out", goes_on=True),
+    "LocalProtocolError": _Rule(kit.InvalidRequestError, "The request breaks HTTP's rules; look at its headers and its body"),
+    "UnsupportedProtocol": _Rule(kit.InvalidRequestError, "The URL must begin with http:// or https://"),
+    "InvalidURL": _Rule(kit.InvalidRequestError, "The URL is none"),
+    "TooManyRedirects": _Rule(kit.InvalidRequestError, "The service redirects in a circle; use the address that it leads to"),
+    "CookieConflict": _Rule(kit.InvalidRequestError, "Two cookies have the same name; give their domain or path"),
+    "StreamError": _Rule(kit.InvalidRequestError, "A body can be read once, and this one was; give bytes to send it again"),
+    "DecodingError": _Rule(kit.TransientAIError, "The answer's body cannot be decoded"),
+    "TransportError": _Rule(kit.APIConnectionError, "Connection error", goes_on=True),
+    "RequestError": _Rule(kit.APIConnectionError, "Connection error", goes_on=True),
+    "HTTPError": _Rule(kit.AIServiceError, "The request failed"),
+}
+
+_BY_STATUS: Final[Mapping[int, type[kit.AIServiceError]]] = {
+    401: kit.AuthenticationError,
+    402: kit.QuotaExceededError,
+    403: kit.PermissionDeniedError,
+    404: kit.ResourceNotFoundError,
+}
+#: What the body may say of a 4xx that has no class of its own.
+_FINER: Final[Mapping[FailureKind, type[kit.AIServiceError]]] = {
+    FailureKind.QUOTA: kit.QuotaExceededError,
+    FailureKind.CONTEXT_LENGTH: kit.ContextLengthError,
+    FailureKind.CONTENT_FILTER: kit.ContentFilterError,
+}
+#: Of an answer whose status tells of no failure.
+_BY_KIND: Final[Mapping[FailureKind, type[kit.AIServiceError]]] = {
+    **_FINER,
+    FailureKind.TRANSIENT: kit.TransientAIError,
+    FailureKind.RATE_LIMIT: kit.RateLimitError,
+    FailureKind.AUTH: kit.AuthenticationError,
+    FailureKind.PERMISSION: kit.PermissionDeniedError,
+    FailureKind.INVALID_REQUEST: kit.InvalidRequestError,
+    FailureKind.NOT_FOUND: kit.ResourceNotFoundError,
+    FailureKind.CONFLICT: kit.InvalidRequestError,
+    FailureKind.TIMEOUT: kit.APITimeoutError,
+    FailureKind.CONNECTION: kit.APIConnectionError,
+    FailureKind.OVERLOADED: kit.ServiceUnavailableError,
+    FailureKind.SERVER_ERROR: kit.ServerError,
+}
+
+
+def error_for(error: Exception, sent: Sent) -> Exception:
+    """This kit's error for one that a request ended in; the same error where it is neither httpx's nor has an answer."""
+    if isinstance(error, (kit.AIServiceError, kit.ResilienceError)):
+        return error
+    rule = next((RULES[base.__name__] for base in type(error).__mro__ if base.__name__ in RULES), None)
+    if rule is None:
+        return error
+    response = attribute(error, "response")
+    if type(status := attribute(response, "status_code")) is int or isinstance(status, HTTPStatus):
+        return error_of(int(status), attribute(response, "headers"), content(response), sent)
+    return _by_rule(rule, error, sent)
+
+
+def _by_rule(rule: _Rule, error: Exception, sent: Sent) -> kit.AIServiceError:
+    words = scrubbed(str(error), sent.secrets())[:_LONGEST_DETAIL] or type(error).__name__
+    found = rule.error(f"{rule.words}: {words} ({sent})" if rule.goes_on else f"{rule.words} ({sent})")
+    found.verdict = classify(error)
+    if rule.goes_on:
+        found.__cause__ = error
+    return found
+
+
+def error_of(status: int, headers: object, body: object, sent: Sent) -> kit.AIServiceError:
+    """The error that an answer is."""
+    known = lowered(headers)
+    return _told(classify_response(status, known, body), status, known, body, sent)
+
+
+def _told(verdict: Verdict, status: int, headers: Mapping[str, str], body: object, sent: Sent) -> kit.AIServiceError:
+    named, words = request_id(headers), excerpt(body, sent.secrets())
+    text = f"{_status(status)} from {sent}" + (f": {words}" if words else "") + (f" (request {named})" if named else "")
+    kind = class_of(status, verdict.kind)
+    error = kind(text, verdict.retry_after) if issubclass(kind, kit.RateLimitError) else kind(text)
+    error.status, error.request_id, error.excerpt, error.verdict = status, named, words, verdict
+    return error
+
+
+def class_of(status: int, kind: FailureKind) -> type[kit.AIServiceError]:
+    """The class for a status; where that says little, for what the body means."""
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return kit.QuotaExceededError if kind is FailureKind.QUOTA else kit.RateLimitError
+    if status >= FIRST_SERVER_ERROR:
+        overloaded = kind is FailureKind.OVERLOADED or status in _OVERLOADED
+        return kit.ServiceUnavailableError if overloaded else kit.ServerError
+    if status >= CLIENT_ERROR:
+        return _FINER.get(kind, kit.InvalidRequestError)
+    return _BY_KIND.get(kind, kit.AIServiceError)
+
+
+def _status(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)

@@ -1,0 +1,136 @@
+"""One pace for all callers of a host with a key: what one of them is told, the others need not learn.
+
+A 429 with a hint parks everybody until then. Headers that say what is left slow callers down before the 429 comes. A refused
+credential and a used-up account latch: after that one request in a while finds out whether it has changed.
+
+How to use it, for whoever sends requests:
+
+    guard = pacing.guard(request_of)          # for a plan: asks the pace of each call's own request, before each attempt
+    pace = pacing.of(host, credential)        # or that of one host and credential, itself a guard
+    pacing.heard(response.headers)            # inside the attempt, as soon as a response's head is there, good or bad
+
+The drivers wait for a permit's turn and settle it; the verdict of a failure parks and latches. Keyed by host, a hash of the
+key, salted anew in each process, and model; the key itself is not kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import WeakValueDictionary
+
+from resilience_kit._fork import renew_after_fork
+from resilience_kit.events import EventStream
+from resilience_kit.http.credentials import credential_of, fingerprint, host_of, model_of
+from resilience_kit.http.latches import Access
+from resilience_kit.http.pace import Pace, PacePermit, PacingConfig, latest_permit
+from resilience_kit.log import listen
+from resilience_kit.outcome import SYSTEM_CLOCK, Clock
+
+__all__ = ["Pace", "PacePermit", "Pacing", "PacingConfig", "shared_pacing"]
+
+
+class Pacing:
+    """The paces of all hosts and keys that requests were sent with. Thread-safe; bounded by `max_keys`.
+
+    Share one between clients: `shared_pacing()` is that of the process. `events`: where latches and parking are told; without
+    it they are logged only.
+    """
+
+    def __init__(
+        self, config: PacingConfig | None = None, *, clock: Clock = SYSTEM_CLOCK, events: EventStream | None = None
+    ) -> None:
+        self.config, self.clock = config or PacingConfig(), clock
+        self.events = events or _logged()
+        self._paces: OrderedDict[tuple[str, bytes, str], Pace] = OrderedDict()
+        self._accesses: WeakValueDictionary[tuple[str, bytes], Access] = WeakValueDictionary()
+        self._lock = threading.Lock()
+        renew_after_fork(self)
+
+    def __len__(self) -> int:
+        return len(self._paces)
+
+    def of(self, host: str, credential: str | None = None, model: str = "") -> Pace:
+        """The pace of requests to `host` with `credential`, whichever header or parameter carries it, for `model`.
+
+        Models of one key have limits of their own, so they have paces of their own; what latches holds for all of them.
+        """
+        key = (host, fingerprint(credential), model)
+        with self._lock:
+            pace = self._paces.get(key)
+            if pace is None:
+                pace = self._paces[key] = self._made(*key)
+                if len(self._paces) > self.config.max_keys:
+                    self._paces.popitem(last=False)
+            else:
+                self._paces.move_to_end(key)
+        return pace
+
+    def _made(self, host: str, mark: bytes, model: str) -> Pace:
+        config, access = self.config, self._accesses.get((host, mark))
+        if access is None:
+            access = Access(host, config.credential_trial, config.billing_trial, is_named=bool(mark))
+            self._accesses[host, mark] = access
+        return Pace(f"{host} ({model})" if model else host, config, self.clock, self.events, access)
+
+    def of_request(self, request: Any) -> Pace:
+        """The pace of a request of httpx or httpx2, or of anything with their `url` and `headers`."""
+        return self.of(host_of(request.url), credential_of(request.headers, request.url), model_of(request))
+
+    def guard(self, request_of: Callable[..., Any]) -> PacingGuard:
+        """A guard for calls of many hosts and keys; `request_of` finds the request among a call's arguments."""
+        return PacingGuard(self, request_of)
+
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """A response's head, good or bad, to the request that this task or thread was given a permit for last."""
+        permit = latest_permit()
+        if permit is not None:
+            permit.heard(headers)
+
+    def forget(self, host: str, credential: str | None = None) -> None:
+        """Start clean with a pair: for an operator who has paid, or has had the credential's rights restored."""
+        pair = (host, fingerprint(credential))
+        with self._lock:
+            paces = [pace for key, pace in self._paces.items() if key[:2] == pair]
+        for pace in paces:
+            pace.start_clean()
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: a lock that nobody holds."""
+        self._lock = threading.Lock()
+
+
+class PacingGuard:
+    """Asks, for each call, the pace of its own request. Thread-safe."""
+
+    name = "pacing"
+
+    def __init__(self, pacing: Pacing, request_of: Callable[..., Any]) -> None:
+        self._pacing, self._request_of = pacing, request_of
+
+    def admit_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PacePermit:
+        """See `Pace.admit`."""
+        return self._pacing.of_request(self._request_of(*args, **kwargs)).admit()
+
+    def admit(self, cost: float = 1.0) -> PacePermit:  # noqa: ARG002 - a guard's shape
+        """Not without a request. Raises TypeError."""
+        raise TypeError("this guard has to see the request: a driver asks it by admit_call")
+
+    def fits(self, cost: float = 1.0) -> bool:  # noqa: ARG002 - the same
+        """True: nobody knows which host is meant."""
+        return True
+
+
+def _logged() -> EventStream:
+    events = EventStream()
+    listen(events)
+    return events
+
+
+@functools.cache
+def shared_pacing() -> Pacing:
+    """That of the process, made when it is first asked for: whoever uses the same key shares its limits, knowing or not."""
+    return Pacing()

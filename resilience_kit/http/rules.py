@@ -1,0 +1,394 @@
+"""What the two JSON clients share: which request is made, how often, and what its answer comes to. Nothing waits here."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final
+
+from resilience_kit._checks import Checks
+from resilience_kit._drive.plan import Operation, Plan
+from resilience_kit._kinds import Kind, is_awaitable, kind_of
+from resilience_kit.classification.peek import attribute
+from resilience_kit.classification.response import lowered
+from resilience_kit.config.echo import names_a_secret
+from resilience_kit.context import remaining_time
+from resilience_kit.errors import NOT_SHOWN, AIServiceError, ConfigurationError, TransientAIError
+from resilience_kit.events import EventStream
+from resilience_kit.http.credentials import credential_of, model_in_path
+from resilience_kit.http.errors import Sent, error_for, error_of
+from resilience_kit.http.reading import EVENT_STREAM, is_error, no_stream
+from resilience_kit.http.wording import host_of, secrets_of
+from resilience_kit.log import listen
+from resilience_kit.metrics import OperationMetrics
+from resilience_kit.outcome import Clock, Guard
+from resilience_kit.policies.breaker import CircuitBreaker
+from resilience_kit.policies.retry import RetryConfig
+
+if TYPE_CHECKING:
+    from resilience_kit.http.pacing import Pacing
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+SCHEMES: Final = ("http://", "https://")
+_BODIES: Final = ("content", "data", "files")
+_REPLAYABLE: Final = (str, bytes, bytearray, int, float, bool, type(None))
+_OK: Final = 200
+_NO_CONTENT: Final = (204, 205, 304)
+_SHORTEST: Final = 0.001
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions:
+    """The options of a JSON client, as its constructor has them."""
+
+    base_url: str | None
+    timeout: Any
+    headers: Mapping[str, str] | None
+    client: Any
+    circuit_breaker: Any
+    retry_config: RetryConfig | None
+    rate_limiter: Any
+    pacing: Pacing | None
+    deadline: float | None
+    idempotency_header: str | None
+    name: str | None
+    clock: Clock
+
+    def check(self, owner: str, *, awaits: bool) -> None:
+        """Raise a `ConfigurationError` that lists what is wrong. No value that may hold a secret is in it."""
+        checks = Checks(owner)
+        check_base_url(checks, self.base_url, optional=self.client is not None)
+        check_timeout(checks, self.timeout)
+        check_headers(checks, self.headers)
+        if self.client is not None:
+            checks.provides("client", self.client, "request")
+            _check_kind(checks, self.client, awaits=awaits)
+        if self.circuit_breaker is not None:
+            checks.provides("circuit_breaker", self.circuit_breaker, "call_async" if awaits else "call")
+        checks.instance("retry_config", self.retry_config, RetryConfig, type(None))
+        if self.pacing is not None:
+            checks.provides("pacing", self.pacing, "of")
+        checks.optional_seconds("deadline", self.deadline)
+        checks.instance("name", self.name, str, type(None))
+        checks.provides("clock", self.clock, "monotonic", "nanoseconds", "sleep", "sleep_async", "call_later")
+        _check_limiter(checks, self.rate_limiter, awaits=awaits)
+        _check_header_name(checks, self.idempotency_header)
+        checks.done()
+
+
+_KINDS: Final = {
+    True: "must be an async client, such as httpx.AsyncClient; a plain one is for APIClient",
+    False: "must be a plain client, such as httpx.Client; an async one is for AsyncAPIClient",
+}
+
+
+def _check_kind(checks: Checks, client: object, *, awaits: bool) -> None:
+    """What can be known before it is asked: what kind of function `request` is, and of which `with` it is for."""
+    is_async = kind_of(attribute(client, "request")) is Kind.ASYNC  # type: ignore[arg-type]  # None is of no kind either
+    is_plain = not is_async and _is_only_for(client, "__enter__", "__aenter__")
+    if is_plain if awaits else is_async or _is_only_for(client, "__aenter__", "__enter__"):
+        checks.fail("client", _KINDS[awaits], NOT_SHOWN)
+
+
+def _is_only_for(client: object, name: str, other: str) -> bool:
+    return hasattr(type(client), name) and not hasattr(type(client), other)
+
+
+def check_origin(  # noqa: PLR0913 - one request
+    owner: str, base: str, url: str, given: Mapping[str, Any], names: Iterable[str], credentials: Iterable[str] = ()
+) -> None:
+    """Raise `ConfigurationError` where headers that hold a credential would be sent to another origin than that of `base`.
+
+    `names`: of headers that are added to what is `given`; `credentials`: those of them that hold one whatever their name.
+    """
+    if not base or not url.lower().startswith(SCHEMES) or _origin(url) == _origin(base):
+        return
+    replaced, sure = {name.lower() for name, _ in _pairs(given.get("headers"))}, {name.lower() for name in credentials}
+    if any((names_a_secret(name) or name.lower() in sure) and name.lower() not in replaced for name in names):
+        rule = "must have the scheme, host and port of base_url, whose credential is in the headers; use another client for it"
+        raise ConfigurationError([(f"{owner}.url", rule, NOT_SHOWN)])
+
+
+def _origin(url: str) -> tuple[str, str]:
+    return url[:5].lower().rstrip(":"), host_of(url)
+
+
+def check_base_url(checks: Checks, base_url: object, *, optional: bool) -> None:
+    """A scheme that can be used, and a host."""
+    text = str(base_url) if base_url is not None else ""
+    clean = text.isprintable() and " " not in text
+    if not (optional and not text) and not (clean and text.lower().startswith(SCHEMES) and host_of(text)):
+        checks.fail(
+            "base_url", "must begin with http:// or https:// and name a host, as in https://api.example.com/v1", NOT_SHOWN
+        )
+
+
+def check_timeout(checks: Checks, timeout: object) -> None:
+    """None, seconds, or httpx's own object of four of them."""
+    if not hasattr(timeout, "read"):
+        checks.optional_seconds("timeout", timeout)
+
+
+def check_headers(checks: Checks, headers: object) -> None:
+    """Texts by names, none of which would begin another header."""
+    if headers is not None and not isinstance(headers, Mapping):
+        checks.fail("headers", "must map names to texts", NOT_SHOWN)
+        return
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            checks.fail("headers", "must map names to texts; turn other values into text, and leave out what is None", NOT_SHOWN)
+        elif any(sign in name + value for sign in "\r\n\0"):
+            checks.fail("headers", "must hold no line breaks; strip what was read from a file", NOT_SHOWN)
+
+
+def _check_limiter(checks: Checks, limiter: object, *, awaits: bool) -> None:
+    if limiter is None or is_guard(limiter):
+        return
+    if awaits:
+        checks.provides("rate_limiter", limiter, "acquire")
+    else:
+        checks.fail("rate_limiter", "must be a guard, such as resilience_kit.limits.TokenBucketRateLimiter", NOT_SHOWN)
+
+
+def _check_header_name(checks: Checks, name: object) -> None:
+    if name is not None and (not isinstance(name, str) or not name.isascii() or not name.replace("-", "").isalnum()):
+        checks.fail("idempotency_header", "must be the name of a header, or None for no key", NOT_SHOWN)
+
+
+def is_guard(limiter: object) -> bool:
+    """Whether its class makes it a guard; the attributes of an object alone may be anything."""
+    return isinstance(limiter, Guard) and callable(getattr(type(limiter), "admit", None))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request as the caller wants it made, for all of its attempts.
+
+    `repeatable`: it may be sent again although the service may have carried it out. `replayable`: its body can be sent again.
+    """
+
+    method: str
+    url: str
+    given: Mapping[str, Any]
+    sent: Sent
+    repeatable: bool
+    replayable: bool
+
+
+class ClientRules:
+    """The rules of one client. Thread-safe."""
+
+    def __init__(self, options: ClientOptions, owner: str) -> None:
+        self.options, self._owner = options, owner
+        self.host = host_of(str(options.base_url or attribute(options.client, "base_url") or ""))
+        self.name = options.name or self.host or "http"
+        self.events = EventStream()
+        listen(self.events)
+        self.limiter = None if options.rate_limiter is None or is_guard(options.rate_limiter) else options.rate_limiter
+        self._operation = Operation(self.name, CircuitBreaker(), OperationMetrics(options.clock), self.events, options.clock)
+        self._plans: dict[tuple[bool, bool], Plan] = {}
+
+    # --- the request -----------------------------------------------------------------------------------------------------
+
+    def asked(self, client: Any, method: str, url: Any, given: Mapping[str, Any]) -> Asked:
+        """The request, with an idempotency key where it may have to be repeated, and else as it was given."""
+        self._check_origin(client, url, given)
+        given = self._filled(client, given) if self.options.client is not None else given
+        replayable = _can_be_sent_again(given)
+        safe = method.upper() in SAFE_METHODS
+        if not safe and replayable and self._repeats:
+            given = self._with_key(given)
+        base, headers = str(self.options.base_url or ""), self.options.headers
+        secrets = functools.partial(secrets_of, base, headers, url, given, self.options.client)
+        sent = Sent(method.upper(), host_of(str(url)) or self.host, secrets)
+        repeatable = safe or self._has_key(given)
+        return Asked(method, self._address(client, url), given, sent, repeatable, replayable)
+
+    def _check_origin(self, client: Any, url: Any, given: Mapping[str, Any]) -> None:
+        if not str(url).lower().startswith(SCHEMES):
+            return  # most are paths, for which nothing has to be looked at
+        base, held = self.options.base_url or attribute(client, "base_url"), attribute(client, "headers")
+        names = (*(self.options.headers or ()), *(held if isinstance(held, Mapping) else ()))
+        check_origin(self._owner, str(base or ""), str(url), given, names)
+
+    @property
+    def _repeats(self) -> bool:
+        retry = self.options.retry_config
+        return retry is not None and retry.max_attempts > 1
+
+    def _filled(self, client: Any, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With our headers, where the client that somebody handed us has headers, but not these."""
+        held, ours = attribute(client, "headers"), self.options.headers
+        if not ours or not isinstance(held, Mapping):
+            return given
+        missing = {name: value for name, value in ours.items() if held.get(name) != value}
+        return with_headers(given, missing) if missing else given
+
+    def _address(self, client: Any, url: Any) -> Any:
+        """Below our base, where the client that somebody handed us has none, or another one."""
+        base = self.options.base_url
+        if self.options.client is None or not base or str(url).lower().startswith(SCHEMES):
+            return url
+        held = str(attribute(client, "base_url")).rstrip("/")
+        has_other = held.lower().startswith(SCHEMES) and held != str(base).rstrip("/")
+        return below(str(base), str(url)) if not held or has_other else url
+
+    def _with_key(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        name = self.options.idempotency_header
+        return given if name is None or self._has_key(given) else with_headers(given, {name: str(uuid.uuid4())})
+
+    def _has_key(self, given: Mapping[str, Any]) -> bool:
+        name = self.options.idempotency_header
+        return name is not None and name.lower() in {each.lower() for each, _ in _pairs(given.get("headers"))}
+
+    def for_events(self, asked: Asked) -> Asked:
+        """The same request for a stream of events."""
+        if any(name.lower() == "accept" for name, _ in _pairs(asked.given.get("headers"))):
+            return asked
+        return dataclasses.replace(asked, given=with_headers(asked.given, {"Accept": EVENT_STREAM}))
+
+    def bounded(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What is given, with no timeout beyond the deadline that the call has, if it has one."""
+        left = remaining_time()
+        timeout = given.get("timeout", self.options.timeout)
+        if left is None or not (timeout is None or isinstance(timeout, int | float)):
+            return given
+        return {**given, "timeout": max(_SHORTEST, left if timeout is None else min(left, timeout))}
+
+    # --- how often -------------------------------------------------------------------------------------------------------
+
+    def plan(self, asked: Asked) -> Plan | None:
+        """What rules the attempts; None where there is nothing to be ruled."""
+        options = self.options
+        if options.retry_config is None and options.deadline is None and not self._guards(asked):
+            return None
+        return self.stream_plan(asked)
+
+    def stream_plan(self, asked: Asked) -> Plan:
+        """The same for a stream, whose breaks are always told in this kit's words."""
+        guards, retry = self._guards(asked), self.options.retry_config if asked.replayable else None
+        key = (retry is not None, asked.repeatable)
+        plan = self._plans.get(key)
+        if plan is None or plan.guards != guards:
+            plan = self._plans[key] = self._new_plan(retry, guards, idempotent=asked.repeatable)
+        return plan
+
+    def _new_plan(self, retry: RetryConfig | None, guards: tuple[Guard, ...], *, idempotent: bool) -> Plan:
+        return Plan(
+            operation=self._operation,
+            retry=retry,
+            breaker=None,
+            deadline=self.options.deadline,
+            guards=guards,
+            idempotent=idempotent,
+        )
+
+    def _guards(self, asked: Asked) -> tuple[Guard, ...]:
+        limiter, pace = self.options.rate_limiter, self.pace(asked)
+        guards = () if limiter is None or self.limiter is not None else (limiter,)
+        return guards if pace is None else (pace, *guards)
+
+    def pace(self, asked: Asked) -> Any:
+        """The pace of this host and key, None where there is no pacing."""
+        if self.options.pacing is None:
+            return None
+        headers = lowered({**(self.options.headers or {}), **dict(_pairs(asked.given.get("headers")))})
+        return self.options.pacing.of(asked.sent.host, credential_of(headers), _model_of(asked))
+
+    def heard(self, asked: Asked, response: Any) -> None:
+        """The head of an answer is there."""
+        pace = self.pace(asked)
+        headers = attribute(response, "headers")
+        if pace is not None and isinstance(headers, Mapping):
+            pace.heard(lowered(headers))
+
+    # --- the answer ------------------------------------------------------------------------------------------------------
+
+    def check_asking(self, asking: object, *, awaits: bool) -> None:
+        """Raise `ConfigurationError` where what `request` gave is of the other kind of client."""
+        if is_awaitable(asking) is not awaits:
+            if isinstance(asking, CoroutineType):
+                asking.close()
+            raise ConfigurationError([(f"{self._owner}.client", _KINDS[awaits], NOT_SHOWN)])
+
+    def failure(self, asked: Asked, error: Exception) -> Exception:
+        """What to raise for what a request ended in."""
+        if self.options.pacing is not None:
+            self.heard(asked, attribute(error, "response"))
+        return error_for(error, asked.sent)
+
+    def refuse(self, asked: Asked, response: Any, body: object) -> None:
+        """Raise for a good status whose body is an error."""
+        if is_error(body):
+            raise _of(response, body, asked.sent)
+
+    @contextlib.contextmanager
+    def reading(self, asked: Asked) -> Iterator[None]:
+        """While a body is parsed: what is no JSON is an error of the service, whose text is not repeated."""
+        try:
+            yield
+        except (ValueError, RecursionError):
+            raise TransientAIError(f"The answer is no JSON ({asked.sent})") from None
+
+    def no_stream(self, asked: Asked, response: Any, pieces: list[bytes]) -> AIServiceError:
+        """The error for an answer that is no stream of events."""
+        return no_stream(response.status_code, response.headers, b"".join(pieces), asked.sent)
+
+
+def _model_of(asked: Asked) -> str:
+    body = asked.given.get("json")
+    model = body.get("model") if isinstance(body, Mapping) else None
+    return model_in_path(str(asked.url)) or (model if isinstance(model, str) else "")
+
+
+def is_empty(response: Any) -> bool:
+    """Whether an answer has no body, so that it is None in JSON."""
+    return attribute(response, "status_code") in _NO_CONTENT or attribute(response, "content") == b""
+
+
+def _of(response: Any, body: object, sent: Sent) -> AIServiceError:
+    status = attribute(response, "status_code")
+    return error_of(status if isinstance(status, int) else _OK, attribute(response, "headers"), body, sent)
+
+
+def with_headers(given: Mapping[str, Any], added: Mapping[str, str]) -> dict[str, Any]:
+    """What is given, with headers that it has not got."""
+    known = given.get("headers")
+    names = {name.lower() for name, _ in _pairs(known)}
+    new = {name: value for name, value in added.items() if name.lower() not in names}
+    if isinstance(known, (list, tuple)):
+        return {**given, "headers": [*known, *new.items()]}
+    return {**given, "headers": {**(known or {}), **new}}
+
+
+def _pairs(headers: Any) -> list[tuple[str, str]]:
+    if isinstance(headers, Mapping):
+        headers = headers.items()
+    return [(_text(name), _text(value)) for name, value in headers or ()]
+
+
+def _text(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def below(base: str, url: str) -> str:
+    """An address below another one, as httpx has it: a path is below the base's own, however it begins."""
+    return f"{base.rstrip('/')}/{url.lstrip('/')}" if url else base
+
+
+def _can_be_sent_again(given: Mapping[str, Any]) -> bool:
+    """Whether no part of the body is used up when it is sent."""
+    return all(_is_kept(given.get(name)) for name in _BODIES)
+
+
+def _is_kept(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_kept, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_kept, value))
+    return isinstance(value, _REPLAYABLE)

@@ -1,0 +1,112 @@
+"""Tokens a minute: what a request may take at most, and what its answer says that it took.
+
+    RateLimitConfig(rate=30_000, period=60.0, cost=tokens_at_most, usage=tokens_used)
+
+Both understand what a transport and the JSON clients give to a limit, and what the official SDKs take and give.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from resilience_kit.classification.peek import attribute
+
+#: OpenAI's names, old and new, which Anthropic and the Responses API share.
+_MOST_OUT: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+#: Names of the same number; Anthropic counts what it reads from its cache, or writes there, beside the input.
+_PARTS: Final = (
+    ("input_tokens", "prompt_tokens"),
+    ("output_tokens", "completion_tokens"),
+    ("cache_creation_input_tokens",),
+    ("cache_read_input_tokens",),
+)
+_TOTAL: Final = "total_tokens"
+_DATA: Final = frozenset({"data", "file_data"})
+_DATA_URL: Final = "data:"
+_HIGHEST: Final = 1e12
+
+
+def tokens_at_most(request: object) -> float:
+    """An upper estimate of the tokens of a request, for `cost`: the bytes of its text and the most that it lets be answered.
+
+    A token is at least one byte. Everything in the JSON of the body counts, names and tools too, each number as one; `n` answers
+    are n times as long. Images, audio and files given as data count nothing, as their tokens do not follow from their size, and
+    neither does an answer without a bound, nor a body that is no JSON: give `max_tokens`.
+
+    `request`: of httpx or httpx2, one that a JSON client is asked for, or a mapping with its fields. Never raises.
+    """
+    body = _body(request)
+    if not isinstance(body, Mapping):
+        return 0.0
+    answers = max(1.0, _number(body.get("n")) or 1.0)
+    return _size(body) + answers * max(_number(body.get(name)) or 0.0 for name in _MOST_OUT)
+
+
+def tokens_used(answer: object) -> float | None:
+    """The tokens that a request took by its answer's own words, for `usage`; None where it does not say.
+
+    Input, output and what was read from or written to a cache; the output alone is not all, as in one event of Anthropic's.
+    `answer`: what a transport shows to a guard, also of a stream; JSON; or an SDK's object. Never raises.
+    """
+    usage = _part(answer, "usage")
+    total = _number(_part(usage, _TOTAL))
+    if total is not None:
+        return total
+    asked, *others = (_first(_part(usage, name) for name in names) for names in _PARTS)
+    return None if asked is None else asked + sum(number or 0.0 for number in others)
+
+
+def _body(request: object) -> object:
+    if isinstance(request, Mapping):
+        return request
+    given = attribute(request, "given")
+    if not isinstance(given, Mapping):
+        return _parsed(attribute(request, "content"))
+    return given["json"] if given.get("json") is not None else _parsed(given.get("content"))
+
+
+def _parsed(text: object) -> object:
+    try:
+        return json.loads(text) if isinstance(text, str | bytes) else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _size(body: object) -> int:
+    """Bytes of all texts, and one for each other value."""
+    size, left = 0, [body]
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            size += _length(each)
+        elif isinstance(each, Mapping):
+            left += each
+            left += [value for name, value in each.items() if not (name in _DATA and isinstance(value, str))]
+        elif isinstance(each, list | tuple):
+            left += each
+        else:
+            size += 1
+    return size
+
+
+def _length(text: str) -> int:
+    if text.startswith(_DATA_URL):
+        return 0
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _part(holder: Any, name: str) -> object:
+    return holder.get(name) if isinstance(holder, Mapping) else attribute(holder, name)
+
+
+def _first(values: Iterable[object]) -> float | None:
+    return next((number for value in values if (number := _number(value)) is not None), None)
+
+
+def _number(value: object) -> float | None:
+    """A number of tokens; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        return None
+    return float(min(value, _HIGHEST))

@@ -1,0 +1,246 @@
+"""Transports that protect whatever client they are given to: httpx's, httpx2's, and so every SDK that takes `http_client=`.
+
+    client = OpenAI(http_client=DefaultHttpxClient(transport=ResilientTransport()), max_retries=0)
+
+Each request runs under the operation of its host: retries, `Retry-After`, circuit breaker, retry budget, deadline. What the
+client gets is what the service said last, or the client library's own error, so that an SDK raises what it always raises; only
+what was never said is ours: `CircuitBreakerOpenError`, `DeadlineExceededError`, `StreamInterruptedError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+
+from resilience_kit._checks import Checks
+from resilience_kit._drive import aio, sync
+from resilience_kit._fork import Mutex
+from resilience_kit.config import ResilienceConfig
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+from resilience_kit.http.pacing import Pacing
+from resilience_kit.http.transport_events import TERMINAL_EVENTS, TruncatedStreamError
+from resilience_kit.http.transport_exchange import ErrorAnswer, Exchange, TransportCall
+from resilience_kit.http.transport_options import DEFAULT_CONFIG, Operations, TransportOptions, name_of
+from resilience_kit.http.transport_shapes import (
+    check_family,
+    check_libraries,
+    close,
+    close_async,
+    is_read,
+    is_short,
+    observed,
+    own_transport,
+)
+from resilience_kit.orchestrator import AIServiceResilience
+
+if TYPE_CHECKING:
+    _Transport = Any  # both libraries name their base class where a client takes one
+else:
+    _Transport = object
+
+
+class _Base(_Transport):  # type: ignore[misc]  # see above
+    """What both kinds have in common: options, operations, and the transport that sends."""
+
+    _methods: tuple[str, ...]
+    _asynchronous: bool
+
+    def __init__(  # noqa: PLR0913 - one argument an option
+        self,
+        transport: object = None,
+        *,
+        config: ResilienceConfig = DEFAULT_CONFIG,
+        resilience: AIServiceResilience | None = None,
+        breaker_per: Literal["host", "key"] = "host",
+        idempotency_header: str | None = "Idempotency-Key",
+        terminal_events: Mapping[str, tuple[str, ...]] = TERMINAL_EVENTS,
+        buffer_bytes: int = 1 << 20,
+        pacing: Pacing | Literal["shared"] | None = "shared",
+    ) -> None:
+        self._options = TransportOptions(
+            config=config,
+            resilience=resilience,
+            breaker_per=breaker_per,
+            idempotency_header=idempotency_header,
+            terminal_events=terminal_events,
+            buffer_bytes=buffer_bytes,
+            pacing=pacing,
+            asynchronous=self._asynchronous,
+        )
+        if transport is not None:
+            is_other_kind = isinstance(transport, _Base) and transport._asynchronous is not self._asynchronous  # noqa: SLF001 - ours
+            checks = Checks(name_of(asynchronous=self._asynchronous))
+            checks.provides("transport", None if is_other_kind else transport, *self._methods)
+            checks.done()
+        self._inner: Any = transport
+        self._known: type | None = None  # the class of requests that the inner transport may send
+        self._lock = Mutex()
+        self._operations = Operations(self._options)
+
+    def _exchange(self, request: Any, *, replayable: bool) -> tuple[Exchange, TransportCall]:
+        if request.__class__ is not self._known:
+            check_libraries(request, self._inner)
+            self._known = request.__class__
+        exchange = Exchange(request, self._options, replayable=replayable)
+        plan = self._operations.plan(request, exchange.given, exchange.manner)
+        return exchange, exchange.under(plan, self._attempt)
+
+    def _sender(self, request: Any) -> Any:
+        """The transport that sends, made at the first request where none was given."""
+        if self._inner is None:
+            with self._lock:
+                if self._inner is None:
+                    self._inner = own_transport(request, asynchronous=self._asynchronous)
+        return self._inner
+
+    def _is_other_kind(self) -> NoReturn:
+        """Raise for a client of the other kind, which would find methods missing."""
+        other, client = name_of(asynchronous=not self._asynchronous), "a plain" if self._asynchronous else "an async"
+        rule = f"is not for {client} client: give it {other}"
+        raise ConfigurationError([(name_of(asynchronous=self._asynchronous), rule, NOT_SHOWN)])
+
+
+class ResilientTransport(_Base):
+    """A transport for a sync client. Thread-safe, as far as the transport that it sends with is.
+
+    `transport`: what sends, such as an `HTTPTransport` with a proxy; None: one of the client's library, with its defaults. The
+    options are those of `TransportOptions`. Raises `ConfigurationError` for what is wrong with them.
+
+    A deadline shortens the client's own time-outs, since a plain function cannot be interrupted.
+    """
+
+    _methods = ("handle_request", "close")
+    _asynchronous = False
+
+    def handle_request(self, request: Any) -> Any:
+        """Send a request and give the last answer to it, or raise the last error."""
+        exchange, call = self._exchange(request, replayable=self._replayable(request))
+        try:
+            sync.drive(call)
+        except (ErrorAnswer, TruncatedStreamError) as error:
+            return exchange.last_word(error)
+        response = exchange.handed_on()
+        if not exchange.whole:
+            response.stream = observed(exchange, asynchronous=False)
+        return response
+
+    def _replayable(self, request: Any) -> bool:
+        if is_read(request):
+            return True
+        if not is_short(request, self._options.buffer_bytes):
+            return False
+        request.read()
+        return True
+
+    def _attempt(self, exchange: Exchange) -> Any:
+        """One attempt: the answer, read as far as is needed to know what it is worth."""
+        exchange.begin()
+        response = self._sender(exchange.request).handle_request(exchange.request)
+        source = response.stream
+        try:
+            check_family(exchange.request, source, asynchronous=False)
+            exchange.answered(response)
+            chunks = exchange.chunks = iter(source)
+            while exchange.reads_on:
+                exchange.take(next(chunks, None))
+                if exchange.reads_on:
+                    exchange.check_time()
+            if not exchange.keeps_connection:
+                source.close()
+            exchange.judge()
+        except BaseException:
+            close(source, exchange.chunks)
+            raise
+        return response
+
+    def close(self) -> None:
+        """Close the transport that sends."""
+        if self._inner is not None:
+            self._inner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def handle_async_request(self, _request: Any) -> NoReturn:
+        """Raise `ConfigurationError`: an async client needs `AsyncResilientTransport`."""
+        self._is_other_kind()
+
+    def __aenter__(self) -> NoReturn:
+        """As `handle_async_request`."""
+        self._is_other_kind()
+
+    async def aclose(self) -> None:
+        """Close what an async client was given by mistake."""
+        self.close()
+
+
+class AsyncResilientTransport(_Base):
+    """A transport for an async client, on asyncio. As `ResilientTransport`; a deadline cancels what is under way."""
+
+    _methods = ("handle_async_request", "aclose")
+    _asynchronous = True
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send a request and give the last answer to it, or raise the last error."""
+        exchange, call = self._exchange(request, replayable=await self._replayable(request))
+        try:
+            await aio.drive(call)
+        except (ErrorAnswer, TruncatedStreamError) as error:
+            return exchange.last_word(error)
+        response = exchange.handed_on()
+        if not exchange.whole:
+            response.stream = observed(exchange, asynchronous=True)
+        return response
+
+    async def _replayable(self, request: Any) -> bool:
+        if is_read(request):
+            return True
+        if not is_short(request, self._options.buffer_bytes):
+            return False
+        await request.aread()
+        return True
+
+    async def _attempt(self, exchange: Exchange) -> Any:
+        """As `ResilientTransport`'s."""
+        exchange.begin()
+        response = await self._sender(exchange.request).handle_async_request(exchange.request)
+        source = response.stream
+        try:
+            check_family(exchange.request, source, asynchronous=True)
+            exchange.answered(response)
+            chunks = exchange.chunks = aiter(source)
+            while exchange.reads_on:
+                exchange.take(await anext(chunks, None))
+            if not exchange.keeps_connection:
+                await source.aclose()
+            exchange.judge()
+        except BaseException:
+            await close_async(source, exchange.chunks)
+            raise
+        return response
+
+    async def aclose(self) -> None:
+        """Close the transport that sends."""
+        if self._inner is not None:
+            await self._inner.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.aclose()
+
+    def handle_request(self, _request: Any) -> NoReturn:
+        """Raise `ConfigurationError`: a plain client needs `ResilientTransport`."""
+        self._is_other_kind()
+
+    def __enter__(self) -> NoReturn:
+        """As `handle_request`."""
+        self._is_other_kind()
+
+    def close(self) -> None:
+        """Nothing: a plain client has sent nothing with it."""

@@ -1,0 +1,179 @@
+"""The options of a transport, and under which operation a request goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import InitVar, dataclass, field
+from enum import Enum
+from typing import Any, Literal
+
+from resilience_kit._checks import Checks
+from resilience_kit._drive.plan import Plan
+from resilience_kit._fork import Mutex
+from resilience_kit.config import ResilienceConfig
+from resilience_kit.errors import NOT_SHOWN
+from resilience_kit.http.credentials import credential_of, fingerprint, host_of
+from resilience_kit.http.pacing import Pacing, shared_pacing
+from resilience_kit.http.transport_events import TERMINAL_EVENTS
+from resilience_kit.http.transport_shapes import Headers, text_of
+from resilience_kit.orchestrator import AIServiceResilience
+from resilience_kit.orchestrator.default import site_of_default
+from resilience_kit.orchestrator.request import Request, Site
+from resilience_kit.policies.retry import RetryConfig
+from resilience_kit.policies.retry_budget import RetryBudgetConfig
+
+OTHER_HOSTS = "other hosts"
+_MOST_HOSTS, _LONGEST_NAME = 256, 180
+_DIGITS = 8
+
+#: Three attempts, a breaker, and a bound on what retries add to the load. No deadline: an answer may take minutes.
+DEFAULT_CONFIG = ResilienceConfig(retry=RetryConfig(), retry_budget=RetryBudgetConfig())
+
+#: For a request that must not be sent again. No word of an operator about the strategy brings retries back.
+_NO_RETRY = RetryConfig(max_attempts=1, exclude_exceptions=(Exception,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportOptions:
+    """What a transport does with each request.
+
+    `config`: of every host's operation; its retries and deadline are for one request. `resilience`: whose operations these are;
+    None: the default orchestrator's. `breaker_per`: one breaker a host, or one a host and credential. `idempotency_header`: what
+    the key of an unsafe method is sent in; None: none is sent, and such a request is repeated only when it was surely not carried
+    out. `terminal_events`: see `TERMINAL_EVENTS`; empty: a stream may end anywhere. `buffer_bytes`: how much of a request's or
+    answer's body is kept in memory, so that the one can be sent again and the other is read whole inside the attempt. `pacing`:
+    what holds all callers of a host and credential back at once; `"shared"`: that of the process; None: nothing does.
+    `asynchronous`: of which kind the transport is.
+    """
+
+    config: ResilienceConfig = DEFAULT_CONFIG
+    resilience: AIServiceResilience | None = None
+    breaker_per: Literal["host", "key"] = "host"
+    idempotency_header: str | None = "Idempotency-Key"
+    terminal_events: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: TERMINAL_EVENTS)
+    buffer_bytes: int = 1 << 20
+    pacing: Pacing | Literal["shared"] | None = "shared"
+    asynchronous: InitVar[bool] = False
+
+    def __post_init__(self, asynchronous: bool) -> None:
+        checks = Checks(name_of(asynchronous=asynchronous))
+        checks.instance("config", self.config, ResilienceConfig)
+        if getattr(self.config, "hedge", None) is not None:
+            rule = "must have no hedge: an answer is read in its attempt; hedge the async function that makes the request"
+            checks.fail("config", rule, NOT_SHOWN)
+        if not asynchronous:
+            _check_times(checks, self.config)
+        checks.instance("resilience", self.resilience, AIServiceResilience, type(None))
+        checks.one_of("breaker_per", self.breaker_per, ("host", "key"))
+        checks.whole("buffer_bytes", self.buffer_bytes, 0)
+        if self.idempotency_header is not None and not _is_token(self.idempotency_header):
+            checks.fail("idempotency_header", "must be the name of a header, or None", self.idempotency_header)
+        if not _are_rules(self.terminal_events):
+            rule = "must map ends of paths to tuples of event names, as TERMINAL_EVENTS does"
+            checks.fail("terminal_events", rule, self.terminal_events)
+        if self.pacing not in {None, "shared"}:
+            checks.provides("pacing", self.pacing, "guard")
+        checks.done()
+
+    @property
+    def trusts_key(self) -> bool:
+        """Whether a request with a key may be repeated: not where the config says that it is not idempotent, and no more."""
+        return self.config.idempotent or self.config.idempotency_key
+
+
+def name_of(*, asynchronous: bool) -> str:
+    """What a transport is called in its errors."""
+    return "AsyncResilientTransport" if asynchronous else "ResilientTransport"
+
+
+def _check_times(checks: Checks, config: object) -> None:
+    for name in ("first_item_timeout", "idle_timeout"):
+        if getattr(config, name, None) is not None:
+            rule = "must be None: nothing cuts a plain function off; use the client's read timeout or AsyncResilientTransport"
+            checks.fail(f"config.{name}", rule, getattr(config, name))
+
+
+def _is_token(name: object) -> bool:
+    return isinstance(name, str) and name.isascii() and name.replace("-", "").isalnum()
+
+
+def _are_rules(rules: object) -> bool:
+    return isinstance(rules, Mapping) and all(
+        isinstance(path, str) and isinstance(names, tuple) and all(isinstance(name, str) for name in names)
+        for path, names in rules.items()
+    )
+
+
+class Manner(Enum):
+    """How a request may be repeated."""
+
+    ONCE = "never"
+    IF_NOT_SENT = "only when it was surely not carried out"
+    REPEATABLE = "also when it may have been"
+
+
+class Operations:
+    """The call sites, one for each host, credential and manner. Thread-safe.
+
+    A transport that meets very many hosts has one operation for those beyond the first 256, without a breaker, since they have
+    nothing in common.
+    """
+
+    def __init__(self, options: TransportOptions) -> None:
+        self._options = options
+        pacing = shared_pacing() if options.pacing == "shared" else options.pacing
+        self._guards = () if pacing is None else (pacing.guard(_request_of),)
+        self._sites: dict[tuple[str, Manner], Site] = {}
+        self._names: set[str] = set()
+        self._lock = Mutex()
+
+    def plan(self, request: Any, headers: Headers, manner: Manner) -> Plan:
+        """Under which plan a request goes. `headers` are its own, by lower-case name."""
+        name = self._name(request, headers)
+        site = self._sites.get((name, manner))
+        return (self._made(name, manner) if site is None else site).current()
+
+    def _name(self, request: Any, headers: Headers) -> str:
+        host = host_of(request.url)[:_LONGEST_NAME]
+        if self._options.breaker_per == "key":
+            mark = fingerprint(credential_of(text_of(headers), request.url)).hex()[:_DIGITS]
+            host = f"{host}#{mark}" if mark else host
+        return host if host in self._names else self._known(host)
+
+    def _known(self, name: str) -> str:
+        with self._lock:
+            if len(self._names) >= _MOST_HOSTS:
+                return OTHER_HOSTS
+            self._names.add(name)
+        return name
+
+    def _made(self, name: str, manner: Manner) -> Site:
+        with self._lock:
+            if (name, manner) not in self._sites:
+                self._sites[name, manner] = self._site(name, Request(custom_config=self._config(name, manner)))
+            return self._sites[name, manner]
+
+    def _site(self, name: str, request: Request) -> Site:
+        resilience = self._options.resilience
+        if resilience is None:
+            return site_of_default(name, request)
+        site = Site(functools.partial(resilience.plan, name, request), name, request)
+        resilience.renew(site)
+        return site
+
+    def _config(self, name: str, manner: Manner) -> ResilienceConfig:
+        config = self._options.config
+        return dataclasses.replace(
+            config,
+            retry=_NO_RETRY if manner is Manner.ONCE and config.retry is not None else config.retry,
+            circuit_breaker=None if name == OTHER_HOSTS else config.circuit_breaker,
+            guards=(*config.guards, *self._guards),
+            idempotent=manner is Manner.REPEATABLE,
+            idempotency_key=False,  # the exchange has a key of its own, and the manner says what it is worth
+        )
+
+
+def _request_of(request: Any) -> Any:
+    return request

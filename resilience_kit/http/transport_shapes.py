@@ -1,0 +1,275 @@
+"""What is needed of an HTTP library's objects: httpx's and httpx2's are alike, and neither is imported here.
+
+Both clients check with `isinstance` that a response's stream is one of their own, so ours are made classes of whichever library
+the response comes from, found among the bases of its stream. A class's module is not asked: SDKs rename it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from asyncio import CancelledError
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, MutableMapping
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from resilience_kit._drive.timers import limited
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+
+if TYPE_CHECKING:
+    from resilience_kit.http.transport_exchange import Exchange
+
+_SYNC, _ASYNC = "SyncByteStream", "AsyncByteStream"
+#: By the name of a library's class, a method that it defines itself.
+_MAKERS = {"Request": "__init__", "BaseTransport": "handle_request", "AsyncBaseTransport": "handle_async_request"}
+#: What both official SDKs give to the transports that they make themselves.
+_MOST_CONNECTIONS, _MOST_KEPT = 1000, 100
+
+
+Headers = dict[bytes, bytes]
+
+#: What gives the bodies of async answers, by exchange.
+_being_read: dict[int, Any] = {}
+
+
+class Request(Protocol):
+    """A request of either library."""
+
+    method: str
+    url: Any
+    headers: MutableMapping[str, str]
+    extensions: dict[str, Any]
+    stream: Any
+
+
+class Response(Protocol):
+    """A response of either library."""
+
+    status_code: int
+    headers: MutableMapping[str, str]
+    stream: Any
+
+
+def headers_of(message: Request | Response) -> Headers:
+    """Headers by lower-case name, as bytes. A look-up in the library's own costs as much as all of this."""
+    raw: Any = message.headers
+    return {name.lower(): value for name, value in raw.raw}
+
+
+def text_of(headers: Headers) -> dict[str, str]:
+    """The same as text."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
+
+
+class _Replay:
+    """A body that has been read. What it was read from is closed."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._body
+
+
+class _Observed:
+    """The rest of a body, read by its consumer while the attempt behind it is under way."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def __iter__(self) -> Iterator[bytes]:
+        exchange = self._exchange
+        try:
+            yield from exchange.begun()
+            while not exchange.over:
+                chunk = self._next()
+                if chunk:
+                    yield chunk
+            yield from exchange.chunks
+        finally:
+            exchange.leave()
+
+    def _next(self) -> bytes | None:
+        exchange = self._exchange
+        try:
+            chunk: bytes | None = next(exchange.chunks, None)
+            exchange.pass_on(chunk)
+        except Exception as error:  # noqa: BLE001 - whatever the body breaks with
+            broken = exchange.broken(error)
+        else:
+            return chunk
+        try:
+            raise broken
+        finally:
+            del broken
+
+    def close(self) -> None:
+        """The consumer leaves, or has read to the end."""
+        exchange = self._exchange
+        exchange.leave()
+        close(exchange.source, exchange.chunks)
+
+    def __del__(self) -> None:
+        self._exchange.leave()
+
+
+class _AsyncObserved:
+    """The same, asynchronous, and with a bound on the time between two pieces.
+
+    Dropped generators are closed by the event loop, each by itself, in the order in which the collector meets them: the oldest
+    first. The answer's own is older than those of its consumers, who would find it being closed. So it is kept from the
+    collector until the consumer has left.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        _being_read[id(exchange)] = exchange.chunks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        exchange = self._exchange
+        try:
+            for chunk in exchange.begun():
+                yield chunk
+            while not exchange.over:
+                piece = await self._next()
+                if piece:
+                    yield piece
+            async for chunk in exchange.chunks:
+                yield chunk
+        finally:
+            self._leave()
+
+    async def _next(self) -> bytes | None:
+        exchange = self._exchange
+        try:
+            chunk = await self._within(exchange.idle_until())
+            exchange.pass_on(chunk)
+        except Exception as error:  # noqa: BLE001 - whatever the body breaks with
+            broken = exchange.broken(error)
+        else:
+            return chunk
+        try:
+            raise broken
+        finally:
+            del broken
+
+    async def _within(self, until: int | None) -> bytes | None:
+        """The next piece, None at the end, `APITimeoutError` when it does not come in time."""
+        exchange, cut_off = self._exchange, False
+        limit = limited(exchange.call.plan.clock, until)
+        try:
+            return await anext(exchange.chunks, None)
+        except CancelledError:
+            cut_off = True
+            raise
+        finally:
+            if limit.over() and cut_off:
+                raise exchange.idle()
+
+    async def aclose(self) -> None:
+        """The consumer leaves, or has read to the end."""
+        self._leave()
+        await close_async(self._exchange.source, self._exchange.chunks)
+
+    def _leave(self) -> None:
+        _being_read.pop(id(self._exchange), None)
+        self._exchange.leave()
+
+    def __del__(self) -> None:
+        self._leave()
+
+
+def close(source: Any, chunks: Any) -> None:
+    """Close a response's stream, and first what iterates over it."""
+    if isinstance(chunks, Generator):
+        chunks.close()
+    source.close()
+
+
+async def close_async(source: Any, chunks: Any) -> None:
+    """The same for an async stream, whose iterator would be left to the event loop to end."""
+    if isinstance(chunks, AsyncGenerator):
+        await chunks.aclose()
+    await source.aclose()
+
+
+def replay(source: Any, body: bytes) -> Any:
+    """A stream of the library of `source` that gives `body`."""
+    return _class_for(_Replay, source.__class__)(body)
+
+
+def observed(exchange: Exchange, *, asynchronous: bool) -> Any:
+    """A stream of the answer's library that goes on with the attempt."""
+    return _class_for(_AsyncObserved if asynchronous else _Observed, exchange.source.__class__)(exchange)
+
+
+@functools.lru_cache(maxsize=64)
+def _class_for(behaviour: Any, stream: Any) -> Any:
+    bases = tuple(base for name in (_SYNC, _ASYNC) if (base := base_of(stream, name)) is not None)
+    return type(behaviour.__name__.lstrip("_"), (behaviour, *bases), {})
+
+
+@functools.lru_cache(maxsize=256)
+def base_of(stream: Any, name: str) -> type | None:
+    """The library's base class of a stream's class."""
+    return next((cls for cls in stream.__mro__ if cls.__name__ == name), None)
+
+
+def check_libraries(request: Request, transport: Any) -> None:
+    """Raise `ConfigurationError` where a client of one library got its transport from the other, which it says in no words.
+
+    A transport that is derived from neither library's may serve both; its answers tell, see `check_family`.
+    """
+    wanted, given = _libraries_of(type(request)), _libraries_of(type(transport))
+    if wanted and given and not wanted & given:
+        raise _mixed()
+
+
+def _libraries_of(cls: type) -> set[str]:
+    """The libraries whose classes it is derived from, by the module that a method of theirs is in."""
+    makers = (vars(base).get(_MAKERS.get(base.__name__, "")) for base in cls.__mro__)
+    return {str(maker.__globals__["__package__"]).partition(".")[0] for maker in makers if isinstance(maker, FunctionType)}
+
+
+def check_family(request: Request, stream: Any, *, asynchronous: bool) -> None:
+    """Raise `ConfigurationError` where a client of one library got an answer of the other."""
+    name = _ASYNC if asynchronous else _SYNC
+    wanted, given = base_of(request.stream.__class__, name), base_of(stream.__class__, name)
+    if wanted is not given:
+        raise _mixed()
+
+
+def _mixed() -> ConfigurationError:
+    rule = "must be of the client's own library: httpx2.HTTPTransport for an httpx2 client, httpx.HTTPTransport for httpx"
+    return ConfigurationError([("ResilientTransport.transport", rule, NOT_SHOWN)])
+
+
+def is_read(request: Request) -> bool:
+    """Whether the request's body is in memory, so that it can be sent again."""
+    try:
+        _ = request.content  # type: ignore[attr-defined]  # a property of both libraries that raises where it is not
+    except Exception:  # noqa: BLE001 - RequestNotRead of either library
+        return False
+    return True
+
+
+def is_short(request: Request, most: int) -> bool:
+    """Whether a body may be taken into memory: it is there already, as after a redirect, or is known to be within bounds."""
+    if base_of(request.stream.__class__, "ByteStream") is not None:
+        return True
+    length = request.headers.get("content-length", "")
+    return length.isdecimal() and int(length) <= most
+
+
+def own_transport(request: Request, *, asynchronous: bool) -> Any:
+    """A transport of the request's library, with its defaults and as many connections as SDKs allow themselves."""
+    cls: Any = next((cls for cls in type(request).__mro__ if cls.__name__ == "Request"), None)
+    if cls is None:
+        rule = "must be given where a client is neither of httpx nor of httpx2"
+        raise ConfigurationError([("ResilientTransport.transport", rule, NOT_SHOWN)])
+    library = importlib.import_module(cls.__init__.__globals__["__package__"])
+    limits = library.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_KEPT)
+    return (library.AsyncHTTPTransport if asynchronous else library.HTTPTransport)(limits=limits)
