@@ -8,7 +8,15 @@ import sys
 from typing import TextIO
 
 #: Library -> the extra that brings it.
-NEEDED = {"typer": "cli", "rich": "cli", "packaging": "cli", "httpx": "demo"}
+NEEDED = {
+    "typer": "cli",
+    "rich": "cli",
+    "packaging": "cli",
+    "httpx": "demo",
+    "procrastinate": "jobs",
+    "psycopg": "jobs",
+    "uvicorn": "testing",
+}
 
 
 def main() -> None:

@@ -31,6 +31,8 @@ _BOTH: dict[str, object] = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(name=NAME, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=EXIT_CODES, context_settings=_BOTH)
 config = typer.Typer(rich_markup_mode=None)
 app.add_typer(config, name="config", epilog=EXIT_CODES)
+jobs = typer.Typer(rich_markup_mode=None)
+app.add_typer(jobs, name="jobs", epilog=EXIT_CODES)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -231,3 +233,80 @@ def diff(
     from resilience_kit.cli.output import Output
 
     return answer(Output(json), a, b)
+
+
+JobsOf = Annotated[str | None, typer.Option("--app", metavar="MODULE:ATTRIBUTE", help="Where the application of make_app() is.")]
+
+
+@jobs.callback()
+def _jobs() -> None:
+    """Run workers, and look after the queue. The database is that of DATABASE_URL, or an embedded one."""
+
+
+@jobs.command()
+def worker(
+    app: JobsOf = None,
+    queue: Annotated[list[str] | None, typer.Option("--queue", help="Serve this queue only; may be given again.")] = None,
+    concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, help="Jobs at once.")] = None,
+    name: Annotated[str, typer.Option("--name", help="The worker's name in the log.")] = "worker",
+    once: Annotated[bool, typer.Option("--once", help="End when the queue is empty.")] = False,
+) -> int:
+    """Run jobs until told to stop; running ones are let end, or wait in the queue again."""
+    from resilience_kit.cli.jobs import work
+
+    return work(app, queues=queue or (), concurrency=concurrency, once=once, name=name)
+
+
+@jobs.command()
+def serve(
+    service: Annotated[str, typer.Argument(metavar="MODULE:ATTRIBUTE", help="The ASGI application that defers jobs.")],
+    host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 for any that is free.")] = 8000,
+) -> int:
+    """Serve a web application over the queue."""
+    from resilience_kit.cli.jobs import serve as answer
+
+    return answer(service, host, port)
+
+
+@jobs.command()
+def sweep(app: JobsOf = None, json: Json = False) -> int:
+    """Look for stalled jobs now; exit code 1 when one could not be helped."""
+    from resilience_kit.cli.jobs import sweep as answer
+    from resilience_kit.cli.output import Output
+
+    return answer(Output(json), app)
+
+
+@jobs.command("list")
+def list_(
+    status: Annotated[str | None, typer.Option("--status", help="Of this status only.")] = None,
+    task: Annotated[str | None, typer.Option("--task", help="Of this task only.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 20,
+    json: Json = False,
+) -> int:
+    """List the newest jobs, without their arguments."""
+    from resilience_kit.cli.jobs import list_jobs
+    from resilience_kit.cli.output import Output
+
+    return list_jobs(Output(json), status=status, task=task, limit=limit)
+
+
+@jobs.command()
+def retry(job: Annotated[int, typer.Argument(metavar="ID", min=1, help="The job's id.")], json: Json = False) -> int:
+    """Give a failed job one more run; exit code 1 when there is none of this id, or it has not failed."""
+    from resilience_kit.cli.jobs import retry as answer
+    from resilience_kit.cli.output import Output
+
+    return answer(Output(json), job)
+
+
+@jobs.command("demo")
+def demo_of_jobs(
+    count: Annotated[int, typer.Option("--jobs", min=1, max=1000, help="How many jobs.")] = 3, json: Json = False
+) -> int:
+    """Show jobs that outlive an outage, on an embedded database."""
+    from resilience_kit.cli.jobs_demo import demo as play
+    from resilience_kit.cli.output import Output
+
+    return play(Output(json), count)

@@ -14,8 +14,16 @@ from resilience_kit.cli.app import run
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "cli.md"
 SESSION = re.compile(r"^```console\n(?P<lines>(?:.*\n)*?)^```$", re.MULTILINE)
 OF_CONFIG = ("show", "explain", "validate", "schema", "templates", "diff")
-COMMANDS = ["demo", "doctor", "presets", "bench", *(f"config {each}" for each in OF_CONFIG)]
-NAMED = re.compile(r"^(?:\| )?`resilience-kit ((?:config )?[a-z]+)", re.MULTILINE)
+OF_JOBS = ("worker", "serve", "sweep", "list", "retry", "demo")
+COMMANDS = [
+    "demo",
+    "doctor",
+    "presets",
+    "bench",
+    *(f"config {each}" for each in OF_CONFIG),
+    *(f"jobs {each}" for each in OF_JOBS),
+]
+NAMED = re.compile(r"^(?:\| )?`resilience-kit ((?:config |jobs )?[a-z]+)", re.MULTILINE)
 
 
 def steps(page: str) -> Iterator[tuple[str, str]]:

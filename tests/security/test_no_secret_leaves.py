@@ -389,7 +389,7 @@ def test_nothing_keeps_a_secret_alive() -> None:
     with pytest.raises(ConnectionError):
         call(Key())
     assert isinstance(kit.get_circuit_breaker("op").last_failure, ConnectionError)
-    assert [] == [each for each in gc.get_objects() if isinstance(each, Key)]
+    assert [] == [each for each in gc.get_objects() if type(each) is Key]
 
 
 def test_a_printed_traceback_has_no_arguments() -> None:

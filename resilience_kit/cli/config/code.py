@@ -23,7 +23,7 @@ def orchestrator_of(app: str, operation: str) -> AIServiceResilience:
     name, _, attribute = app.partition(":")
     if not name or name.startswith(".") or "/" in name or name.endswith(".py"):
         raise Mistake(f"--app: {app!r} must be MODULE or MODULE:ATTRIBUTE{_as_module(name)}")
-    module = _imported(name)
+    module = imported(name)
     if not attribute:
         return join_default(operation)
     try:
@@ -40,7 +40,7 @@ def _as_module(name: str) -> str:
     return f"; did you mean {'.'.join(path.with_suffix('').parts).strip('/.')!r}?" if path.suffix == ".py" else ""
 
 
-def _imported(name: str) -> ModuleType:
+def imported(name: str) -> ModuleType:
     """The module, looked for in the current folder first. What it prints goes to stderr."""
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - a text, as in all of sys.path
     try:

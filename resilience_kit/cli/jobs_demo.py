@@ -1,0 +1,91 @@
+"""`resilience-kit jobs demo`: a service breaks, jobs wait for it, and it comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from resilience_kit.cli.output import Output, table
+from resilience_kit.errors import ServiceUnavailableError
+from resilience_kit.events import Event
+from resilience_kit.jobs import (
+    EmbeddedPostgres,
+    JobEvent,
+    JobFailed,
+    JobRetried,
+    JobSettings,
+    JobSucceeded,
+    defer_many,
+    lifespan,
+    make_app,
+)
+from resilience_kit.outcome import SYSTEM_CLOCK, Clock
+
+_BASE_DELAY: Final = 0.25
+_OUTAGE: Final = 3.0
+_LONGEST: Final = 30.0
+_HEAD: Final = ("second", "job", "attempt", "what")
+
+
+@dataclass
+class _Story:
+    """What happened to the demo's jobs, and when."""
+
+    clock: Clock
+    began: float
+    left: int
+    lines: list[tuple[float, int, int, str]] = field(default_factory=list)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hear(self, event: Event) -> None:
+        """Write one event down."""
+        if not isinstance(event, JobRetried | JobSucceeded | JobFailed) or event.operation != "demo":
+            return
+        self.left -= not isinstance(event, JobRetried)
+        if not self.left:
+            self.over.set()
+        said = f"failed, again in {event.delay:.2f} s" if isinstance(event, JobRetried) else _end(event)
+        self.lines.append((round(self.clock.monotonic() - self.began, 2), event.job_id, event.attempt, said))
+
+
+def _end(event: JobEvent) -> str:
+    return "succeeded" if isinstance(event, JobSucceeded) else "failed for good"
+
+
+def demo(output: Output, jobs: int) -> int:
+    """Defer jobs for a service that is down for 3 seconds; 0 when all of them succeeded after it came back."""
+    with tempfile.TemporaryDirectory(prefix="resilience-kit-jobs-", ignore_cleanup_errors=True) as folder:
+        server = EmbeddedPostgres(folder, remove=True)
+        try:
+            story = asyncio.run(_played(server.url(), jobs))
+        finally:
+            server.stop()
+    succeeded = sum(said == "succeeded" for *_, said in story.lines)
+    data = {"jobs": jobs, "succeeded": succeeded, "events": [dict(zip(_HEAD, line, strict=True)) for line in story.lines]}
+    output.show(
+        data, table("", _HEAD, story.lines), f"{succeeded} of {jobs} jobs succeeded; the service was down for {_OUTAGE:g} s"
+    )
+    return 0 if succeeded == jobs else 1
+
+
+async def _played(url: str, jobs: int) -> _Story:
+    values: dict[str, Any] = {"database_url": url, "max_retries": 6, "retry_base_delay": _BASE_DELAY, "poll_interval": 0.1}
+    app = make_app(JobSettings(**values))
+    story = _Story(SYSTEM_CLOCK, SYSTEM_CLOCK.monotonic(), left=jobs)
+    app.events.add_listener(story.hear)
+
+    @app.task(name="demo")
+    async def call_the_service(number: int) -> int:
+        if SYSTEM_CLOCK.monotonic() - story.began < _OUTAGE:
+            raise ServiceUnavailableError("the demo's service is down")
+        return number
+
+    async with lifespan(app, worker=True):
+        story.began = SYSTEM_CLOCK.monotonic()
+        await defer_many(call_the_service, [{"number": number} for number in range(jobs)], app.pool)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(story.over.wait(), _LONGEST)
+    return story

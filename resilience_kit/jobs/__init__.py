@@ -1,0 +1,86 @@
+"""Work that must happen, kept in PostgreSQL by Procrastinate. Needs the extra `jobs`.
+
+Procrastinate queues, locks, beats and retries; this room adds a backoff that never raises, a sweep of stalled jobs that ends,
+status writes that outlive the database's restart, timeouts, events, and logs without secrets.
+"""
+
+from __future__ import annotations
+
+try:
+    import procrastinate as _procrastinate
+    import psycopg as _psycopg
+except ModuleNotFoundError as _error:
+    _message = f"resilience_kit.jobs needs {_error.name}: pip install 'ai-resilience-kit[jobs]'"
+    raise ModuleNotFoundError(_message, name=_error.name) from _error
+
+from resilience_kit.jobs.app import JobsApp, lifespan, make_app, remove_finished
+from resilience_kit.jobs.backoff import ExponentialBackoffStrategy
+from resilience_kit.jobs.connector import RetryingConnector
+from resilience_kit.jobs.database import analyze, defer_many, ensure_schema
+from resilience_kit.jobs.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from resilience_kit.jobs.events import (
+    DatabaseRetried,
+    JobAborted,
+    JobEvent,
+    JobFailed,
+    JobPostponed,
+    JobRetried,
+    JobStarted,
+    JobSucceeded,
+    JobSuperseded,
+    JobTimedOut,
+    LoopBlocked,
+    StalledJobEnded,
+    StalledJobLeft,
+    StalledJobRetried,
+    StalledJobsFound,
+)
+from resilience_kit.jobs.metrics import JobMetrics
+from resilience_kit.jobs.redaction import Redaction, redact
+from resilience_kit.jobs.settings import JobSettings
+from resilience_kit.jobs.status import StatusWriter
+from resilience_kit.jobs.sweep import SweepOptions, Swept, sweep
+from resilience_kit.jobs.timeouts import TimeoutMiddleware, Timeouts, job_timeout
+from resilience_kit.jobs.tracking import Tracking
+
+__all__ = [
+    "DatabaseRetried",
+    "EmbeddedPostgres",
+    "EmbeddedPostgresError",
+    "ExponentialBackoffStrategy",
+    "JobAborted",
+    "JobEvent",
+    "JobFailed",
+    "JobMetrics",
+    "JobPostponed",
+    "JobRetried",
+    "JobSettings",
+    "JobStarted",
+    "JobSucceeded",
+    "JobSuperseded",
+    "JobTimedOut",
+    "JobsApp",
+    "LoopBlocked",
+    "Redaction",
+    "RetryingConnector",
+    "StalledJobEnded",
+    "StalledJobLeft",
+    "StalledJobRetried",
+    "StalledJobsFound",
+    "StatusWriter",
+    "SweepOptions",
+    "Swept",
+    "TimeoutMiddleware",
+    "Timeouts",
+    "Tracking",
+    "analyze",
+    "defer_many",
+    "ensure_schema",
+    "job_timeout",
+    "lifespan",
+    "make_app",
+    "redact",
+    "remove_finished",
+    "sweep",
+]
+del _procrastinate, _psycopg

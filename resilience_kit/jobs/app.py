@@ -1,0 +1,227 @@
+"""The application: Procrastinate's, with everything in place that keeps a job from being lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from procrastinate import App, JobContext
+from procrastinate.app import WorkerOptions
+from procrastinate.retry import BaseRetryStrategy
+from typing_extensions import Unpack
+
+from resilience_kit.errors import ConfigurationError
+from resilience_kit.events import EventStream
+from resilience_kit.jobs import log
+from resilience_kit.jobs.connector import RetryingConnector
+from resilience_kit.jobs.database import Pool, ensure_schema
+from resilience_kit.jobs.embedded import EmbeddedPostgres
+from resilience_kit.jobs.loop_watch import LoopWatch
+from resilience_kit.jobs.metrics import JobMetrics
+from resilience_kit.jobs.redaction import redact
+from resilience_kit.jobs.settings import JobSettings
+from resilience_kit.jobs.status import StatusWriter
+from resilience_kit.jobs.sweep import UNLIMITED, SweepOptions, Swept, sweep
+from resilience_kit.jobs.timeouts import TimeoutMiddleware, Timeouts
+from resilience_kit.jobs.tracking import Tracking, is_being_cancelled
+from resilience_kit.outcome import SYSTEM_CLOCK, Clock
+
+HOUSEKEEPING: Final = "resilience_kit"
+SWEEP: Final = "resilience_kit.sweep"
+RETENTION: Final = "resilience_kit.retention"
+_RETENTION_CRON: Final = "17 * * * *"
+_FIRST: Final = 1_000_000
+_CONNECT_TIMEOUT: Final = 5
+_RESTART_DELAY: Final = 5.0
+#: The pool's own 300 s would let it sleep for minutes after a long outage. What gave up begins anew with the next statement.
+_RECONNECT_TIMEOUT: Final = 5.0
+
+_logger = logging.getLogger("resilience_kit.jobs")
+
+
+class JobsApp(App):
+    """Procrastinate's App. `task` retries by the settings' strategy unless told otherwise, `run_worker_async` sweeps first.
+
+    `events`: what happens to jobs, for `add_listener`. `metrics`: the same in numbers, for this process.
+    """
+
+    def __init__(
+        self, settings: JobSettings, events: EventStream, *, import_paths: Iterable[str] = (), clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        self.settings, self.events, self.metrics, self._clock = settings, events, JobMetrics(events), clock
+        self.strategy: BaseRetryStrategy = settings.strategy
+        self.timeouts = Timeouts(default=settings.job_timeout, allow_sync=settings.job_allow_sync_tasks)
+        self.embedded = EmbeddedPostgres(settings.jobs_data_dir) if settings.database_url is None else None
+        super().__init__(
+            connector=self._new_connector(), import_paths=import_paths, worker_defaults=self._worker_defaults(settings)
+        )
+        self.job_manager = StatusWriter(self.connector, events)
+        _add_housekeeping(self)
+
+    def _new_connector(self) -> RetryingConnector:
+        url = self.settings.database_url
+        conninfo = self.embedded.url if self.embedded is not None else "" if url is None else url.get_secret_value()
+        return RetryingConnector(
+            conninfo,
+            events=self.events,
+            clock=self._clock,
+            min_size=1,
+            max_size=max(4, min(20, self.settings.worker_concurrency)),
+            reconnect_timeout=_RECONNECT_TIMEOUT,
+            kwargs={"connect_timeout": _CONNECT_TIMEOUT},
+        )
+
+    def _worker_defaults(self, settings: JobSettings) -> WorkerOptions:
+        return {
+            "concurrency": settings.worker_concurrency,
+            "fetch_job_polling_interval": settings.poll_interval,
+            "update_heartbeat_interval": settings.heartbeat_interval,
+            "stalled_worker_timeout": settings.stalled_timeout,
+            "shutdown_graceful_timeout": settings.job_shutdown_grace,
+            "worker_middleware": [
+                Tracking(self.events, clock=self._clock),
+                TimeoutMiddleware(self.timeouts, self.events, self._clock),
+            ],
+        }
+
+    if not TYPE_CHECKING:  # the types are the base class's
+
+        def task(self, _func=None, **options):  # noqa: ANN001, ANN003, ANN201 - the same
+            """As Procrastinate's; `retry` is the settings' strategy when it is not given."""
+            options.setdefault("retry", self.strategy)
+            return super().task(_func, **options)
+
+    @property
+    def pool(self) -> Pool:
+        """The connections of an open app. Each statement is committed by itself, outside of `connection.transaction()`."""
+        connector: Any = self.connector
+        return connector.pool  # type: ignore[no-any-return]  # the base class knows no pool
+
+    async def sweep(self) -> Swept:
+        """Look for stalled jobs now, and give each its next run or its end. Raises psycopg's errors."""
+        strategies = {name: task.retry_strategy for name, task in self.tasks.items()}
+        async with self.pool.connection() as connection:
+            return await sweep(connection, strategies, self.strategy, self._sweep_options(), self.events)
+
+    def _sweep_options(self) -> SweepOptions:
+        return SweepOptions(
+            stalled_timeout=self.settings.stalled_timeout, job_limit=self.settings.limit_of_a_run, limits=self._limits()
+        )
+
+    def _limits(self) -> Mapping[str, float]:
+        timeouts = {name: self.timeouts.of(task) for name, task in self.tasks.items()}
+        return {name: UNLIMITED if own is None else self.settings.limit_for(own) for name, own in timeouts.items()}
+
+    async def run_worker_async(self, **kwargs: Unpack[WorkerOptions]) -> None:
+        """Run a worker until it is told to stop. Sweeps first. Raises ConfigurationError for tasks that no timeout can stop.
+
+        A worker of some queues serves that of the housekeeping, too.
+        """
+        self.perform_import_paths()  # type: ignore[no-untyped-call]  # Procrastinate's
+        self.timeouts.check(dict.fromkeys(self.tasks.values()))
+        if not self.settings.log_arguments:
+            redact([kwargs.get("name") or "worker"])
+        if kwargs.get("queues"):
+            kwargs["queues"] = list(dict.fromkeys([*kwargs["queues"], HOUSEKEEPING]))
+        await self.sweep()
+        watch = asyncio.create_task(self._watch().run(), name="loop watch")
+        try:
+            await super().run_worker_async(**kwargs)
+        finally:
+            watch.cancel()
+
+    async def work(self) -> None:
+        """Run workers in this loop until cancelled: after one that ended before its time, for lack of the database, the next.
+
+        Ends, with a line in the log, where no further worker could do better: with tasks that no timeout can stop.
+        """
+        while await self._worked():
+            await self._clock.sleep_async(_RESTART_DELAY)
+
+    async def _worked(self) -> bool:
+        """Run one worker; whether there should be another."""
+        try:
+            await self.run_worker_async(install_signal_handlers=False)
+        except Exception as error:  # noqa: BLE001 - nobody awaits it before the end
+            again = not isinstance(error, ConfigurationError) and not is_being_cancelled()
+            after = f"; the next one starts in {_RESTART_DELAY:g} s" if again else ""
+            _logger.error("the worker in this process ended: %s%s", type(error).__name__, after)
+            return again
+        return False
+
+    def _watch(self) -> LoopWatch:
+        return LoopWatch(self.events, tolerance=self.settings.heartbeat_interval, clock=self._clock)
+
+
+def _add_housekeeping(app: JobsApp) -> None:
+    """The two periodic tasks. They wait at most once, come first, and are never run again: the next one is due soon."""
+    options: dict[str, Any] = {"queue": HOUSEKEEPING, "retry": False, "pass_context": True, "priority": _FIRST}
+
+    @app.periodic(cron=app.settings.sweep_cron)
+    @app.task(name=SWEEP, queueing_lock=SWEEP, **options)
+    async def sweep_stalled_jobs(context: JobContext, timestamp: int) -> None:  # noqa: ARG001 - the periodic tasks' signature
+        await app.sweep()
+        await _forget_housekeeping(app)
+
+    @app.periodic(cron=_RETENTION_CRON)
+    @app.task(name=RETENTION, queueing_lock=RETENTION, **options)
+    async def remove_old_jobs(context: JobContext, timestamp: int) -> None:  # noqa: ARG001 - as above
+        await remove_finished(app)
+
+
+async def _forget_housekeeping(app: JobsApp) -> None:
+    """Every sweep is a row. What ended of them is of no use to anybody, and they would be the most of the table."""
+    async with app.pool.connection() as connection:
+        await connection.execute(
+            "DELETE FROM procrastinate_jobs WHERE queue_name = %s AND task_name = %s AND status NOT IN ('todo', 'doing')",
+            [HOUSEKEEPING, SWEEP],
+        )
+
+
+async def remove_finished(app: JobsApp) -> None:
+    """Remove jobs that ended longer ago than the settings keep them."""
+    settings, jobs = app.settings, app.job_manager
+    await jobs.delete_old_jobs(settings.keep_finished_hours, include_cancelled=True, include_aborted=True)
+    await jobs.delete_old_jobs(max(settings.keep_failed_hours, settings.keep_finished_hours), include_failed=True)
+
+
+def make_app(
+    settings: JobSettings | None = None,
+    *,
+    events: EventStream | None = None,
+    import_paths: Iterable[str] = (),
+    clock: Clock = SYSTEM_CLOCK,
+) -> JobsApp:
+    """An application of these settings, or of the environment's. Nothing is started or connected until it is opened.
+
+    `events`: a stream to tell of jobs; one of its own when None. The logger `resilience_kit.jobs` tells them.
+    Raises ConfigurationError.
+    """
+    stream = EventStream() if events is None else events
+    log.listen(stream)
+    chosen = JobSettings() if settings is None else settings
+    if not chosen.log_arguments:
+        redact()
+    return JobsApp(chosen, stream, import_paths=import_paths, clock=clock)
+
+
+@asynccontextmanager
+async def lifespan(app: JobsApp, *, worker: bool = False) -> AsyncIterator[JobsApp]:
+    """Open the application with its tables in place, and close it at the end; with `worker` one runs in this loop meanwhile.
+
+    For a web framework's lifespan. A worker that ends before its time is logged, and followed by another.
+    """
+    async with app.open_async():
+        await ensure_schema(app)
+        running = asyncio.create_task(app.work(), name="jobs worker") if worker else None
+        try:
+            yield app
+        finally:
+            if running is not None:
+                running.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await running

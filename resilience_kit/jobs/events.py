@@ -1,0 +1,130 @@
+"""What happens to jobs, as events of the kit's stream. `operation` is the task's name. No argument, result or error's text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resilience_kit.events import Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent(Event):
+    """Something that happened to the job of this id."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStarted(JobEvent):
+    """Run number `attempt` (from 1) of at most `limit` begins; None where nobody knows a limit."""
+
+    attempt: int
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSucceeded(JobEvent):
+    """The run ended well after `duration` seconds, and the database knows it."""
+
+    attempt: int
+    duration: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRetried(JobEvent):
+    """The run failed; the next one is due in `delay` seconds."""
+
+    attempt: int
+    duration: float
+    delay: float
+    error_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailed(JobEvent):
+    """The run failed and there will be no other, unless somebody asks for it."""
+
+    attempt: int
+    duration: float
+    error_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobAborted(JobEvent):
+    """The run was ended because a user asked for it."""
+
+    attempt: int
+    duration: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPostponed(JobEvent):
+    """The run is repeated in `delay` seconds and costs no attempt: a guard refused to start it, or the worker shuts down."""
+
+    attempt: int
+    delay: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTimedOut(JobEvent):
+    """The run was cancelled because it took more than `timeout` seconds."""
+
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSuperseded(JobEvent):
+    """The run ended as `status`, which was not written: the job was swept meanwhile and is another worker's, or has ended."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StalledJobsFound(Event):
+    """A sweep found `count` jobs that nobody works on any more, or too long."""
+
+    operation: str = "sweep"
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StalledJobRetried(JobEvent):
+    """A stalled job waits in the queue again. `reason`: "worker lost", or "over its limit"."""
+
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StalledJobEnded(JobEvent):
+    """A stalled job has no further run: `status` is "failed", or "aborted" when a user had asked for that."""
+
+    attempt: int
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StalledJobLeft(JobEvent):
+    """A stalled job could not be swept, and the others were; the next sweep tries again."""
+
+    error_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseRetried(Event):
+    """A statement failed for lack of the database and is tried again in `delay` seconds."""
+
+    operation: str = "database"
+    attempt: int
+    delay: float
+    error_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopBlocked(Event):
+    """The worker's event loop stood still for `seconds`: a job holds it with code that never awaits."""
+
+    operation: str = "worker"
+    seconds: float

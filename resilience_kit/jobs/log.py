@@ -1,0 +1,112 @@
+"""The sentences of the logger `resilience_kit.jobs`, for an operator to look for. No argument, result or error's text."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from resilience_kit.events import Event, EventStream
+from resilience_kit.jobs.events import (
+    DatabaseRetried,
+    JobAborted,
+    JobFailed,
+    JobPostponed,
+    JobRetried,
+    JobStarted,
+    JobSucceeded,
+    JobSuperseded,
+    JobTimedOut,
+    LoopBlocked,
+    StalledJobEnded,
+    StalledJobLeft,
+    StalledJobRetried,
+    StalledJobsFound,
+)
+
+logger = logging.getLogger("resilience_kit.jobs")
+
+
+def listen(events: EventStream) -> None:
+    """Log from `events`, as far as the logger's level asks for it."""
+    for kind, (level, words) in _TOLD.items():
+        events.add_listener(functools.partial(_tell, level, words), kind, when=functools.partial(logger.isEnabledFor, level))
+
+
+def _tell(level: int, words: Callable[[Any], str], event: Event) -> None:
+    logger.log(level, "%s", words(event))
+
+
+def _started(event: JobStarted) -> str:
+    return f"Job {event.job_id}: attempt {event.attempt}/{event.limit or 'any number'} ({event.operation})"
+
+
+def _succeeded(event: JobSucceeded) -> str:
+    return f"Job {event.job_id}: succeeded after {event.duration:.3f} s ({event.operation})"
+
+
+def _retried(event: JobRetried) -> str:
+    return f"Job {event.job_id}: attempt {event.attempt} failed ({event.error_type}); next one in {event.delay:.3f} s"
+
+
+def _failed(event: JobFailed) -> str:
+    return f"Job {event.job_id}: failed for good at attempt {event.attempt} ({event.error_type}; {event.operation})"
+
+
+def _aborted(event: JobAborted) -> str:
+    return f"Job {event.job_id}: aborted, as a user asked ({event.operation})"
+
+
+def _postponed(event: JobPostponed) -> str:
+    return f"Job {event.job_id}: postponed by {event.delay:.3f} s at no cost ({event.reason})"
+
+
+def _timed_out(event: JobTimedOut) -> str:
+    return f"Job {event.job_id}: cancelled after its timeout of {event.timeout:g} s ({event.operation})"
+
+
+def _superseded(event: JobSuperseded) -> str:
+    return f"Job {event.job_id}: its end ({event.status}) was not written, it is another run's by now ({event.operation})"
+
+
+def _found(event: StalledJobsFound) -> str:
+    return f"Found {event.count} stalled jobs, retrying"
+
+
+def _stalled_retried(event: StalledJobRetried) -> str:
+    return f"Successfully retried stalled job {event.job_id} ({event.operation}, {event.reason})"
+
+
+def _stalled_ended(event: StalledJobEnded) -> str:
+    return f"Stalled job {event.job_id} has no further run: {event.status} at attempt {event.attempt} ({event.reason})"
+
+
+def _stalled_left(event: StalledJobLeft) -> str:
+    return f"Stalled job {event.job_id} could not be swept ({event.error_type}); the next sweep tries again"
+
+
+def _database(event: DatabaseRetried) -> str:
+    return f"database away ({event.error_type}); try {event.attempt} again in {event.delay:.1f} s"
+
+
+def _blocked(event: LoopBlocked) -> str:
+    return f"the event loop stood still for {event.seconds:.1f} s: a job holds it with code that does not await"
+
+
+_TOLD: Final[dict[type[Event], tuple[int, Callable[[Any], str]]]] = {
+    JobStarted: (logging.INFO, _started),
+    JobSucceeded: (logging.INFO, _succeeded),
+    JobRetried: (logging.INFO, _retried),
+    JobFailed: (logging.ERROR, _failed),
+    JobAborted: (logging.INFO, _aborted),
+    JobPostponed: (logging.INFO, _postponed),
+    JobTimedOut: (logging.WARNING, _timed_out),
+    JobSuperseded: (logging.WARNING, _superseded),
+    StalledJobsFound: (logging.WARNING, _found),
+    StalledJobRetried: (logging.INFO, _stalled_retried),
+    StalledJobEnded: (logging.ERROR, _stalled_ended),
+    StalledJobLeft: (logging.ERROR, _stalled_left),
+    DatabaseRetried: (logging.WARNING, _database),
+    LoopBlocked: (logging.ERROR, _blocked),
+}

@@ -1,0 +1,77 @@
+"""Keeps arguments, results and error texts of jobs out of Procrastinate's log.
+
+Procrastinate writes a job's arguments into the message of every INFO line about it, and into `extra`; results and tracebacks
+follow. A filter sees only what is logged on its own logger, so there is one on each of Procrastinate's.
+"""
+
+from __future__ import annotations
+
+import logging
+import pkgutil
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import procrastinate
+
+HIDDEN: Final = "..."
+_CALL: Final = re.compile(r"(\[(?:\d+|None)\])\(.*\)", re.DOTALL)
+_RESULT: Final = " - Result: "
+_JOB_FACTS: Final = ("id", "status", "queue", "priority", "task_name", "scheduled_at", "attempts", "abort_requested", "worker_id")
+#: Fields of `extra` that hold what a user passed, got or raised.
+_SECRETIVE: Final = ("kwargs", "result", "exception")
+
+
+class Redaction(logging.Filter):
+    """Takes arguments, results and error texts out of a record; the type of an error stays. Lets every record pass."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record in place."""
+        record.msg, record.args = self._message(record), None
+        for name in ("job", "jobs"):
+            if hasattr(record, name):
+                setattr(record, name, _facts(getattr(record, name)))
+        for name in _SECRETIVE:
+            if hasattr(record, name):
+                setattr(record, name, HIDDEN)
+        record.exc_info, record.exc_text, record.stack_info = None, None, None
+        return True
+
+    def _message(self, record: logging.LogRecord) -> str:
+        text = _without_calls(record.getMessage(), getattr(record, "job", None))
+        text = text.partition(_RESULT)[0]
+        return text + _type_of(record.exc_info, text)
+
+
+def _without_calls(text: str, job: object) -> str:
+    """What is known of the job is cut out exactly, since arguments may look like anything; the rest up to the last bracket."""
+    call = str(job.get("call_string", "")) if isinstance(job, dict) else ""
+    if call and call in text:
+        return text.replace(call, f"{call.partition('(')[0]}({HIDDEN})").strip()
+    return _CALL.sub(rf"\1({HIDDEN})", text)
+
+
+def _facts(job: Any) -> Any:
+    if isinstance(job, dict):
+        return {name: job[name] for name in _JOB_FACTS if name in job}
+    return [_facts(each) for each in job] if isinstance(job, list) else HIDDEN
+
+
+def _type_of(exc_info: Any, text: str) -> str:
+    error = exc_info[1] if isinstance(exc_info, tuple) else None
+    return "" if error is None else f" ({_names(error)})" if text else _names(error)
+
+
+def _names(error: BaseException) -> str:
+    cause = error.__cause__
+    return type(error).__name__ + ("" if cause is None else f" from {type(cause).__name__}")
+
+
+_REDACTION: Final = Redaction()
+
+
+def redact(workers: Iterable[str] = ()) -> None:
+    """Redact what Procrastinate logs from now on, also under the names of `workers`. Once is enough, twice does no harm."""
+    modules = [module.name for module in pkgutil.iter_modules(procrastinate.__path__, "procrastinate.")]
+    for name in ["procrastinate", *modules, *(f"procrastinate.worker.{worker}" for worker in workers)]:
+        logging.getLogger(name).addFilter(_REDACTION)

@@ -1,0 +1,146 @@
+"""What the environment says of jobs, and the rules that keep its timeouts from contradicting each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from croniter import croniter  # type: ignore[import-untyped]
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
+from resilience_kit.jobs.backoff import ExponentialBackoffStrategy
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SecondsOrNone = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Hours = Annotated[int, Field(ge=1, le=87_600)]
+
+_HEARTBEATS: Final = 3
+_MARGIN: Final = 60.0
+_SIX_COLUMNS: Final = 6
+
+
+class JobSettings(BaseSettings):
+    """Settings of a queue and its workers, each from the variable of its name in capitals. Immutable; read once, when made.
+
+    `database_url`: where PostgreSQL is; None for one that is embedded, whose data is kept in `jobs_data_dir`.
+    `api_base_url`: what the example service calls; None for a fake of ours.
+
+    `job_timeout`: seconds after which a run is cancelled. `job_allow_sync_tasks`: plain functions may run, without a timeout.
+    `job_shutdown_grace`: seconds that running jobs have to end when the worker is told to stop. `job_limit`: seconds after which
+    a run counts as stalled though its worker lives; None for timeout and grace and a minute. It must be more than both together.
+
+    `max_retries`, `retry_base_delay`, `retry_max_delay`: the default `ExponentialBackoffStrategy`. `retry_jitter` spreads it.
+
+    `worker_concurrency`: jobs at once. `poll_interval`: seconds between looks for retries that are due, of which nobody is
+    notified. `heartbeat_interval`: seconds between signs of life. `stalled_timeout`: without one for so long a worker is given
+    up; at least 3 intervals, and one and the grace, during which there is none. `sweep_cron`: when stalled jobs are looked for,
+    seconds in the sixth column.
+
+    `keep_finished_hours`, `keep_failed_hours`: for how long jobs that ended stay in the table. `log_arguments`: have
+    Procrastinate log arguments and results, which may be secrets.
+
+    Raises ConfigurationError that lists every wrong value with its rule.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    database_url: SecretStr | None = None
+    jobs_data_dir: Path | None = None
+    api_base_url: str | None = None
+
+    job_timeout: Seconds = 300.0
+    job_allow_sync_tasks: bool = False
+    job_shutdown_grace: SecondsOrNone = 10.0
+    job_limit: Seconds | None = None
+
+    max_retries: Annotated[int, Field(ge=0, le=1000)] = 5
+    retry_base_delay: SecondsOrNone = 2.0
+    retry_max_delay: SecondsOrNone = 300.0
+    retry_jitter: bool = False
+
+    worker_concurrency: Annotated[int, Field(ge=1, le=1000)] = 10
+    poll_interval: Seconds = 1.0
+    heartbeat_interval: Seconds = 10.0
+    stalled_timeout: Seconds = 30.0
+    sweep_cron: str = "* * * * * */15"
+
+    keep_finished_hours: Hours = 24
+    keep_failed_hours: Hours = 720
+    log_arguments: bool = False
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigurationError(_violations(error)) from None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        found = list(_contradictions(self))
+        if found:
+            raise ConfigurationError(found)
+        return self
+
+    @property
+    def limit_of_a_run(self) -> float:
+        """Seconds after which a run under a live worker counts as stalled."""
+        return self.job_timeout + self.job_shutdown_grace + _MARGIN if self.job_limit is None else self.job_limit
+
+    @property
+    def strategy(self) -> ExponentialBackoffStrategy:
+        """What retries a task that names no strategy of its own."""
+        return ExponentialBackoffStrategy(self.max_retries, self.retry_base_delay, self.retry_max_delay, jitter=self.retry_jitter)
+
+    def limit_for(self, timeout: float) -> float:
+        """The same for a task with a timeout of its own."""
+        return max(self.limit_of_a_run, timeout + self.job_shutdown_grace + _MARGIN)
+
+
+def _contradictions(settings: JobSettings) -> Iterator[Violation]:
+    url = settings.database_url
+    if url is not None and not url.get_secret_value():
+        yield Violation("database_url", "must be a connection string; leave it out for the embedded database", NOT_SHOWN)
+    if settings.retry_max_delay < settings.retry_base_delay:
+        rule = f"must be at least retry_base_delay, {settings.retry_base_delay:g}"
+        yield Violation("retry_max_delay", rule, settings.retry_max_delay)
+    longest = settings.job_timeout + settings.job_shutdown_grace
+    if settings.limit_of_a_run <= longest:
+        rule = f"must be more than job_timeout and job_shutdown_grace together, {longest:g}"
+        yield Violation("job_limit", rule, settings.job_limit)
+    yield from _too_impatient(settings)
+    if not croniter.is_valid(settings.sweep_cron) or len(settings.sweep_cron.split()) > _SIX_COLUMNS:
+        yield Violation("sweep_cron", "must be five columns of cron, or six with the seconds last", settings.sweep_cron)
+
+
+def _too_impatient(settings: JobSettings) -> Iterator[Violation]:
+    """A worker that was told to stop sends no heartbeat, and its jobs are not to be taken from it while it lets them end."""
+    shortest = {
+        "3 times heartbeat_interval": _HEARTBEATS * settings.heartbeat_interval,
+        "job_shutdown_grace and heartbeat_interval together": settings.job_shutdown_grace + settings.heartbeat_interval,
+    }
+    for what, seconds in shortest.items():
+        if settings.stalled_timeout < round(seconds, 9):  # 3 * 0.1 is more than 0.3
+            yield Violation("stalled_timeout", f"must be at least {what}, {seconds:g}", settings.stalled_timeout)
+
+
+def _violations(error: ValidationError) -> Iterator[Violation]:
+    for each in error.errors(include_url=False):
+        cause = each.get("ctx", {}).get("error")
+        if isinstance(cause, ConfigurationError):
+            yield from cause.errors
+        else:
+            yield Violation(_written(str(each["loc"][0])), _rule(each), NOT_SHOWN)
+
+
+def _written(field: str) -> str:
+    """The variable's name where it was a variable."""
+    return field.upper() if field.upper() in os.environ else field
+
+
+def _rule(error: ErrorDetails) -> str:
+    return "is not a setting of jobs" if error["type"] == "extra_forbidden" else error["msg"].replace("Input should", "must")

@@ -1,0 +1,55 @@
+"""The statements that write a job's status, each only while the job is still the writer's.
+
+A worker that stood still for too long was swept, and its jobs are another's: `worker_id` says whose. It may also fetch its own
+job again while the first run goes on, and `attempts` tells the two apart. A job that nobody has fetched since may still be ended
+well by its first worker, which saves a second run.
+"""
+
+from __future__ import annotations
+
+from typing import Final, LiteralString
+
+_MINE: Final[LiteralString] = "(worker_id IS NULL OR worker_id = %(worker_id)s)"
+_LATEST: Final[LiteralString] = "attempts = %(attempts)s"
+
+FINISH: Final[LiteralString] = f"""
+SELECT job.id, procrastinate_finish_job_v1(job.id, %(status)s::procrastinate_job_status, %(delete_job)s)
+  FROM (SELECT id FROM procrastinate_jobs
+         WHERE id = %(job_id)s AND status IN ('todo', 'doing') AND {_MINE}
+           AND (%(status)s = 'succeeded' OR {_LATEST})
+           FOR UPDATE) AS job
+"""  # noqa: S608 - put together of constants
+
+RETRY: Final[LiteralString] = f"""
+SELECT job.id, procrastinate_retry_job_v2(job.id, %(retry_at)s, %(priority)s, %(queue)s, %(lock)s)
+  FROM (SELECT id FROM procrastinate_jobs
+         WHERE id = %(job_id)s AND status = 'doing' AND {_MINE} AND {_LATEST}
+           FOR UPDATE) AS job
+"""  # noqa: S608 - the same
+
+#: Costs no attempt. Whoever asked for an abort meanwhile gets it.
+POSTPONE: Final[LiteralString] = f"""
+UPDATE procrastinate_jobs
+   SET status = CASE WHEN abort_requested THEN 'aborted' ELSE 'todo' END::procrastinate_job_status,
+       scheduled_at = now() + make_interval(secs => %(delay)s),
+       abort_requested = false
+ WHERE id = %(job_id)s AND status = 'doing' AND {_MINE} AND {_LATEST}
+RETURNING id
+"""  # noqa: S608 - the same
+
+#: A worker that was given up, and pruned, is back: its row has to be there, or it can fetch nothing.
+REVIVE: Final[LiteralString] = """
+INSERT INTO procrastinate_workers (id) OVERRIDING SYSTEM VALUE VALUES (%(worker_id)s)
+    ON CONFLICT (id) DO UPDATE SET last_heartbeat = now()
+"""
+
+#: While the database was away, nobody could send a sign of life. Each worker has as long after its start.
+LAST_SEEN: Final[LiteralString] = "GREATEST(worker.last_heartbeat, pg_postmaster_start_time())"
+
+PRUNE: Final[LiteralString] = f"""
+DELETE FROM procrastinate_workers AS worker
+ WHERE {LAST_SEEN} < now() - make_interval(secs => %(stalled_timeout)s)
+RETURNING worker.id
+"""  # noqa: S608 - the same
+
+STATUS_WRITES: Final[frozenset[LiteralString]] = frozenset({FINISH, RETRY, POSTPONE, REVIVE, PRUNE})

@@ -1,0 +1,123 @@
+"""Writes down how a run ended: fenced, so that nobody ends another worker's run, and told to listeners once it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, LiteralString
+
+import psycopg
+from procrastinate.connector import BaseConnector
+from procrastinate.exceptions import ConnectorException, UniqueViolation
+from procrastinate.jobs import Job, Status
+from procrastinate.manager import JobManager
+
+from resilience_kit.events import Event, EventStream
+from resilience_kit.jobs.events import JobAborted, JobFailed, JobPostponed, JobRetried, JobSucceeded, JobSuperseded
+from resilience_kit.jobs.run import Run, current_run
+from resilience_kit.jobs.statements import FINISH, POSTPONE, PRUNE, RETRY, REVIVE
+
+_TWIN = "a job with the same queueing lock waits already"
+
+
+class StatusWriter(JobManager):
+    """Procrastinate's JobManager for an app whose workers run our middleware. Outside of a run it is exactly that."""
+
+    def __init__(self, connector: BaseConnector, events: EventStream) -> None:
+        super().__init__(connector)
+        self._events = events
+
+    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
+        """End the run; one that was postponed waits again instead."""
+        run = _run_of(job)
+        if run is None:
+            await super().finish_job(job, status, delete_job)
+        elif run.postponed is not None:
+            await self._postpone(job, run, run.postponed)
+        else:
+            await self._end(job, run, status, delete=delete_job)
+
+    async def retry_job(
+        self,
+        job: Job,
+        retry_at: datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        lock: str | None = None,
+    ) -> None:
+        """Have the job run again; one that was postponed does so at no cost."""
+        run = _run_of(job)
+        if run is None:
+            await super().retry_job(job, retry_at, priority, queue, lock)
+        elif run.postponed is not None:
+            await self._postpone(job, run, run.postponed)
+        else:
+            await self._retry(job, run, retry_at or datetime.now(UTC), priority=priority, queue=queue, lock=lock)
+
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
+        """The next job, for a worker that was given up meanwhile, too."""
+        try:
+            return await super().fetch_job(queues, worker_id)
+        except ConnectorException as error:
+            if not isinstance(error.__cause__, psycopg.errors.ForeignKeyViolation):
+                raise
+        await self.update_heartbeat(worker_id)
+        return await super().fetch_job(queues, worker_id)
+
+    async def update_heartbeat(self, worker_id: int) -> None:
+        """Tell that the worker lives, also when another one had pruned it."""
+        await self.connector.execute_query_async(REVIVE, worker_id=worker_id)
+
+    async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
+        """Remove the rows of workers that are given up; their ids."""
+        rows = await self.connector.execute_query_all_async(PRUNE, stalled_timeout=seconds_since_heartbeat)
+        return [row["id"] for row in rows]
+
+    async def _end(self, job: Job, run: Run, status: Status, *, delete: bool = False) -> None:
+        told = _ending(run, status)
+        await self._write(FINISH, job, run, told, status.value, delete_job=delete)
+
+    async def _retry(self, job: Job, run: Run, retry_at: datetime, **changes: Any) -> None:
+        delay = max(0.0, (retry_at - datetime.now(UTC)).total_seconds())
+        told = JobRetried(**_facts(run), duration=run.duration, delay=delay, error_type=run.error_type)
+        try:
+            await self._write(RETRY, job, run, told, "todo", retry_at=retry_at, **changes)
+        except UniqueViolation:
+            await self._give_way(job, run)
+
+    async def _postpone(self, job: Job, run: Run, delay: float) -> None:
+        told = JobPostponed(**_facts(run), delay=delay, reason=run.reason)
+        try:
+            await self._write(POSTPONE, job, run, told, "todo", delay=delay)
+        except UniqueViolation:
+            await self._give_way(job, run)
+
+    async def _give_way(self, job: Job, run: Run) -> None:
+        """Two jobs with one queueing lock cannot both wait. Where they share a lock as well, waiting for the other has no end."""
+        run.error_type = run.error_type or _TWIN
+        await self._end(job, run, Status.FAILED)
+
+    async def _write(self, query: LiteralString, job: Job, run: Run, told: Event, status: str, **arguments: Any) -> None:
+        facts = {"job_id": job.id, "worker_id": job.worker_id, "attempts": job.attempts, "status": status}
+        rows = await self.connector.execute_query_all_async(query, **facts, **arguments)
+        if rows:
+            self._events.emit(told)
+        else:
+            self._events.emit(JobSuperseded(operation=run.task, job_id=run.job_id, status=status))
+
+
+def _run_of(job: Job) -> Run | None:
+    run = current_run.get()
+    return run if run is not None and run.job_id == job.id else None
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    return {"operation": run.task, "job_id": run.job_id, "attempt": run.attempt}
+
+
+def _ending(run: Run, status: Status) -> Event:
+    if status is Status.SUCCEEDED:
+        return JobSucceeded(**_facts(run), duration=run.duration)
+    if status is Status.ABORTED:
+        return JobAborted(**_facts(run), duration=run.duration)
+    return JobFailed(**_facts(run), duration=run.duration, error_type=run.error_type)

@@ -1,0 +1,197 @@
+"""Finds jobs that nobody works on any more, and gives each its next run, or its end.
+
+A job is stalled when its worker is gone or has sent no heartbeat for `stalled_timeout`, which begins anew when the database is
+started, or when its run has taken longer than its limit under a worker that lives: then its status was never written, or it hangs
+beyond its timeout.
+
+One transaction takes the rows that no other sweep holds, with a savepoint for each, so that one in trouble keeps no other back.
+The task's own strategy says whether there is another run; the recipe of Procrastinate's manual asks nobody, and runs a job
+that kills its worker for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, LiteralString
+
+import attr
+from procrastinate import BaseRetryStrategy, RetryStrategy
+from procrastinate.jobs import Job
+from psycopg import AsyncConnection
+from psycopg.errors import UniqueViolation
+from psycopg.rows import dict_row
+
+from resilience_kit._checks import Checks
+from resilience_kit.events import Event, EventStream
+from resilience_kit.jobs.backoff import ExponentialBackoffStrategy
+from resilience_kit.jobs.events import StalledJobEnded, StalledJobLeft, StalledJobRetried, StalledJobsFound
+from resilience_kit.jobs.statements import LAST_SEEN
+
+#: Seconds that stand for no limit.
+UNLIMITED: Final = 1e9
+
+_STALLED: Final[LiteralString] = f"""
+SELECT job.id, job.status, job.queue_name, job.task_name, job.priority, job.lock, job.queueing_lock, job.args, job.scheduled_at,
+       job.attempts, job.abort_requested, job.worker_id,
+       worker.id IS NULL OR {LAST_SEEN} < now() - make_interval(secs => %(stalled_timeout)s) AS lost
+  FROM procrastinate_jobs AS job
+  LEFT JOIN procrastinate_workers AS worker ON worker.id = job.worker_id
+  LEFT JOIN unnest(%(tasks)s::text[], %(limits)s::float8[]) AS own (task_name, seconds) ON own.task_name = job.task_name
+  LEFT JOIN LATERAL (SELECT max(at) AS at FROM procrastinate_events WHERE job_id = job.id AND type = 'started') AS started ON true
+ WHERE job.status = 'doing'
+   AND (worker.id IS NULL
+        OR {LAST_SEEN} < now() - make_interval(secs => %(stalled_timeout)s)
+        OR started.at < now() - make_interval(secs => COALESCE(own.seconds, %(job_limit)s)))
+ ORDER BY job.id
+ LIMIT %(batch)s
+   FOR UPDATE OF job SKIP LOCKED
+"""  # noqa: S608 - put together of constants
+_RETRY: Final[LiteralString] = "SELECT procrastinate_retry_job_v2(%(job_id)s, now(), NULL, NULL, NULL)"
+_END: Final[LiteralString] = "SELECT procrastinate_finish_job_v1(%(job_id)s, %(status)s::procrastinate_job_status, false)"
+
+
+class Fate(Enum):
+    """What becomes of a stalled job."""
+
+    RETRY = "todo"
+    FAIL = "failed"
+    ABORT = "aborted"
+
+
+class StalledJobError(Exception):
+    """What a foreign strategy is asked about: the run ended without a word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOptions:
+    """`stalled_timeout`: seconds without a heartbeat after which a worker is given up. `job_limit`: seconds that a run may take
+    under a worker that lives; `limits` has those of single tasks. `batch`: jobs in one transaction.
+    """  # noqa: D205 - one sentence an option
+
+    stalled_timeout: float = 30.0
+    job_limit: float = 400.0
+    limits: Mapping[str, float]
+    batch: int = 1000
+
+    def __post_init__(self) -> None:
+        checks = Checks("SweepOptions")
+        checks.seconds("stalled_timeout", self.stalled_timeout)
+        checks.seconds("job_limit", self.job_limit)
+        checks.whole("batch", self.batch, 1)
+        checks.done()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """Ids of the jobs that a sweep gave another run, ended, or could not do anything about."""
+
+    retried: tuple[int, ...] = ()
+    ended: tuple[int, ...] = ()
+    left: tuple[int, ...] = ()
+
+    @property
+    def found(self) -> int:
+        """How many there were."""
+        return len(self.retried) + len(self.ended) + len(self.left)
+
+
+def fate_of(job: Job, strategy: BaseRetryStrategy | None) -> Fate:
+    """What the job's own strategy says of its next run. A strategy that raises says no, as it does to Procrastinate's worker.
+
+    A stall is no exception of the job's: the types of exceptions that a strategy is for do not matter here.
+    """
+    if job.abort_requested:
+        return Fate.ABORT
+    if strategy is None:
+        return Fate.FAIL
+    try:
+        return Fate.RETRY if _allows(strategy, job) else Fate.FAIL
+    except Exception:  # noqa: BLE001 - foreign code
+        return Fate.FAIL
+
+
+def _allows(strategy: BaseRetryStrategy, job: Job) -> bool:
+    if isinstance(strategy, ExponentialBackoffStrategy):
+        return strategy.get_schedule_in(attempts=job.attempts) is not None
+    if isinstance(strategy, RetryStrategy):
+        strategy = attr.evolve(strategy, retry_exceptions=None)
+    return strategy.get_retry_exception(exception=StalledJobError(), job=job) is not None
+
+
+async def sweep(
+    connection: AsyncConnection[Any],
+    strategies: Mapping[str, BaseRetryStrategy | None],
+    default: BaseRetryStrategy | None,
+    options: SweepOptions,
+    events: EventStream | None = None,
+) -> Swept:
+    """Sweep once, in a transaction of its own, or of the caller's. `default`: the strategy of tasks that nobody here knows.
+
+    Events are sent when the rows are written; where the transaction is the caller's, before it is committed. Raises psycopg's
+    errors when the database is away; then nothing was swept.
+    """
+    told: list[Event] = []
+    async with connection.transaction():
+        rows = await _stalled(connection, options)
+        fates = [await _swept(connection, row, strategies.get(row["task_name"], default), told) for row in rows]
+    _tell(events or EventStream(), len(rows), told)
+    return _summary(rows, fates)
+
+
+async def _stalled(connection: AsyncConnection[Any], options: SweepOptions) -> list[dict[str, Any]]:
+    arguments = {
+        "stalled_timeout": options.stalled_timeout,
+        "job_limit": options.job_limit,
+        "tasks": list(options.limits),
+        "limits": list(options.limits.values()),
+        "batch": options.batch,
+    }
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_STALLED, arguments)
+        return await cursor.fetchall()
+
+
+async def _swept(
+    connection: AsyncConnection[Any], row: dict[str, Any], strategy: BaseRetryStrategy | None, told: list[Event]
+) -> Fate | None:
+    facts: dict[str, Any] = {"operation": row["task_name"], "job_id": row["id"]}
+    try:
+        fate = await _written(connection, row["id"], fate_of(Job.from_row(row), strategy))
+    except Exception as error:  # noqa: BLE001 - the other jobs are not to wait for this one
+        told.append(StalledJobLeft(**facts, error_type=type(error).__name__))
+        return None
+    facts |= {"attempt": row["attempts"] + 1, "reason": "worker lost" if row["lost"] else "over its limit"}
+    told.append(StalledJobRetried(**facts) if fate is Fate.RETRY else StalledJobEnded(**facts, status=fate.value))
+    return fate
+
+
+async def _written(connection: AsyncConnection[Any], job_id: int, fate: Fate) -> Fate:
+    """A job whose twin waits already, by their queueing lock, cannot wait too, and the twin does its work."""
+    if fate is Fate.RETRY:
+        try:
+            async with connection.transaction():
+                await connection.execute(_RETRY, {"job_id": job_id})
+        except UniqueViolation:
+            fate = Fate.FAIL
+        else:
+            return fate
+    async with connection.transaction():
+        await connection.execute(_END, {"job_id": job_id, "status": fate.value})
+    return fate
+
+
+def _tell(events: EventStream, found: int, told: list[Event]) -> None:
+    for event in [*([StalledJobsFound(count=found)] if found else []), *told]:
+        events.put(event)
+    events.deliver()
+
+
+def _summary(rows: list[dict[str, Any]], fates: list[Fate | None]) -> Swept:
+    by_fate = [(row["id"], fate) for row, fate in zip(rows, fates, strict=True)]
+    return Swept(
+        retried=tuple(job_id for job_id, fate in by_fate if fate is Fate.RETRY),
+        ended=tuple(job_id for job_id, fate in by_fate if fate in {Fate.FAIL, Fate.ABORT}),
+        left=tuple(job_id for job_id, fate in by_fate if fate is None),
+    )

@@ -1,0 +1,418 @@
+"""A run of a job, from the worker's middleware to the status that is written, without a database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psycopg
+import psycopg_pool
+import pytest
+from procrastinate import JobContext, PsycopgConnector
+from procrastinate.exceptions import ConnectorException, JobAborted, UniqueViolation
+from procrastinate.job_context import AbortReason
+from procrastinate.jobs import Job, Status
+from procrastinate.middleware import compose
+from procrastinate.sql import queries
+
+from resilience_kit import idempotency_key, remaining_time
+from resilience_kit.errors import BulkheadFullError, CircuitBreakerOpenError
+from resilience_kit.jobs import (
+    DatabaseRetried,
+    JobFailed,
+    JobPostponed,
+    JobRetried,
+    JobsApp,
+    JobSettings,
+    JobStarted,
+    JobSucceeded,
+    JobSuperseded,
+    JobTimedOut,
+    RetryingConnector,
+    StatusWriter,
+    TimeoutMiddleware,
+    Timeouts,
+    Tracking,
+    job_timeout,
+    make_app,
+)
+from resilience_kit.jobs import (
+    JobAborted as Aborted,
+)
+from resilience_kit.jobs.statements import FINISH, POSTPONE, PRUNE, RETRY, REVIVE
+from resilience_kit.testing import FakeClock
+
+JOB = Job(id=7, queue="default", lock=None, queueing_lock=None, task_name="t", attempts=1, worker_id=3)
+
+
+class FakeDatabase(PsycopgConnector):
+    """Notes what is executed, and answers with a row or an error."""
+
+    def __init__(self, *answers: object) -> None:
+        super().__init__()
+        self.answers, self.seen = list(answers), []
+
+    async def execute_query_async(self, query: str, **arguments: Any) -> None:
+        await self.execute_query_all_async(query, **arguments)
+
+    async def execute_query_one_async(self, query: str, **arguments: Any) -> Any:
+        return (await self.execute_query_all_async(query, **arguments))[0]
+
+    async def execute_query_all_async(self, query: str, **arguments: Any) -> Any:
+        self.seen.append((query, arguments))
+        answer = self.answers.pop(0) if self.answers else [{"id": 7}]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+class World:
+    """A job's surroundings: what the worker would be, and what it would do with the run's end."""
+
+    def __init__(self, events, heard) -> None:
+        self.app: JobsApp = make_app(JobSettings(database_url="postgresql://nobody@127.0.0.1:1/none", job_timeout=30))
+        self.events, self.heard, self.clock = events, heard, FakeClock()
+        self.reason: AbortReason | None = None
+        self.app.task(name="t")(self._t)
+        self.function: Callable[[], Awaitable[object]] | None = None
+
+    async def _t(self) -> object: ...
+
+    async def run(self, function: Callable[[], Awaitable[object]], database: FakeDatabase | None = None) -> FakeDatabase:
+        """As `Worker._process_job` does: run, ask the strategy, write."""
+        database = database or FakeDatabase()
+        writer = StatusWriter(database, self.events)
+        context = JobContext(app=self.app, job=JOB, start_timestamp=0.0, abort_reason=lambda: self.reason)
+        layers = [
+            Tracking(self.events, clock=self.clock),
+            TimeoutMiddleware(Timeouts(default=30.0), self.events, self.clock),
+        ]
+        try:
+            await compose(layers, function, context, None)()
+        except BaseException as error:
+            self.error = error
+            asked = not isinstance(error, JobAborted) or self.reason is AbortReason.SHUTDOWN
+            retry = context.task.get_retry_exception(exception=error, job=JOB) if asked else None
+            status = Status.ABORTED if isinstance(error, JobAborted | asyncio.CancelledError) else Status.FAILED
+            if retry is not None:
+                await writer.retry_job(JOB, retry_at=retry.retry_decision.retry_at)
+            else:
+                await writer.finish_job(JOB, status, delete_job=False)
+        else:
+            await writer.finish_job(JOB, Status.SUCCEEDED, delete_job=False)
+        return database
+
+
+@pytest.fixture
+def world(events, heard) -> World:
+    """One for each test."""
+    return World(events, heard)
+
+
+def kinds(heard: list) -> list[type]:
+    """What was told."""
+    return [type(each) for each in heard]
+
+
+async def test_a_good_run(world: World) -> None:
+    """Is told at its start and, when it is written, at its end; the write is fenced by the worker's id and the attempts."""
+
+    async def good() -> str:
+        await world.clock.sleep_async(2.0)
+        assert 28.0 == remaining_time()
+        assert "job-7" == idempotency_key()
+        return "done"
+
+    database = await world.run(good)
+    assert [
+        JobStarted(operation="t", job_id=7, attempt=2, limit=6),
+        JobSucceeded(operation="t", job_id=7, attempt=2, duration=2.0),
+    ] == world.heard
+    fence = {"job_id": 7, "worker_id": 3, "attempts": 1}
+    assert [(FINISH, {**fence, "status": "succeeded", "delete_job": False})] == database.seen
+
+
+async def test_a_failed_run_is_retried(world: World) -> None:
+    """By the task's strategy."""
+
+    async def bad() -> None:
+        raise OSError
+
+    database = await world.run(bad)
+    assert RETRY == database.seen[0][0]
+    assert isinstance(world.heard[-1], JobRetried)
+    assert 4.0 == pytest.approx(world.heard[-1].delay, abs=0.5)
+    assert "OSError" == world.heard[-1].error_type
+
+
+async def test_the_last_run_fails(world: World) -> None:
+    """For good."""
+    world.app.tasks["t"].retry_strategy = None
+
+    async def bad() -> None:
+        raise OSError
+
+    database = await world.run(bad)
+    assert "failed" == database.seen[0][1]["status"]
+    assert [JobStarted(operation="t", job_id=7, attempt=2, limit=1), JobFailed] == [world.heard[0], type(world.heard[1])]
+
+
+@pytest.mark.parametrize(("error", "delay"), [(CircuitBreakerOpenError("api", 12.0), 12.0), (BulkheadFullError("api"), 5.0)])
+@pytest.mark.parametrize("retry", [True, False])
+async def test_a_refusal_costs_no_attempt(world: World, error: Exception, delay: float, retry: bool) -> None:
+    """The job waits as long as the guard says, whatever its strategy: nothing was sent."""
+    if not retry:
+        world.app.tasks["t"].retry_strategy = None
+
+    async def refused() -> None:
+        raise error
+
+    database = await world.run(refused)
+    assert [(POSTPONE, delay)] == [(query, arguments["delay"]) for query, arguments in database.seen]
+    assert JobPostponed(operation="t", job_id=7, attempt=2, delay=delay, reason=type(error).__name__) == world.heard[-1]
+
+
+async def test_a_run_that_takes_too_long_is_cancelled(world: World) -> None:
+    """At its timeout, its finally blocks run, and it is a TimeoutError to the strategy (invariant 64)."""
+    cleaned = []
+
+    async def slow() -> None:
+        try:
+            await world.clock.sleep_async(1000.0)
+        finally:
+            cleaned.append(world.clock.monotonic())
+
+    await world.run(slow)
+    assert [30.0] == cleaned
+    assert [JobStarted, JobTimedOut, JobRetried] == kinds(world.heard)
+    assert "TimeoutError" == world.heard[-1].error_type
+    assert "job 7 (t) was cancelled after its timeout of 30 s" == str(world.error)
+
+
+async def test_a_run_that_ends_in_spite_of_its_timeout_has_ended_well(world: World) -> None:
+    """It swallowed the cancellation, and has done its work."""
+
+    async def stubborn() -> None:
+        try:
+            await world.clock.sleep_async(1000.0)
+        except asyncio.CancelledError:
+            return
+
+    await world.run(stubborn)
+    assert [JobStarted, JobSucceeded] == kinds(world.heard)
+
+
+async def test_a_task_without_a_timeout_is_let_be(world: World) -> None:
+    """Its callees know of no limit."""
+    job_timeout(None)(world.app.tasks["t"].func.__func__)
+    seen = []
+
+    async def slow() -> None:
+        await world.clock.sleep_async(1000.0)
+        seen.append(remaining_time())
+
+    await world.run(slow)
+    assert [None] == seen
+    del World._t.__resilience_kit_job_timeout__
+
+
+async def _cancelled_while_running(world: World) -> FakeDatabase:
+    begun = asyncio.Event()
+
+    async def long() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(world.run(long))
+    await begun.wait()
+    task.cancel()
+    return await task
+
+
+@pytest.mark.parametrize("reason", [AbortReason.SHUTDOWN, None])
+async def test_a_run_cut_by_a_shutdown_waits_again(world: World, reason: AbortReason | None) -> None:
+    """At once and at no cost, and does not end as aborted (invariant 67)."""
+    world.reason = reason
+    database = await _cancelled_while_running(world)
+    assert [(POSTPONE, 0.0)] == [(query, arguments["delay"]) for query, arguments in database.seen]
+
+
+async def test_a_run_that_a_user_aborts_is_aborted(world: World) -> None:
+    """Without the strategy being asked, which would have it run again."""
+    world.reason = AbortReason.USER_REQUEST
+    database = await _cancelled_while_running(world)
+    assert "aborted" == database.seen[0][1]["status"]
+    assert [JobStarted, Aborted] == kinds(world.heard)
+
+
+async def test_a_run_that_cancels_itself_has_failed(world: World) -> None:
+    """Nobody asked for it, and for ever is too often."""
+
+    async def odd() -> None:
+        raise asyncio.CancelledError
+
+    await world.run(odd)
+    assert "job 7 (t) cancelled itself" == str(world.error)
+    assert [JobStarted, JobRetried] == kinds(world.heard)
+
+
+async def test_the_end_of_another_workers_run_is_not_written(world: World) -> None:
+    """The job was swept meanwhile; the first worker goes on without an error (invariant 65)."""
+
+    async def good() -> None: ...
+
+    await world.run(good, FakeDatabase([]))
+    assert JobSuperseded(operation="t", job_id=7, status="succeeded") == world.heard[-1]
+
+
+@pytest.mark.parametrize("error", [OSError(), CircuitBreakerOpenError("api", 1.0)])
+async def test_a_job_whose_twin_waits_gives_way(world: World, error: Exception) -> None:
+    """Two with one queueing lock cannot both wait, and where they share a lock too, neither could ever run."""
+
+    async def bad() -> None:
+        raise error
+
+    taken = UniqueViolation(constraint_name="x", queueing_lock="y")
+    database = await world.run(bad, FakeDatabase(taken))
+    assert "failed" == database.seen[-1][1]["status"]
+    assert [JobStarted, JobFailed] == kinds(world.heard)
+
+
+async def test_outside_of_a_run_it_is_procrastinates_own(events) -> None:
+    """A job that somebody retries by hand."""
+    database = FakeDatabase()
+    writer = StatusWriter(database, events)
+    await writer.retry_job(JOB)
+    await writer.finish_job(JOB, Status.FAILED, delete_job=False)
+    assert [queries["retry_job"], queries["finish_job"]] == [query for query, _ in database.seen]
+
+
+def away(cause: BaseException | None = None) -> ConnectorException:
+    """The connector's error for a lost database."""
+    error = ConnectorException()
+    error.__cause__ = cause or psycopg.OperationalError()
+    return error
+
+
+async def test_a_worker_that_was_given_up_fetches_again(events) -> None:
+    """Its row was pruned, and is put back (invariant 65)."""
+    row = {"id": None}
+    database = FakeDatabase(away(psycopg.errors.ForeignKeyViolation()), [row], [row])
+    assert await StatusWriter(database, events).fetch_job(None, 3) is None
+    assert [queries["fetch_job"], REVIVE, queries["fetch_job"]] == [query for query, _ in database.seen]
+
+
+async def test_a_statement_is_committed_by_itself() -> None:
+    """Without BEGIN and COMMIT, on each connection of the pool."""
+    committed = []
+
+    class Connection:
+        async def set_autocommit(self, value: bool) -> None:
+            committed.append(value)
+
+    pool = await RetryingConnector("")._create_pool({"min_size": 0, "max_size": 1})
+    await pool._configure(Connection())
+    assert [True] == committed
+
+
+async def test_workers_are_given_up_by_a_rule_of_ours(events) -> None:
+    """Nobody is pruned for a silence while the database was away (invariant 59)."""
+    database = FakeDatabase([{"id": 3}, {"id": 4}])
+    assert [3, 4] == await StatusWriter(database, events).prune_stalled_workers(30.0)
+    assert [(PRUNE, {"stalled_timeout": 30.0})] == database.seen
+
+
+async def test_a_fetch_that_fails_otherwise_fails(events) -> None:
+    """It is not to be hidden."""
+    with pytest.raises(ConnectorException):
+        await StatusWriter(FakeDatabase(away()), events).fetch_job(None, 3)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list:
+    """Answers of the base connector, taken from the list's front; errors are raised."""
+    answers: list = []
+
+    async def answer(_self: object, _query: str, **_arguments: object) -> object:
+        found = answers.pop(0)
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    for name in ("execute_query_async", "execute_query_one_async", "execute_query_all_async"):
+        monkeypatch.setattr(PsycopgConnector, name, answer)
+    return answers
+
+
+@pytest.mark.parametrize("query", [FINISH, RETRY, POSTPONE, REVIVE, PRUNE, queries["fetch_job"]])
+async def test_what_a_worker_writes_is_repeated(calls: list, query: str, events, heard) -> None:
+    """At growing delays, until it is carried out (invariant 63)."""
+    calls += [away(), away(psycopg.InterfaceError()), [{"id": 1}]]
+    clock = FakeClock()
+    connector = RetryingConnector("", events=events, clock=clock)
+    assert [{"id": 1}] == await connector.execute_query_all_async(query)
+    assert [0.1, 0.2] == clock.sleeps
+    assert [DatabaseRetried(attempt=1, delay=0.1, error_type="OperationalError")] == heard[:1]
+
+
+async def test_patience_ends(calls: list) -> None:
+    """Then the error leaves, and the job is swept one day."""
+    calls += [away()] * 100
+    clock = FakeClock()
+    with pytest.raises(ConnectorException):
+        await RetryingConnector("", patience=60.0, clock=clock).execute_query_async(FINISH)
+    assert 50.0 < clock.monotonic() <= 60.0
+    assert 5.0 == max(clock.sleeps)
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        (queries["defer_jobs"], away()),
+        (FINISH, away(psycopg.errors.RaiseException())),
+        (FINISH, away(psycopg_pool.PoolClosed())),
+        (RETRY, UniqueViolation(constraint_name="x", queueing_lock=None)),
+    ],
+)
+async def test_the_rest_fails_at_once(calls: list, query: str, error: Exception) -> None:
+    """A caller waits for it, or another try would change nothing."""
+    calls.append(error)
+    clock = FakeClock()
+    with pytest.raises(ConnectorException):
+        await RetryingConnector("", clock=clock).execute_query_one_async(query)
+    assert [] == clock.sleeps
+
+
+async def test_the_listening_connection_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For as long as the database is away; another error leaves."""
+    errors = [away(), away(), away(psycopg.errors.RaiseException())]
+
+    async def listen(*_: object) -> None:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(PsycopgConnector, "listen_notify", listen)
+    clock = FakeClock()
+    with pytest.raises(ConnectorException):
+        await RetryingConnector("", clock=clock).listen_notify(lambda **_: None, ["x"])
+    assert [5.0, 5.0] == clock.sleeps
+
+
+def test_a_connector_tells_no_secret() -> None:
+    """Its connection string is one."""
+    assert "RetryingConnector(patience=60)" == repr(RetryingConnector("postgresql://me:canary@db"))
+
+
+async def test_a_connection_string_may_be_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked once, when the connector is opened."""
+    asked = []
+
+    async def open_async(self: PsycopgConnector, _pool: object = None) -> None:
+        asked.append(self._pool_args["conninfo"])
+
+    monkeypatch.setattr(PsycopgConnector, "open_async", open_async)
+    connector = RetryingConnector(lambda: f"host={len(asked)}")
+    await connector.open_async()
+    await connector.open_async()
+    assert ["host=0", "host=0"] == asked
+    assert connector.get_sync_connector() is not None
