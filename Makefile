@@ -27,11 +27,11 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test integration bench scale outage transport hedging limits knee peers simulate mutate lint type arrows docs lowest newest freethreaded dist ci lock clean
+.PHONY: help demo test integration bench scale outage transport hedging limits knee jobs-chaos jobs-throughput stress page peers simulate mutate lint type arrows docs lowest newest freethreaded dist ci lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  make %-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 demo: $(DEMO) ## show a plain client and a protected one through an outage, side by side
 	@$(BIN)/resilience-kit demo $(ARGS)
@@ -67,6 +67,19 @@ limits: $(DEV) ## hold the limits to a provider that has some; ARGS="--write doc
 
 knee: $(PEERS)/.peers-stamp ## draw what `make limits` kept of the adaptive limit
 	@$(PEERS)/bin/python benchmarks/plot.py build/knee.json docs/benchmarks/limits.svg
+
+jobs-chaos: $(DEV) ## kill workers and crash the database while jobs run; ARGS="--write docs/benchmarks/jobs.md"
+	@$(BIN)/python benchmarks/jobs_chaos.py $(ARGS)
+
+jobs-throughput: $(DEV) ## count jobs a second beside bare Procrastinate; ARGS="--write docs/benchmarks/jobs.md"
+	@$(BIN)/python benchmarks/jobs_throughput.py $(ARGS)
+
+stress: $(DEV) ## fifteen stress tests of the backoff and of the joke service; ARGS=--quick
+	@$(BIN)/python benchmarks/stress_test_exponential_backoff.py $(ARGS)
+	@$(BIN)/python benchmarks/stress_test_system.py $(ARGS)
+
+page: $(DEV) ## look at the joke service's page with a headless browser, installing one where that is root's to do (apt)
+	@INSTALL_BROWSER=1 $(BIN)/python -m pytest integration_tests/test_joke_page.py $(ARGS)
 
 simulate: $(DEV) ## run simulated worlds around the core: ARGS="--runs 1000000", or ARGS="--seed 7 --trace" for one of them
 	@$(BIN)/python -m tests.simulation $(ARGS)
@@ -118,7 +131,7 @@ lock: $(VENV)/.uv-stamp ## write requirements/ anew; UPGRADE=--upgrade takes the
 	$(COMPILE) --output-file requirements/dev.txt --all-extras --group dev
 	$(COMPILE) --output-file requirements/demo.txt --extra demo --group build --constraint requirements/dev.txt
 	$(COMPILE) --output-file requirements/runtime.txt --constraint requirements/dev.txt
-	$(COMPILE) --output-file requirements/freethreaded.txt --all-extras --group build --group test --constraint requirements/dev.txt
+	$(COMPILE) --output-file requirements/freethreaded.txt --extra demo --extra watch --group build --group test --constraint requirements/dev.txt
 	$(COMPILE) --output-file $(VENV)/lowest.txt --all-extras --resolution lowest-direct
 	$(COMPILE) --output-file requirements/lowest.txt --all-extras --group build --group test --group clients --constraint $(VENV)/lowest.txt
 	$(COMPILE) --output-file requirements/mutate.txt --all-extras --group mutate --constraint requirements/dev.txt
