@@ -28,12 +28,14 @@ import httpx
 import httpx2
 
 from resilience_kit.http import AsyncResilientTransport, ResilientTransport
-from resilience_kit.testing.provider import FakeAIProvider
+from resilience_kit.testing.provider import FakeAIProvider, RateLimits
 
 CHAT = {"model": "gpt-fake", "messages": [{"role": "user", "content": "What is the answer to everything?"}]}
 HEADERS = {"authorization": "Bearer any"}
 BARE, PLAIN, PACED = "bare", "transport, no pacing", "transport"
 GOAL = 1.05
+#: Of a key with far more than is used here, so that its headers are read and nobody waits for them.
+PLENTY = RateLimits(requests_per_minute=10_000_000, tokens_per_minute=1_000_000_000)
 
 Batch = Callable[[int], Awaitable[float]]
 
@@ -59,7 +61,7 @@ class Row:
 
 
 def _serve(said: Any) -> None:
-    with FakeAIProvider() as provider:
+    with FakeAIProvider(limits=PLENTY) as provider:
         said.send(provider.openai_url)
         said.recv()
 
@@ -172,10 +174,15 @@ def to_markdown(rows: Sequence[Row], scale: Scale) -> str:
             "# What a transport costs a request",
             "",
             "Bare httpx and httpx2 beside the same with a transport of the kit, one chat completion a request, against the fake",
-            "provider in a process of its own. Medians; the percentage is the median of each round's ratio to the bare client.",
+            "provider in a process of its own, whose limits are far away. Medians; the percentage is the median of each round's",
+            "ratio to the bare client.",
             "",
             head,
             *lines,
+            "",
+            "The goal was 5 %, and is missed. In a loop that does nothing else a transport costs 20 us and its pacing as much",
+            "again; between two real requests, where nothing of it is in the processor's caches, both cost twice to three times",
+            "that. A server in the same machine answers in less than a millisecond, a model in hundreds of them.",
             "",
             f"{scale.rounds} rounds of {scale.requests} requests for each contender, in turns. {where}.",
             "",
