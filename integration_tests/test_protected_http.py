@@ -109,7 +109,7 @@ async def test_a_pool_of_one_survives_attempts_that_are_cut_off(
 ) -> None:
     """Each hung attempt gives its only connection back: the third attempt gets it."""
     provider.faults = [Fault.hang(), Fault.hang(), OK]
-    config = ResilienceConfig(retry=QUICK, attempt_timeout=0.15)
+    config = ResilienceConfig(retry=QUICK, attempt_timeout=0.8)
     async with http.AsyncClient(limits=http.Limits(max_connections=1), timeout=None) as client:
 
         @kit.with_resilience("post", custom_config=config)

@@ -73,6 +73,8 @@ def test_the_python_blocks_of_a_page_run(
     page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A page's blocks run as one program and print what the text blocks after them say."""
+    if any("resilience_kit.jobs" in block.code for block in blocks(page)):
+        pytest.importorskip("procrastinate")
     monkeypatch.chdir(tmp_path)
     run(page, monkeypatch, capsys)
 
