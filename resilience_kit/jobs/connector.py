@@ -2,7 +2,8 @@
 
 Procrastinate writes a job's status once: when that statement fails, the job stays `doing` for ever, and when a heartbeat, a fetch
 or the listening connection fails, the worker stops. Here those statements are repeated until they are carried out. What a
-caller waits for, deferring above all, is not: that fails at once, and the caller decides.
+caller waits for, deferring above all, is not: that fails after 2 seconds without a connection, and the
+caller decides.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from procrastinate import PsycopgConnector
 from procrastinate.connector import BaseConnector, Notify, Pool
 from procrastinate.exceptions import ConnectorException
 from procrastinate.sql import queries
+from procrastinate.sync_psycopg_connector import wrap_exceptions
 
 from resilience_kit._checks import Checks
 from resilience_kit.events import EventStream
+from resilience_kit.jobs.ending import current_ending
 from resilience_kit.jobs.events import DatabaseRetried
 from resilience_kit.jobs.statements import STATUS_WRITES
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
@@ -29,6 +32,12 @@ T = TypeVar("T")
 _FIRST_DELAY: Final = 0.1
 _LONGEST_DELAY: Final = 5.0
 _LONGEST_OPENING: Final = 10.0
+#: Seconds that deferring waits for a connection while the pool hands out none, and while it hands some out to others.
+_NO_DATABASE: Final = 2.0
+_FULL_POOL: Final = 30.0
+_NOT_DEFERRED: Final = f"no connection to the database within {_NO_DATABASE:g} s; nothing was deferred"
+_DEFER: Final = queries["defer_jobs"]
+_FETCH: Final = queries["fetch_job"]
 
 #: What a worker says for itself, and nobody waits for. Each may be carried out twice without harm: a job fetched by a statement
 #: whose answer was lost is swept when it is over its limit.
@@ -61,6 +70,12 @@ class _Pool(psycopg_pool.AsyncConnectionPool[Any]):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"configure": _commit_each, **options})
+        self.given = 0
+
+    async def getconn(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the library's
+        connection = await super().getconn(timeout)
+        self.given += 1
+        return connection
 
     async def open(self, wait: bool = False, timeout: float = _LONGEST_OPENING) -> None:  # noqa: ASYNC109 - the library's
         await super().open(wait, min(timeout, _LONGEST_OPENING))
@@ -71,7 +86,8 @@ class RetryingConnector(PsycopgConnector):
 
     `conninfo`: a connection string, or a function that gives one when the connector is opened; it may block. The delays
     between the tries double from 0.1 to 5 s. Further arguments are those of psycopg's pool. Raises ConnectorException when
-    patience ends, and at once for all other statements.
+    patience ends, for deferring when the pool hands out no connection in 2 seconds, and at once for all other statements. A
+    worker that was told to stop has less patience, see `Ending`.
     """
 
     def __init__(
@@ -96,7 +112,10 @@ class RetryingConnector(PsycopgConnector):
     def get_sync_connector(self) -> BaseConnector:
         """What sync code defers through, before or without the connector being opened."""
         self._pool_args["conninfo"] = self._known_conninfo()
-        return super().get_sync_connector()
+        connector = super().get_sync_connector()
+        if connector is not self:
+            connector._pool_args.setdefault("timeout", _NO_DATABASE)  # type: ignore[attr-defined]  # noqa: SLF001 - of its own
+        return connector
 
     async def open_async(self, pool: Pool | None = None) -> None:
         """Open the pool; a function's `conninfo` is asked for in a thread."""
@@ -122,11 +141,17 @@ class RetryingConnector(PsycopgConnector):
 
     async def execute_query_all_async(self, query: LiteralString, **arguments: Any) -> list[dict[str, Any]]:
         """Carry out a statement that gives rows."""
+        if query == _DEFER:
+            return await self._deferred(query, arguments)
         return await self._repeated(query, super().execute_query_all_async, arguments)
 
     async def _repeated(self, query: LiteralString, execute: Callable[..., Awaitable[T]], arguments: dict[str, Any]) -> T:
         if query not in REPEATED:
             return await execute(query, **arguments)
+        work, ending = self._patiently(query, execute, arguments), current_ending.get()
+        return await (work if ending is None else ending.limited(work, fetch=query == _FETCH))
+
+    async def _patiently(self, query: LiteralString, execute: Callable[..., Awaitable[T]], arguments: dict[str, Any]) -> T:
         give_up = self._clock.monotonic() + self._patience
         attempt = 0
         while True:
@@ -138,6 +163,30 @@ class RetryingConnector(PsycopgConnector):
                 if not may_pass(error) or self._clock.monotonic() + delay > give_up:
                     raise
                 await self._wait(attempt, delay, error)
+
+    async def _deferred(self, query: LiteralString, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        with wrap_exceptions():
+            connection = await self._connection()
+            try:
+                async with connection:  # commits, where a pool of somebody else's does not by itself
+                    found: Any = await self.execute_query_all_async_with_connection(connection, query, **arguments)
+            finally:
+                await self.pool.putconn(connection)
+        return found  # type: ignore[no-any-return]  # Procrastinate's
+
+    async def _connection(self) -> Any:
+        """A connection, as long as the pool has any; many callers at once are no outage."""
+        give_up = self._clock.monotonic() + _FULL_POOL
+        while True:
+            given = self._given()
+            try:
+                return await self.pool.getconn(_NO_DATABASE)
+            except psycopg_pool.PoolTimeout as error:
+                if self._given() == given or self._clock.monotonic() > give_up:
+                    raise ConnectorException(_NOT_DEFERRED) from error
+
+    def _given(self) -> int:
+        return getattr(self.pool, "given", 0)
 
     async def _wait(self, attempt: int, delay: float, error: ConnectorException) -> None:
         self._events.emit(DatabaseRetried(attempt=attempt, delay=delay, error_type=type(error.__cause__).__name__))

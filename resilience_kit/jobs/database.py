@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import Task
 from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
@@ -29,6 +31,14 @@ class HasTables(Protocol):
 
 #: Any number that nobody else locks.
 _SCHEMA_LOCK: Final = 7_262_041_337
+
+
+def place_of(conninfo: str) -> str:
+    """Where a connection string leads to, without user and password."""
+    parts = conninfo_to_dict(conninfo)
+    host = parts.get("host") or parts.get("hostaddr") or os.environ.get("PGHOST") or "the local socket"
+    name = parts.get("dbname") or os.environ.get("PGDATABASE") or "of the user's name"
+    return f"PostgreSQL at {host}, database {name}"
 
 
 async def ensure_schema(app: HasTables) -> bool:

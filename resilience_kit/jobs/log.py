@@ -24,12 +24,14 @@ from resilience_kit.jobs.events import (
     StalledJobRetried,
     StalledJobsFound,
 )
+from resilience_kit.jobs.redaction import redact_pool
 
 logger = logging.getLogger("resilience_kit.jobs")
 
 
 def listen(events: EventStream) -> None:
-    """Log from `events`, as far as the logger's level asks for it."""
+    """Log from `events`, as far as the logger's level asks for it. What psycopg's pool logs has no secret from now on."""
+    redact_pool()
     for kind, (level, words) in _TOLD.items():
         events.add_listener(functools.partial(_tell, level, words), kind, when=functools.partial(logger.isEnabledFor, level))
 

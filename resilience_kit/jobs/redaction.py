@@ -1,7 +1,8 @@
 """Keeps arguments, results and error texts of jobs out of Procrastinate's log.
 
 Procrastinate writes a job's arguments into the message of every INFO line about it, and into `extra`; results and tracebacks
-follow. A filter sees only what is logged on its own logger, so there is one on each of Procrastinate's.
+follow. A filter sees only what is logged on its own logger, so there is one on each of Procrastinate's, and one on that of
+psycopg's pool, which quotes the connection string.
 """
 
 from __future__ import annotations
@@ -14,12 +15,24 @@ from typing import Any, Final
 
 import procrastinate
 
+from resilience_kit.outcome import SYSTEM_CLOCK, Clock
+
 HIDDEN: Final = "..."
 _CALL: Final = re.compile(r"(\[(?:\d+|None)\])\(.*\)", re.DOTALL)
 _RESULT: Final = " - Result: "
 _JOB_FACTS: Final = ("id", "status", "queue", "priority", "task_name", "scheduled_at", "attempts", "abort_requested", "worker_id")
 #: Fields of `extra` that hold what a user passed, got or raised.
 _SECRETIVE: Final = ("kwargs", "result", "exception")
+
+POOL: Final = "psycopg.pool"
+_ONE_OUTAGE: Final = 60.0
+_FAILED: Final = "error connecting"
+_GIVEN_UP: Final = "reconnection attempt"
+#: What may be told of libpq's words, since it is the same for everybody.
+_REASON: Final = re.compile(
+    r"Connection refused|No such file or directory|timeout expired|could not translate host name|no pg_hba.conf entry"
+    r"|authentication failed|no password supplied|starting up|shutting down|too many clients|does not exist"
+)
 
 
 class Redaction(logging.Filter):
@@ -75,3 +88,42 @@ def redact(workers: Iterable[str] = ()) -> None:
     modules = [module.name for module in pkgutil.iter_modules(procrastinate.__path__, "procrastinate.")]
     for name in ["procrastinate", *modules, *(f"procrastinate.worker.{worker}" for worker in workers)]:
         logging.getLogger(name).addFilter(_REDACTION)
+
+
+class PoolLines(logging.Filter):
+    """What psycopg's pool logs, with the type of an error for its text, and of failed connections one line for each outage.
+
+    An outage of a pool lasts until it has had no failed connection for 60 s.
+    """
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        super().__init__()
+        self._clock = clock
+        self._failed: dict[object, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record in place; False for a line too many."""
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        about = str(record.msg)
+        wanted = not about.startswith(_FAILED) or self._is_news(arguments[:1])
+        record.args = tuple(_reason(each) if isinstance(each, Exception) else each for each in arguments)
+        record.exc_info, record.exc_text = None, None
+        return wanted and not about.startswith(_GIVEN_UP)
+
+    def _is_news(self, pool: object) -> bool:
+        now = self._clock.monotonic()
+        before, self._failed[pool] = self._failed.get(pool), now
+        return before is None or now - before > _ONE_OUTAGE
+
+
+def _reason(error: Exception) -> str:
+    known = _REASON.search(str(error))
+    return type(error).__name__ + (f" ({known[0]})" if known else "")
+
+
+_POOL_LINES: Final = PoolLines()
+
+
+def redact_pool() -> None:
+    """Redact what psycopg's pool logs from now on. Once is enough, twice does no harm."""
+    logging.getLogger(POOL).addFilter(_POOL_LINES)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 from croniter import croniter  # type: ignore[import-untyped]
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -102,9 +104,8 @@ class JobSettings(BaseSettings):
 
 
 def _contradictions(settings: JobSettings) -> Iterator[Violation]:
-    url = settings.database_url
-    if url is not None and not url.get_secret_value():
-        yield Violation("database_url", "must be a connection string; leave it out for the embedded database", NOT_SHOWN)
+    if settings.database_url is not None:
+        yield from _unusable(settings.database_url.get_secret_value())
     if settings.retry_max_delay < settings.retry_base_delay:
         rule = f"must be at least retry_base_delay, {settings.retry_base_delay:g}"
         yield Violation("retry_max_delay", rule, settings.retry_max_delay)
@@ -115,6 +116,27 @@ def _contradictions(settings: JobSettings) -> Iterator[Violation]:
     yield from _too_impatient(settings)
     if not croniter.is_valid(settings.sweep_cron) or len(settings.sweep_cron.split()) > _SIX_COLUMNS:
         yield Violation("sweep_cron", "must be five columns of cron, or six with the seconds last", settings.sweep_cron)
+
+
+def _unusable(url: str) -> Iterator[Violation]:
+    """A connection string that libpq would refuse, in words that quote it."""
+    if not url:
+        rule = "must be a connection string; leave it out for the embedded database"
+        yield Violation(_written("database_url"), rule, NOT_SHOWN)
+    elif not _is_conninfo(url):
+        rule = "must be as postgresql://USER:PASSWORD@HOST/NAME; write @, / and % in a password as %40, %2F, %25"
+        yield Violation(_written("database_url"), rule, NOT_SHOWN)
+
+
+def _is_conninfo(url: str) -> bool:
+    """Also what libpq takes for a host, a port or a database, and tells, must not be the rest of a password."""
+    try:
+        parts = conninfo_to_dict(url)
+    except ProgrammingError:
+        return False
+    host, port, name = (str(parts.get(each) or "") for each in ("host", "port", "dbname"))
+    cut = "://" in url and "@" in host[1:] + name
+    return not cut and all(each.isdecimal() or not each for each in port.split(","))
 
 
 def _too_impatient(settings: JobSettings) -> Iterator[Violation]:

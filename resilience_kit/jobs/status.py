@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any, LiteralString
+from typing import Any, Final, LiteralString
 
 import psycopg
 from procrastinate.connector import BaseConnector
@@ -13,19 +14,40 @@ from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 
 from resilience_kit.events import Event, EventStream
+from resilience_kit.jobs.ending import is_ending
 from resilience_kit.jobs.events import JobAborted, JobFailed, JobPostponed, JobRetried, JobSucceeded, JobSuperseded
 from resilience_kit.jobs.run import Run, current_run
 from resilience_kit.jobs.statements import FINISH, POSTPONE, PRUNE, RETRY, REVIVE
+from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 _TWIN = "a job with the same queueing lock waits already"
+_UNKNOWN = "its task is not known here"
+_UNKNOWN_DELAY: Final = 30.0
+_NOT_HERE: Final = (
+    "no task %r here: its jobs are put back for %g s at a time, at no cost, for a worker that knows it; "
+    "is this worker's release older than what defers them, or its --app another one?"
+)
+
+_logger = logging.getLogger("resilience_kit.jobs")
 
 
 class StatusWriter(JobManager):
-    """Procrastinate's JobManager for an app whose workers run our middleware. Outside of a run it is exactly that."""
+    """Procrastinate's JobManager for an app whose workers run our middleware. Outside of a run it is exactly that.
 
-    def __init__(self, connector: BaseConnector, events: EventStream) -> None:
+    `knows`: whether there is a task of that name here. Where there is none, jobs are not run but put back.
+    """
+
+    def __init__(
+        self,
+        connector: BaseConnector,
+        events: EventStream,
+        *,
+        knows: Callable[[str], bool] = lambda _: True,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         super().__init__(connector)
-        self._events = events
+        self._events, self._knows, self._clock = events, knows, clock
+        self._unknown: set[str] = set()
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
         """End the run; one that was postponed waits again instead."""
@@ -55,7 +77,14 @@ class StatusWriter(JobManager):
             await self._retry(job, run, retry_at or datetime.now(UTC), priority=priority, queue=queue, lock=lock)
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
-        """The next job, for a worker that was given up meanwhile, too."""
+        """The next job whose task is known here, for a worker that was given up meanwhile, too."""
+        job = await self._fetched(queues, worker_id)
+        while job is not None and not self._knows(job.task_name):
+            await self._put_back(job)
+            job = None if is_ending() else await self._fetched(queues, worker_id)
+        return job
+
+    async def _fetched(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         try:
             return await super().fetch_job(queues, worker_id)
         except ConnectorException as error:
@@ -63,6 +92,16 @@ class StatusWriter(JobManager):
                 raise
         await self.update_heartbeat(worker_id)
         return await super().fetch_job(queues, worker_id)
+
+    async def _put_back(self, job: Job) -> None:
+        """Another worker may know its task: during a deployment the old ones meet new tasks."""
+        name = job.task_name
+        if name not in self._unknown:
+            self._unknown.add(name)
+            _logger.warning(_NOT_HERE, name, _UNKNOWN_DELAY)
+        now = self._clock.monotonic()
+        run = Run(job_id=job.id or 0, task=name, attempt=job.attempts + 1, clock=self._clock, started=now, reason=_UNKNOWN)
+        await self._postpone(job, run, _UNKNOWN_DELAY)
 
     async def update_heartbeat(self, worker_id: int) -> None:
         """Tell that the worker lives, also when another one had pruned it."""

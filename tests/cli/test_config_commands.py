@@ -225,20 +225,29 @@ def test_explain_asks_the_orchestrator_that_an_app_holds(told, program) -> None:
     assert "set_strategy" == json.loads(changed.out)["fields"]["retry_attempts"]["source"]
 
 
+MISCONFIGURED = """
+from resilience_kit.errors import ConfigurationError
+raise ConfigurationError([("JOB_TIMEOUT", "must be a number", "abc")])
+"""
+
+
 @pytest.mark.parametrize(
     ("source", "attribute", "expected"),
     [
         ("import not_there.at_all", "", "--app: cannot import 'a_shop': there is no module 'not_there'"),
-        ("raise KeyError('sk-secret')", "", "--app: cannot import 'a_shop': it raises KeyError"),
-        ("raise SystemExit(7)", "", "--app: cannot import 'a_shop': it raises SystemExit"),
+        ("raise KeyError('sk-secret')", "", "--app: cannot import 'a_shop': it raises KeyError at {folder}/a_shop.py:1"),
+        ("raise SystemExit(7)", "", "--app: cannot import 'a_shop': it raises SystemExit at {folder}/a_shop.py:1"),
         ("def f():\n  1 +", "", "--app: cannot import 'a_shop': it raises SyntaxError at {folder}/a_shop.py:2"),
-        ("compile('1 +', None, 'exec')", "", "--app: cannot import 'a_shop': it raises TypeError"),
+        ("compile('1 +', None, 'exec')", "", "--app: cannot import 'a_shop': it raises TypeError at {folder}/a_shop.py:1"),
+        ("x = 1\nint('sk-secret')", "", "--app: cannot import 'a_shop': it raises ValueError at {folder}/a_shop.py:2"),
+        ("\nraise SyntaxError", "", "--app: cannot import 'a_shop': it raises SyntaxError at {folder}/a_shop.py:2"),
+        (MISCONFIGURED, "", "--app: cannot import 'a_shop': JOB_TIMEOUT: must be a number, got 'abc'"),
         ("kit = 1", ":kti", "--app: the module 'a_shop' has no 'kti'"),
         ("kit = 1", ":kit", "--app: 'a_shop:kit' must be an AIServiceResilience, got int"),
     ],
 )
 def test_an_app_that_cannot_be_asked_is_one_sentence(source, attribute, expected, sentence, program, tmp_path) -> None:
-    """And nothing of what its error says."""
+    """And nothing of what its error says, but for one of ours, which has no secret."""
     said = sentence("config", "explain", "qa", "--app", program(source) + attribute)
     assert expected.format(folder=tmp_path) == said
 

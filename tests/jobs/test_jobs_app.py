@@ -12,6 +12,8 @@ from procrastinate import RetryStrategy
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 
+from resilience_kit.cli.jobs import work
+from resilience_kit.cli.mistake import Mistake
 from resilience_kit.events import EventStream
 from resilience_kit.jobs import (
     DatabaseRetried,
@@ -34,6 +36,7 @@ from resilience_kit.jobs import (
     StalledJobsFound,
     Timeouts,
     job_timeout,
+    lifespan,
     make_app,
 )
 from resilience_kit.jobs import embedded as embedded_module
@@ -78,6 +81,27 @@ async def test_a_worker_refuses_plain_functions() -> None:
         made.task(name=name)(lambda: None)
     with pytest.raises(ValueError, match=r"'one': is a plain function, which no timeout can stop.*; task 'two': is"):
         await made.run_worker_async()
+
+
+async def test_a_lifespan_refuses_what_its_worker_would_refuse() -> None:
+    """Before it opens anything, as a web application would start without its worker (invariant 64)."""
+    made = app()
+    made.task(name="one")(lambda: None)
+    with pytest.raises(ValueError, match="'one': is a plain function"):
+        async with lifespan(made, worker=True):
+            pytest.fail("it began")
+
+
+@pytest.mark.parametrize("place", ["", None])
+def test_the_workers_command_needs_an_application(place: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its option or by the environment: one that knows no task could run nothing."""
+    options = {"queues": (), "concurrency": None, "once": True, "name": "worker"}
+    monkeypatch.delenv("JOBS_APP", raising=False)
+    with pytest.raises(Mistake, match=r"--app: a worker needs the application .* or set JOBS_APP"):
+        work(place, **options)
+    monkeypatch.setenv("JOBS_APP", "nothing")
+    with pytest.raises(Mistake, match="'nothing' must be MODULE:ATTRIBUTE"):
+        work(place, **options)
 
 
 async def test_a_worker_is_followed_by_another(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -40,6 +41,7 @@ from resilience_kit.jobs import (
 from resilience_kit.jobs import (
     JobAborted as Aborted,
 )
+from resilience_kit.jobs.ending import Ending, EndingWorker, current_ending
 from resilience_kit.jobs.statements import FINISH, POSTPONE, PRUNE, RETRY, REVIVE
 from resilience_kit.testing import FakeClock
 
@@ -329,6 +331,39 @@ async def test_a_fetch_that_fails_otherwise_fails(events) -> None:
         await StatusWriter(FakeDatabase(away()), events).fetch_job(None, 3)
 
 
+JOB_ROW = ("status", "priority", "lock", "queueing_lock", "scheduled_at", "queue_name")
+
+
+def fetched(task: str, job_id: int = 7) -> list[dict[str, object]]:
+    """The answer to a fetch."""
+    return [{**dict.fromkeys(JOB_ROW), "id": job_id, "task_name": task, "attempts": 1, "args": {}}]
+
+
+async def test_a_job_whose_task_is_not_known_here_waits_for_another_worker(events, heard, caplog) -> None:
+    """At no cost, the next one is fetched at once, and the task is told once (invariant 62)."""
+    database = FakeDatabase(fetched("new", 1), [{"id": 1}], fetched("new", 2), [{"id": 2}], fetched("t", 3))
+    writer = StatusWriter(database, events, knows={"t"}.__contains__, clock=FakeClock())
+    with caplog.at_level(logging.WARNING, "resilience_kit.jobs"):
+        job = await writer.fetch_job(None, 3)
+    assert job is not None
+    assert 3 == job.id
+    assert [30.0, 30.0] == [arguments["delay"] for query, arguments in database.seen if query == POSTPONE]
+    reason = "its task is not known here"
+    assert [JobPostponed(operation="new", job_id=each, attempt=2, delay=30.0, reason=reason) for each in (1, 2)] == heard
+    assert 1 == len(caplog.messages)
+    assert caplog.messages[0].startswith("no task 'new' here: its jobs are put back for 30 s at a time, at no cost")
+
+
+async def test_a_worker_that_stops_puts_back_one_at_most(events) -> None:
+    """However many jobs of other releases wait (invariant 67)."""
+    ending = Ending(10.0, FakeClock())
+    ending.begin()
+    token = current_ending.set(ending)
+    writer = StatusWriter(FakeDatabase(fetched("new"), [{"id": 7}]), events, knows=lambda _: False)
+    assert await writer.fetch_job(None, 3) is None
+    current_ending.reset(token)
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list:
     """Answers of the base connector, taken from the list's front; errors are raised."""
@@ -364,6 +399,84 @@ async def test_patience_ends(calls: list) -> None:
         await RetryingConnector("", patience=60.0, clock=clock).execute_query_async(FINISH)
     assert 50.0 < clock.monotonic() <= 60.0
     assert 5.0 == max(clock.sleeps)
+
+
+@pytest.fixture
+def unanswered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that says nothing, and no error either."""
+
+    async def no_answer(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(PsycopgConnector, "execute_query_async", no_answer)
+
+
+async def gives_up(query: str, *, told: float, begun: float) -> float:
+    """When a statement of `begun` is given up by a worker with a grace of 10 s that was told to stop at `told`."""
+    clock = FakeClock(auto_advance=False)
+    zero, ending = clock.monotonic(), Ending(10.0, clock)
+    current_ending.set(ending)
+    if told < begun:
+        ending.begin()
+        await clock.advance_async(begun - told)
+    write = asyncio.create_task(RetryingConnector("", clock=clock).execute_query_async(query))
+    await clock.advance_async(max(0.0, told - begun))
+    ending.begin()
+    while not write.done():
+        await clock.advance_async(0.25)
+    with pytest.raises(ConnectorException, match="the worker stops"):
+        await write
+    return clock.monotonic() - zero + min(told, begun)
+
+
+@pytest.mark.usefixtures("unanswered")
+@pytest.mark.parametrize(("query", "last"), [(queries["fetch_job"], 3.0), (FINISH, 14.0), (REVIVE, 14.0)])
+@pytest.mark.parametrize("told", [0.0, 2.0])
+async def test_a_worker_that_stops_is_not_patient(query: str, last: float, told: float) -> None:
+    """A fetch is given up 3 s after it was told, all else after the grace and 4 s (invariant 67)."""
+    assert told + last == pytest.approx(await gives_up(query, told=told, begun=0.0), abs=0.5)
+
+
+@pytest.mark.usefixtures("unanswered")
+@pytest.mark.parametrize(("begun", "last"), [(5.0, 14.0), (13.5, 14.5), (100.0, 101.0)])
+async def test_what_is_written_after_the_end_has_a_second(begun: float, last: float) -> None:
+    """As a plain function may end that late (invariant 67)."""
+    assert last == pytest.approx(await gives_up(FINISH, told=0.0, begun=begun), abs=0.5)
+
+
+async def test_what_is_written_in_time_is_written(calls: list) -> None:
+    """Before and after the worker was told to stop; another's cancellation and error are let be."""
+    clock = FakeClock()
+    ending = Ending(None, clock)
+    connector = RetryingConnector("", clock=clock)
+    token = current_ending.set(ending)
+    calls += [[{"id": 1}], [{"id": 2}], asyncio.CancelledError(), away(psycopg.errors.RaiseException())]
+    assert [{"id": 1}] == await connector.execute_query_all_async(FINISH)
+    ending.begin()
+    assert [{"id": 2}] == await connector.execute_query_all_async(FINISH)
+    with pytest.raises(asyncio.CancelledError):
+        await connector.execute_query_all_async(FINISH)
+    with pytest.raises(ConnectorException, match="Database error"):
+        await connector.execute_query_all_async(FINISH)
+    current_ending.reset(token)
+
+
+async def test_a_worker_tells_its_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the statements of its tasks, and to nobody after it."""
+    seen = []
+
+    async def run(self: EndingWorker) -> None:
+        ending = current_ending.get()
+        assert ending is not None
+        seen.append(ending.begun)
+        self.stop()
+        self.stop()
+        seen.append(ending.begun)
+
+    monkeypatch.setattr("procrastinate.worker.Worker.run", run)
+    await EndingWorker(world.clock, app=world.app, shutdown_graceful_timeout=1.0).run()
+    assert [False, True] == seen
+    assert current_ending.get() is None
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,46 @@ def test_a_wrong_variable_is_named_and_its_value_is_not_told(monkeypatch: pytest
     assert "canary" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:geheim@h/db",
+        "postgresql://u:ge%heim@h/db",
+        "postgresql://u:12/geheim@h/db",
+        "postgresql://u:ge/heim@h/db",
+        "postgresql://u:a?ge@heim@h/db",
+        "postgresql://u:1?ge/heim@h/db",
+        "postgresql://u:ge@heim@h/db",
+        "postgresql://u:geheim/db",
+        "geheim",
+    ],
+)
+def test_a_malformed_connection_string_is_not_repeated(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused at once; libpq would quote its password, or look for a host of that name (invariant 76)."""
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(ConfigurationError, match=r"^DATABASE_URL: must be as postgresql://USER") as caught:
+        JobSettings()
+    assert "heim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgres://u:ge%40h%2Feim@a:1,b/db",
+        "postgresql://u:ge#h!ei?m@[::1]:5432/db?sslmode=require",
+        "postgresql:///db?host=%2Frun&user=u@x",
+        "postgresql://h/db?user=u@x",
+        "host=a port=5432 password='a@b/c'",
+    ],
+)
+def test_what_postgresql_takes_is_taken(url: str) -> None:
+    """URIs and pairs."""
+    settings = JobSettings(database_url=url)
+    assert settings.database_url is not None
+    assert url == settings.database_url.get_secret_value()
+
+
 def test_a_limit_of_ones_own_is_obeyed() -> None:
     """When it leaves room."""
     assert 311.0 == JobSettings(job_limit=311).limit_of_a_run

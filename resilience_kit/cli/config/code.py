@@ -8,17 +8,24 @@ import sys
 from contextlib import redirect_stdout
 from functools import reduce
 from pathlib import PurePath
+from traceback import walk_tb
 from types import ModuleType
+from typing import Final
 
 from resilience_kit.cli.mistake import Mistake
+from resilience_kit.errors import ConfigurationError
 from resilience_kit.orchestrator import AIServiceResilience
 from resilience_kit.orchestrator.default import join_default
+
+#: The frames of `imported` and importlib.
+_OURS: Final = 2
 
 
 def orchestrator_of(app: str, operation: str) -> AIServiceResilience:
     """The orchestrator that a module's attribute holds, or the default one with the module's functions of that operation.
 
-    Raises Mistake in a sentence. Of the module's own error only the type is told, since its text may hold a secret.
+    Raises Mistake in a sentence. Of the module's own error only type and place are told, since its text may hold a secret; a
+    ConfigurationError has none.
     """
     name, _, attribute = app.partition(":")
     if not name or name.startswith(".") or "/" in name or name.endswith(".py"):
@@ -48,6 +55,8 @@ def imported(name: str) -> ModuleType:
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise Mistake(f"--app: cannot import {name!r}: there is no module {error.name!r}") from None
+    except ConfigurationError as error:
+        raise Mistake(f"--app: cannot import {name!r}: {error}") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a program's own code may raise anything
         raise Mistake(f"--app: cannot import {name!r}: it raises {type(error).__name__}{_line_of(error)}") from None
     finally:
@@ -55,5 +64,9 @@ def imported(name: str) -> ModuleType:
 
 
 def _line_of(error: BaseException) -> str:
-    """Where a text is no Python."""
-    return f" at {error.filename}:{error.lineno}" if isinstance(error, SyntaxError) and error.filename else ""
+    """Where it was raised, or where a text is no Python."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" at {error.filename}:{error.lineno}"
+    places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+    places = [each for each in places[_OURS:] if not each[0].startswith("<")]
+    return " at {}:{}".format(*places[-1]) if places else ""
