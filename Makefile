@@ -7,6 +7,8 @@ UPGRADE ?=
 # Another environment, from another lock: `make lowest` is `make test integration VENV=.venv-lowest LOCK=lowest`.
 VENV := .venv
 LOCK := dev
+# The lock is whole; older versions of pip look for another version where a pinned library is wanted with an extra.
+LOCK_OPTIONS :=
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 DEMO := $(VENV)/.demo-stamp
@@ -103,7 +105,7 @@ docs: $(DEV) ## run the code blocks and check the links of README.md and docs/
 	@$(BIN)/python -m pytest tests/test_docs.py integration_tests/test_docs_with_server.py
 
 lowest: ## run both kinds of tests on the lowest versions that pyproject.toml admits
-	@$(MAKE) --no-print-directory test integration VENV=.venv-lowest LOCK=lowest
+	@$(MAKE) --no-print-directory test integration VENV=.venv-lowest LOCK=lowest LOCK_OPTIONS=--no-deps
 
 newest: ## run both on the newest versions that it admits, whatever the lock says
 	@$(MAKE) --no-print-directory .venv-newest/.dev-stamp VENV=.venv-newest
@@ -151,7 +153,7 @@ clean: ## remove the virtual environments and everything that tools left behind
 
 # The dev set holds all of the demo's, so that whoever has it needs no second install.
 $(VENV)/.dev-lock-stamp: requirements/$(LOCK).txt | $(VENV)/.made-stamp
-	$(PIP_INSTALL) --require-hashes -r requirements/$(LOCK).txt
+	$(PIP_INSTALL) --require-hashes $(LOCK_OPTIONS) -r requirements/$(LOCK).txt
 	@touch $@ $(VENV)/.demo-lock-stamp
 
 $(VENV)/.demo-lock-stamp: requirements/demo.txt | $(VENV)/.made-stamp
