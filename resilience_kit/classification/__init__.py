@@ -1,8 +1,10 @@
 """What went wrong, and what it means for the next attempt.
 
-    verdict = classify(error)                       any exception
+    verdict = classify(error)                        any exception
     verdict = classify_response(429, headers, body)  an HTTP answer
-    forget = register_classifier(MyError, verdict)   your own exceptions, in one line
+    verdict = response_error(200, headers, body)     an error under a status of success, None for an answer
+    verdict = event_error(name, data)                the same of one server-sent event
+    forget = register_classifier(MyError, verdict)    your own exceptions, in one line
 
 The rules and their order of authority stand in `response` and `exceptions`; what each provider's codes and words mean is data,
 in `providers` and `wording`. Nothing here raises, waits, or imports a client library.
@@ -10,6 +12,7 @@ in `providers` and `wording`. Nothing here raises, waits, or imports a client li
 
 from __future__ import annotations
 
+from resilience_kit.classification.answers import event_error, response_error
 from resilience_kit.classification.exceptions import classify, classify_ai_exception
 from resilience_kit.classification.registry import register_classifier
 from resilience_kit.classification.response import classify_response
@@ -22,7 +25,9 @@ __all__ = [
     "classify",
     "classify_ai_exception",
     "classify_response",
+    "event_error",
     "register_classifier",
+    "response_error",
     "sdk_retries",
     "surely_not_sent",
     "transport_retries",

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from resilience_kit.classification.http_status import BEYOND, CLIENT_ERROR
+from resilience_kit.classification.envelope import PLAIN, error_envelope
+from resilience_kit.classification.http_status import BEYOND, CLIENT_ERROR, NO_CONTENT
 from resilience_kit.classification.providers import plain
 from resilience_kit.classification.retry_after import bounded, span
 from resilience_kit.classification.verdicts import CONTENT_FILTER, CONTEXT_LENGTH, SERVER_ERROR
@@ -52,12 +53,21 @@ _INNER = (
     "response",
     "violations",
     "base_resp",
+    "header",
+    "delta",
+    "Response",
+    "ResponseMetadata",
+    "Error",
 )
 _QUOTAS = ("quotaId", "quota_limit", "quotaMetric", "limit_source")
 _FINISHES = ("finish_reason", "finishReason", "stop_reason", "stopReason")
 
 _PAGE = re.compile(r"<(title|h1|h2)[^>]{0,200}>(.{0,400}?)</\1", re.IGNORECASE | re.DOTALL)
-_EVENT = re.compile(r"^data:[ ]?(\{.*\})\s*$", re.MULTILINE)
+_STREAM = ("data:", "event:", "id:", "retry:", ":")
+_SCALAR = re.compile(r"(?:-?[0-9][0-9.eE+-]*|true|false|null)\s*", re.ASCII)
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_MOST_LINES = 400
+_STATUS_COMMENT = ":HTTP_STATUS/"  # DashScope names the status of a failed event in a comment
 
 # Why a model stopped, when that makes the answer useless.
 ENDINGS: dict[str, Verdict] = {
@@ -83,17 +93,49 @@ ENDINGS: dict[str, Verdict] = {
 
 @dataclass(slots=True)
 class Facts:
-    """What a body gave away. `failed`: it is an error object, whatever the status says; `broken`: JSON that stops short."""
+    """What a body gave away.
+
+    `failed`: it is an error object, whatever the status says; `vendor`: whose numbers it counts in; `broken`: JSON that
+    stops short.
+    """
 
     codes: list[str] = field(default_factory=list)
     text: str = ""
     status: int | None = None
     failed: bool = False
+    vendor: str | None = None
     broken: bool = False
     quotas: str = ""
     delay: float | None = None
     late_delay: float | None = None
     top: Mapping[object, object] = field(default_factory=dict)
+
+
+def promises_json(headers: Mapping[str, str]) -> bool:
+    """Return whether the content type is JSON's; `headers` have lower-case names."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
+
+
+def is_no_json(status: int, body: bytes | str) -> bool:
+    """Return whether a body is empty, a page or other text where JSON should be. Events pass: some services mislabel them."""
+    text = body[:_LONGEST_CODE].decode("utf-8", "replace") if isinstance(body, bytes) else body[:_LONGEST_CODE]
+    text = text.lstrip("\ufeff \t\r\n")
+    return status not in NO_CONTENT and not text.startswith(("{", "[", '"', *_STREAM)) and _SCALAR.fullmatch(text) is None
+
+
+class _Broken(str):
+    """Text that begins as JSON and is none."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """What stands in an event that is named error."""
+
+    content: object
+    status: int | None
 
 
 def read(body: object) -> Facts:
@@ -104,12 +146,22 @@ def read(body: object) -> Facts:
         return Facts()
 
 
+def read_event(name: str, data: str) -> Facts:
+    """The facts of one server-sent event; one that is named error has failed, whatever its data holds."""
+    found = _parsed(data[:LONGEST_BODY])
+    return _read(_Event(found, None) if name == "error" else found)
+
+
 def _read(content: object) -> Facts:
+    if isinstance(content, _Event):
+        facts = _read(content.content)
+        facts.failed, facts.broken, facts.status = True, False, content.status or facts.status
+        return facts
     if isinstance(content, Mapping):
         return _facts(content)
     if not isinstance(content, str):
         return Facts()
-    return Facts(text=_lowered([_visible(content)]), broken=content.startswith(("{", "[")) and len(content) < LONGEST_BODY)
+    return Facts(text=_lowered([_visible(content)]), broken=isinstance(content, _Broken) and len(content) < LONGEST_BODY)
 
 
 def _content(body: object) -> object:
@@ -122,22 +174,50 @@ def _content(body: object) -> object:
 
 
 def _parsed(text: str) -> object:
-    if text.startswith(("data:", "event:", ":")):
-        return _telling_item([_json(found) for found in _EVENT.findall(text)]) or text
+    if text.startswith(_STREAM):
+        return _telling_item(list(_events(text))) or text
     return _json(text) if text.startswith(("{", "[", '"')) else text
 
 
 def _json(text: str) -> object:
+    """The value in the text: its lines' where it is JSON line by line, the text itself where it is none.
+
+    What is nested too deeply for this interpreter, or holds too large a number for it, is JSON all the same and says nothing.
+    """
     try:
         return json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data":
+            return _Broken(text)
     except (ValueError, RecursionError):
-        return text
+        return None
+    return [_json(line) for line in text.split("\n", _MOST_ITEMS)[:_MOST_ITEMS] if line.strip()]
+
+
+def _events(text: str) -> Iterator[object]:
+    """What stands in the events of a stream, of which the last may have been cut."""
+    name, data, status = "", "", None
+    for line in (*_LINE_END.split(text, _MOST_LINES)[:_MOST_LINES], ""):
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data += f"\n{value}" if data else value
+        elif line.startswith(_STATUS_COMMENT):
+            status = _status(line.removeprefix(_STATUS_COMMENT).strip())
+        elif not line:
+            if name == "error":
+                yield _Event(_parsed(data), status)
+            elif data.startswith("{"):
+                yield _json(data)
+            name, data, status = "", "", None
 
 
 def _telling_item(items: list[object] | tuple[object, ...]) -> object:
     """The item that holds an error, else the first object, of a list of chunks."""
-    found = [item for item in items[:_MOST_OBJECTS] if isinstance(item, Mapping)]
-    return next((item for item in found if item.get("error")), found[0] if found else None)
+    found = [item for item in items[:_MOST_OBJECTS] if isinstance(item, (Mapping, _Event))]
+    return next((item for item in found if isinstance(item, _Event) or error_envelope(item)), found[0] if found else None)
 
 
 def _visible(text: str) -> str:
@@ -149,9 +229,13 @@ def _visible(text: str) -> str:
 
 def _facts(top: Mapping[object, object]) -> Facts:
     top, stream_code = _unwrapped(top)
-    facts = Facts(failed=stream_code is not None or _is_error(top), top=top)
+    envelope = error_envelope(top) if stream_code is None else PLAIN
+    facts = Facts(failed=envelope is not None, top=top)
     words: list[str] = [] if stream_code is None else [stream_code]
     facts.codes.extend(words)
+    if envelope is not None:
+        facts.vendor = envelope.vendor
+        facts.codes.extend([] if envelope.number is None else [str(envelope.number)])
     for node in _nodes(top):
         _note(node, facts, words)
     facts.text = _lowered(words)
@@ -166,15 +250,6 @@ def _unwrapped(top: Mapping[object, object]) -> tuple[Mapping[object, object], s
         if isinstance(name, str) and name.endswith("Exception") and isinstance(inner, Mapping):
             return inner, name
     return top, None
-
-
-def _is_error(top: Mapping[object, object]) -> bool:
-    if top.get("error") or top.get("errors") or top.get("type") == "error" or top.get("object") == "error":
-        return True
-    if top.get("event_type") == "error" or top.get("status") in ("failed", "failure") or top.get("error_code"):
-        return True
-    response = top.get("response")
-    return isinstance(response, Mapping) and bool(response.get("error"))
 
 
 def ending(facts: Facts) -> Verdict | None:

@@ -23,6 +23,7 @@ from resilience_kit.outcome import Verdict
 
 CLIENT_ERROR, FIRST_SERVER_ERROR, BEYOND = 400, 500, 600
 REDIRECT = 300
+NO_CONTENT = frozenset({204, 205})
 PAYMENT_REQUIRED, PAYLOAD_TOO_LARGE = 402, 413
 
 STATUS: dict[int, Verdict] = {

@@ -25,6 +25,7 @@ from resilience_kit.classification.wording import HELD, refine
 from resilience_kit.outcome import FailureKind, Verdict
 
 _MOST_HEADERS, _LONGEST_HEADER = 256, 1024
+_OK = 200
 _CODE_HEADERS = ("x-amzn-errortype", "x-ms-error-code")
 _PACED = frozenset({FailureKind.RATE_LIMIT, FailureKind.OVERLOADED, FailureKind.QUOTA, FailureKind.TRANSIENT})
 _BY_DAY, _BY_MINUTE = ("perday", "per_day", "daily"), ("perminute", "per_minute", "persecond", "per_second")
@@ -37,13 +38,23 @@ def classify_response(
 
     `body` is bytes, text, or parsed JSON. `provider` (`"mistral"`, `"zhipu"`, ...) gives a sense to codes that are mere
     numbers. `now` (datetime, seconds since the epoch or RFC 3339 text) is what dates count against; without it the response's
-    own `Date` does. A 2xx answer whose body is an error object is an error; one that is none is `unknown`.
+    own `Date` does. A 2xx answer whose body is an error object is an error, and so is one without JSON where its content type
+    promises some; one that is none is `unknown`.
     """
     try:
         who = provider.lower() if isinstance(provider, str) else None
-        return judge(status, lowered(headers), bodies.read(body), provider=who, now=now)
+        known = lowered(headers)
+        if _breaks_promise(status, known, body):
+            return SERVER_ERROR
+        return judge(status, known, bodies.read(body), provider=who, now=now)
     except Exception:  # noqa: BLE001 - a status that is no number, a clock that raises
         return by_status(status) if isinstance(status, int) else UNKNOWN
+
+
+def _breaks_promise(status: int, headers: Mapping[str, str], body: object) -> bool:
+    if not _OK <= status < REDIRECT or not isinstance(body, (bytes, str)) or not bodies.promises_json(headers):
+        return False
+    return bodies.is_no_json(status, body)
 
 
 def judge(  # noqa: PLR0913 - one argument a fact
@@ -79,6 +90,7 @@ def _effective(status: int | None, facts: bodies.Facts) -> int | None:
 
 
 def _of_facts(status: int | None, codes: Sequence[str], facts: bodies.Facts, provider: str | None) -> Verdict:
+    provider = facts.vendor or provider
     failed = status is None or status >= REDIRECT
     if status is not None and not failed and not facts.failed:
         return TRANSIENT if facts.broken else bodies.ending(facts) or by_status(status)

@@ -53,6 +53,11 @@ def meaning(code: str, provider: str | None = None) -> tuple[Strength, Verdict] 
     return _CODES.get(word) or _by_family(word)
 
 
+def known(code: str) -> bool:
+    """Return whether some table lists the code as a whole."""
+    return plain(code) in _CODES
+
+
 def _by_family(word: str) -> tuple[Strength, Verdict] | None:
     for parts, verdict in FAMILIES:
         if any(part in word for part in parts):

@@ -1,0 +1,184 @@
+"""Whether a JSON body is an error envelope, whatever its status says.
+
+Services that answer 200 to everything put their failures into a dozen shapes, and ordinary answers use the same keys: a file
+has a `status` of `error`, a batch has `errors`, a RAG answer has a `code` or a `message`. Hence three grades of evidence.
+An envelope that nobody uses for anything else settles the matter (`base_resp`, `{"object": "error"}`, a filled `error`). A flag
+(`success: false`, `status: "error"`, `errors`) counts when words explain it and nothing is delivered beside it. A bare `code`
+counts when besides that it is known to mean an error, or when the place of the result is there and empty.
+
+An object with an `id` and a `status` is a resource (a batch, a job, a background response): reading it succeeded, however it
+fares.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple, TypeGuard
+
+from resilience_kit.classification.providers import known
+
+Body = Mapping[object, object]
+
+
+class Envelope(NamedTuple):
+    """An error envelope: in whose numbers it counts, and its own number."""
+
+    vendor: str | None = None
+    number: int | None = None
+
+
+PLAIN = Envelope()
+
+_FAILED = frozenset({"error", "fail", "failed", "failure", "exception"})
+_FLAGS = ("success", "ok", "is_success", "isSuccess", "successful", "succeeded")
+_WORDS = (
+    "message", "msg", "error_msg", "error_message", "errorMessage", "error_description", "detail", "Message", "reason", "error",
+)  # fmt: skip
+_RESULTS = ("data", "result", "output", "results", "response")
+#: Keys that say something of a failure, or of the exchange itself, and deliver nothing.
+_ABOUT = frozenset(
+    {
+        *_FLAGS, *_WORDS, "code", "Code", "errors", "error_code", "errorCode", "errorType", "error_type", "type", "__type",
+        "object", "status", "status_code", "statusCode", "http_status", "event", "event_type", "param", "params", "details",
+        "stack", "stackTrace", "trace", "traceback", "exception", "path", "instance", "host", "hostname", "server", "service",
+        "method", "level", "severity", "retry_after", "retryAfter", "help", "hint", "documentation", "docs", "version", "lang",
+        "title", "name", "domain", "provider", "model", "messages", "meta", "metadata", "usage", "timestamp", "time", "date",
+        "now", "logid", "sid", "innererror", "description", "status_msg", "metrics", "headers",
+    }
+)  # fmt: skip
+_ABOUT_ENDS = ("id", "Id", "ID", "_at", "time", "timestamp", "Time", "Timestamp", "url", "link", "uri")
+
+_FINE = re.compile(
+    r"\s*(?:ok|okay|succe\w*|successful\w*|done|completed?|created|accepted|sent|queued|pending|processing|running|normal|none|null"
+    r"|nil|n/a|no[ _]?errors?|false|0+|2[0-9]{2}|成功|操作成功|请求成功|正常)\b",
+    re.IGNORECASE,
+)
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{2,79}")
+_DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_ZHIPU = re.compile(r"1[0-3][0-9]{2}")
+_COMPLETIONS = ("chat.completion", "text_completion")
+_MULTIPLE_CHOICES = 300
+
+
+def error_envelope(top: Body) -> Envelope | None:
+    """Return the envelope when `top` is an error object, None when it is an answer."""
+    found = _surely(top)
+    if found is not None or _is_resource(top) or _delivers(top) or not (words := _words(top)):
+        return found
+    return PLAIN if _is_flagged(top) else _by_code(top, words)
+
+
+def _surely(top: Body) -> Envelope | None:
+    """The envelope that nothing but an error has."""
+    base = top.get("base_resp")
+    if isinstance(base, Mapping) and _is_number(number := base.get("status_code")) and number:
+        return Envelope("minimax", number)
+    if top.get("object") == "error":
+        return Envelope("mistral") if "raw_status_code" in top else PLAIN
+    error = top.get("error")
+    if _is_told(error):
+        if "jsonrpc" in top:
+            return Envelope("jsonrpc", _number_of(error))
+        return None if _is_resource(top) else Envelope("zhipu") if _is_of_zhipu(error) else PLAIN
+    number = top.get("error_code")
+    if _is_told(top.get("error_msg")) and _is_number(number) and number:
+        return Envelope("baidu", number)
+    return PLAIN if any(map(_is_told, _inner_errors(top))) else _by_header(top)
+
+
+def _inner_errors(top: Body) -> list[object]:
+    """Errors that stand one level deeper: OpenAI's `response.failed`, Cohere's last event, Tencent Cloud, Volcengine."""
+    places = (("response", "error"), ("delta", "error"), ("Response", "Error"), ("ResponseMetadata", "Error"))
+    holders = ((top.get(holder), name) for holder, name in places)
+    return [holder.get(name) for holder, name in holders if isinstance(holder, Mapping)]
+
+
+def _by_header(top: Body) -> Envelope | None:
+    """The envelope of iFlytek, whose every answer has a header with a code."""
+    header = top.get("header")
+    if isinstance(header, Mapping) and _is_number(number := header.get("code")) and number and "message" in header:
+        return Envelope("iflytek", number)
+    return None
+
+
+def _is_told(error: object) -> bool:
+    """Whether the value of an `error` tells of one: neither a code of success, nor all its fields empty, nor a measure."""
+    if isinstance(error, str):
+        return bool(error.strip()) and _FINE.match(error) is None
+    if not isinstance(error, Mapping):
+        return False
+    code = error.get("code")
+    fine = _is_number(code) and code in (0, 200) and not error.get("type")
+    return not fine and any(value not in (None, "", 0, False) and value not in ([], {}) for value in error.values())
+
+
+def _is_resource(top: Body) -> bool:
+    kind = top.get("object")
+    completion = isinstance(kind, str) and kind.startswith(_COMPLETIONS)
+    return bool(top.get("id")) and isinstance(top.get("status"), str) and not completion and "jsonrpc" not in top
+
+
+def _delivers(top: Body) -> bool:
+    """Whether the object holds something beside what is about a failure."""
+    return any(
+        isinstance(value, (str, list, Mapping)) and value and key not in _ABOUT and not str(key).endswith(_ABOUT_ENDS)
+        for key, value in top.items()
+    )
+
+
+def _words(top: Body) -> str:
+    told = (top.get(name) for name in _WORDS)
+    found = next((words for words in told if isinstance(words, str) and words.strip()), "")
+    return "errors" if not found and top.get("errors") else found
+
+
+def _is_flagged(top: Body) -> bool:
+    errors, error, code = top.get("errors"), top.get("error"), top.get("error_code") or top.get("errorCode")
+    status = top.get("status")
+    return (
+        any(top.get(flag) is False for flag in _FLAGS)
+        or (isinstance(status, str) and status.lower() in _FAILED)
+        or (isinstance(errors, (list, Mapping)) and bool(errors))
+        or "error" in (top.get("type"), top.get("event"), top.get("event_type"))
+        or (_is_number(error) and error != 0)
+        or error is True
+        or (_is_number(code) and code != 0)
+        or (isinstance(code, str) and bool(code) and _FINE.match(code) is None)
+        or ("errorType" in top and isinstance(top.get("errorMessage"), str))
+    )
+
+
+def _by_code(top: Body, words: str) -> Envelope | None:
+    """The envelope of `{"code": ..., "message": ...}` where the code is no success."""
+    code = top.get("code")
+    if _FINE.match(words) is not None or isinstance(code, bool):
+        return None
+    if isinstance(code, str) and _FINE.match(code) is None and _IDENTIFIER.fullmatch(code):
+        return PLAIN if "request_id" in top or ((not code.islower() or "_" in code) and known(code)) else None
+    number = int(code) if isinstance(code, str) and _DIGITS.fullmatch(code) else code
+    if not _is_number(number) or 0 <= number < _MULTIPLE_CHOICES:
+        return None
+    empty = any(name in top and not top[name] for name in _RESULTS)
+    return PLAIN if empty or _is_http_error(number) else None
+
+
+def _is_http_error(number: int) -> bool:
+    return 400 <= number < 600  # noqa: PLR2004 - the range of HTTP's errors
+
+
+def _is_of_zhipu(error: object) -> bool:
+    """Zhipu counts in strings of four digits and says nothing beside the message."""
+    if not isinstance(error, Mapping) or not error.keys() <= {"code", "message"} or "message" not in error:
+        return False
+    code = error.get("code")
+    return isinstance(code, str) and _ZHIPU.fullmatch(code) is not None
+
+
+def _number_of(error: object) -> int | None:
+    number = error.get("code") if isinstance(error, Mapping) else None
+    return number if _is_number(number) else None
+
+
+def _is_number(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
