@@ -39,7 +39,10 @@ class StateChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryScheduled(Event):
-    """Attempt number `attempt` (from 1) failed; the next one starts after `delay` seconds."""
+    """Attempt number `attempt` (from 1) failed; the next one starts after `delay` seconds.
+
+    `error_type` is "result" where the function returned something that means "try again".
+    """
 
     attempt: int
     delay: float

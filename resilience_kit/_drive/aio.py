@@ -110,7 +110,7 @@ async def run(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], k
     return answer
 
 
-async def drive(call: Call, failure: BaseException | None = None, verdict: Verdict | None = None) -> Any:
+async def drive(call: Call, failure: BaseException | None = None, verdict: Verdict | None = None) -> Any:  # noqa: C901 - one loop
     """Attempts and pauses until the last word. `failure` is that of a first attempt made without the call."""
     sleep, context = call.plan.clock.sleep_async, current_call.set(call.known_to_callee(failure))
     hedging = call.plan.hedging
@@ -119,6 +119,8 @@ async def drive(call: Call, failure: BaseException | None = None, verdict: Verdi
             if failure is None:
                 while pause := call.admit():
                     await turns.wait_async(call, pause)
+                if call.ended:
+                    return call.last_result()
                 call.begin()
                 limit = limited(call.plan.clock, call.cut_at())
                 try:
@@ -133,8 +135,12 @@ async def drive(call: Call, failure: BaseException | None = None, verdict: Verdi
                     if not awaited and type(result) in UNFINISHED_TYPES:
                         call.hand_over()
                         return streams.adopt(call.plan, call.function, call.args, call.kwargs, result)
-                    call.succeeded(result)
-                    return result
+                    next_pause = call.pause_after_result(result)
+                    if next_pause is None:
+                        call.succeeded(result)
+                        return result
+                    await sleep(next_pause)
+                    continue
             next_pause = call.failed(failure, verdict)
             if next_pause is None:
                 raise failure

@@ -10,7 +10,7 @@ from typing import Any
 
 from resilience_kit._drive.plan import Plan
 from resilience_kit._drive.refusal import tell_refusal
-from resilience_kit._drive.retries import Retries, Said, mark, why_final
+from resilience_kit._drive.retries import UNWANTED_RESULT, Retries, Said, mark, why_final
 from resilience_kit.classification import classify, surely_not_sent
 from resilience_kit.context import CallContext, KeyHolder, current_call
 from resilience_kit.errors import (
@@ -32,7 +32,8 @@ class Call(KeyHolder):
     """One call under way. Used by one thread or task at a time; as a `CallContext`, readable from others."""
 
     __slots__ = (
-        "_asked_at", "_attempt_timeout", "_begun", "_first", "_key", "_permits", "_retries", "_seen", "_turn_asked_at", "_wait",
+        "_asked_at", "_attempt_timeout", "_begun", "_first", "_key", "_permits", "_retries", "_seen", "_turn_asked_at",
+        "_unwanted", "_wait",
         "args", "around", "attempt_started", "attempts", "context", "ended", "ends", "function", "is_known", "kwargs",
         "last_error", "own_ends", "plan", "started", "token", "turn",
     )  # fmt: skip
@@ -52,6 +53,8 @@ class Call(KeyHolder):
         self._wait, self._asked_at, self._turn_asked_at, self._begun = 0.0, 0, 0, True
         self._permits: tuple[Permit, ...] | None = None
         self._retries: Retries | None = None
+        #: What the last attempt returned, when that means "try again".
+        self._unwanted: tuple[Any] | None = None
         self._key: str | None = None
         self._first: KeyHolder | None = None
         self._seen: TracebackType | None = None
@@ -112,10 +115,13 @@ class Call(KeyHolder):
     def admit(self) -> float:
         """0.0 when the attempt may start, else the seconds to sleep before asking again.
 
-        Raises the refusal, or the last real error when there has been one, or `DeadlineExceededError`.
+        Raises the refusal, or the last real error when there has been one, or `DeadlineExceededError`. Where the last word was a
+        result that means "try again", that is what the call ends with: then it has `ended`, and `last_result` gives it.
         """
         try:
             if not self.fits(0.0):
+                if self._unwanted is not None:
+                    return self._settle_for_last_result()
                 raise self._too_late() if self.turn is None else self.turn.refusal()
             return self._ask_all()
         except Rejected as refusal:
@@ -123,6 +129,8 @@ class Call(KeyHolder):
             pause = self._pause_for(refusal)
             if pause is not None:
                 return pause
+            if self._unwanted is not None:
+                return self._settle_for_last_result()
             self._refused(refusal)
             if self.last_error is None:
                 raise
@@ -225,8 +233,18 @@ class Call(KeyHolder):
         error, self.last_error = self.last_error, None
         return error if error is not None else RuntimeError()
 
+    def _settle_for_last_result(self) -> float:
+        self._release()
+        self.succeeded(self.last_result())
+        return 0.0
+
+    def last_result(self) -> Any:
+        """Return what the last attempt returned, of a call that ends with a result that means "try again"."""
+        return None if self._unwanted is None else self._unwanted[0]
+
     def begin(self) -> None:
         """An attempt starts."""
+        self._unwanted = None
         self.attempts += 1
         self._begun = True
         self.attempt_started = self.plan.now()  # also of a first one, which may have had to wait
@@ -258,7 +276,8 @@ class Call(KeyHolder):
         metrics.last_success = now
         if plan.budget is not None and plan.budget.short:
             plan.refill(0 if self._retries is None else self._retries.spent)
-        if plan.breaker is not None and self.token.reports:  # last of what must happen: its listeners may be broken off
+        # Last of what must happen: the breaker's listeners may be broken off.
+        if plan.breaker is not None and self.token is not None and self.token.reports:
             plan.breaker.succeeded(self.token, (now - self.attempt_started) * 1e-9)
         if plan.tells_success:
             self._tell_success(now)
@@ -269,6 +288,28 @@ class Call(KeyHolder):
         operation.events.emit(
             CallSucceeded(operation=operation.name, attempts=self.attempts, duration=(now - self.started) * 1e-9)
         )
+
+    def pause_after_result(self, value: Any) -> float | None:
+        """Seconds until the next attempt, where the config's `retry_on_result` wants one and there may be one; else None.
+
+        The attempt itself went well: the service answered, which is what breaker and guards are told.
+        """
+        config = self.plan.retry
+        if config is None or config.retry_on_result is None or not config.retry_on_result(value):
+            return None
+        now, token, self.token = self.plan.now(), self.token, None
+        self._settle(Outcome(OutcomeKind.SUCCESS, (now - self.attempt_started) * 1e-9, value=value))
+        if self.plan.breaker is not None and token.reports:
+            self.plan.breaker.succeeded(token, (now - self.attempt_started) * 1e-9)
+        self.last_error = None
+        if not self.fits(0.0) or not self.plan.repeatable:
+            return None
+        self._retries = self._retries or Retries(self, config)
+        pause = self._retries.pause_after_result(value)
+        if pause is not None:
+            self._unwanted = (value,)
+            self._tell_retry("result", UNWANTED_RESULT, pause)
+        return pause
 
     def failed(self, error: BaseException, verdict: Verdict | None = None) -> float | None:
         """The attempt ended in an error: seconds until the next one, or None when this error is the last word."""
@@ -282,7 +323,7 @@ class Call(KeyHolder):
         answer = self._ask_retries(error, verdict)
         if isinstance(answer, float):
             self.last_error = error
-            self._tell_retry(error, verdict, answer)
+            self._tell_retry(type(error).__name__, verdict, answer)
             return answer
         self._give_up(error, verdict, answer)
         return None
@@ -303,10 +344,9 @@ class Call(KeyHolder):
             mark(error, self, Said.RETRIED)
         return self._retries.reason(config)
 
-    def _tell_retry(self, error: Exception, verdict: Verdict, pause: float) -> None:
+    def _tell_retry(self, name: str, verdict: Verdict, pause: float) -> None:
         operation = self.plan.operation
         if operation.events.wants(RetryScheduled):
-            name = type(error).__name__
             operation.events.emit(
                 RetryScheduled(operation=operation.name, attempt=self.attempts, delay=pause, kind=verdict.kind, error_type=name)
             )

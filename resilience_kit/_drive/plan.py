@@ -137,6 +137,7 @@ class Plan:
             or self.attempt_timeout is not None
             or self.fallback is not None
             or self.hedging is not None
+            or (self.retry is not None and self.retry.retry_on_result is not None)
         )
 
     def report(self, token: Token, nanoseconds: int) -> None:

@@ -13,7 +13,7 @@ from tenacity.stop import stop_base
 from resilience_kit._drive.plan import Plan
 from resilience_kit.classification import sdk_retries, surely_not_sent, transport_retries
 from resilience_kit.events import NestedRetry
-from resilience_kit.outcome import Verdict
+from resilience_kit.outcome import FailureKind, Verdict
 from resilience_kit.policies.retry import RetryConfig
 
 #: What tenacity answers when the retries are over, so that the driver raises the error itself, with its own traceback.
@@ -28,6 +28,9 @@ class Said(Enum):
     RETRIED = "retried"
     DONE_PERHAPS = "done perhaps"
 
+
+#: What a result that means "try again" says of the service: it has answered, so nothing is held against it.
+UNWANTED_RESULT = Verdict(FailureKind.TRANSIENT, retryable=True, counts_against_breaker=False)
 
 _UNMARKED = ("", -1, Said.RETRIED, 0)
 
@@ -65,10 +68,9 @@ class stop_when_call_says(stop_base):  # noqa: N801 - named as tenacity names it
 def _controller_of(plan: Plan, config: RetryConfig) -> tenacity.Retrying:
     """The plan's tenacity controller, made at its first failure. It answers a `DoSleep`, or gives up without raising."""
     if plan.controller is None:
-        plan.controller = config.retrying(
-            stop=stop_when_call_says(), retry_error_callback=lambda _: _GIVE_UP, sleep=plan.clock.sleep
-        )
-        plan.controller.retry = _wanted
+        controller = config.retrying(retry=_wanted, retry_error_callback=lambda _: _GIVE_UP, sleep=plan.clock.sleep)
+        controller.stop = tenacity.stop_any(cast("stop_base", controller.stop), stop_when_call_says())
+        plan.controller = controller
     return plan.controller
 
 
@@ -116,17 +118,27 @@ class Retries(RetryCallState):
 
     def pause_after(self, error: Exception, verdict: Verdict) -> float | None:
         """Seconds to sleep before the next attempt, or None with the reason in `why`."""
+        if self._watched:
+            self.set_exception((type(error), error, error.__traceback__))
+        return self._pause(verdict)
+
+    def pause_after_result(self, result: Any) -> float | None:
+        """As `pause_after`, for a result that means "try again"."""
+        if self._watched:
+            self.set_result(result)
+        return self._pause(UNWANTED_RESULT)
+
+    def _pause(self, verdict: Verdict) -> float | None:
         self.verdict, self.why = verdict, ""
         if self._watched:
-            return self._pause_of_machine(error)
+            return self._pause_of_machine()
         self.upcoming_sleep = pause = float(self.retry_object.wait(self))
         if self.retry_object.stop(self):
             return None
         self.attempt_number += 1
         return pause
 
-    def _pause_of_machine(self, error: Exception) -> float | None:
-        self.set_exception((type(error), error, error.__traceback__))
+    def _pause_of_machine(self) -> float | None:
         decision = self.retry_object.iter(retry_state=self)
         if not isinstance(decision, DoSleep):
             return None

@@ -141,7 +141,7 @@ def run(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs:
     return answer
 
 
-def drive(call: Call, failure: BaseException | None = None) -> Any:
+def drive(call: Call, failure: BaseException | None = None) -> Any:  # noqa: C901 - one loop
     """Attempts and pauses until the last word. `failure` is that of a first attempt made without the call."""
     sleep, context = call.plan.clock.sleep, current_call.set(call.known_to_callee(failure))
     try:
@@ -149,13 +149,23 @@ def drive(call: Call, failure: BaseException | None = None) -> Any:
             if failure is None:
                 while pause := call.admit():
                     turns.wait(call, pause)
+                if call.ended:
+                    return call.last_result()
                 call.begin()
                 try:
                     result = call.function(*call.args, **call.kwargs)
                 except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
                     failure = error
                 else:
-                    return _finished(call, result)
+                    if type(result) not in FINISHED_TYPES and is_unfinished(result):
+                        call.hand_over()
+                        return adopt(call.plan, call.function, call.args, call.kwargs, result)
+                    next_pause = call.pause_after_result(result)
+                    if next_pause is None:
+                        call.succeeded(result)
+                        return result
+                    sleep(next_pause)
+                    continue
             next_pause = call.failed(failure)
             if next_pause is None:
                 raise failure
@@ -167,14 +177,6 @@ def drive(call: Call, failure: BaseException | None = None) -> Any:
     finally:
         current_call.reset(context)
         failure = None
-
-
-def _finished(call: Call, result: Any) -> Any:
-    if type(result) not in FINISHED_TYPES and is_unfinished(result):
-        call.hand_over()
-        return adopt(call.plan, call.function, call.args, call.kwargs, result)
-    call.succeeded(result)
-    return result
 
 
 def adopt(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:

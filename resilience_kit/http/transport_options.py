@@ -63,6 +63,11 @@ class TransportOptions:
         if getattr(self.config, "hedge", None) is not None:
             rule = "must have no hedge: an answer is read in its attempt; hedge the async function that makes the request"
             checks.fail("config", rule, NOT_SHOWN)
+        if getattr(getattr(self.config, "retry", None), "retry_on_result", None) is not None:
+            rule = (
+                "must have no retry_on_result: an answer is judged by its status and body; judge the parsed one in an operation"
+            )
+            checks.fail("config", rule, NOT_SHOWN)
         if not asynchronous:
             _check_times(checks, self.config)
         checks.instance("resilience", self.resilience, AIServiceResilience, type(None))

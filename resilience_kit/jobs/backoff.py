@@ -33,8 +33,8 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
 
     `attempts` are the runs before the one that failed, 0 on the first, as in `job.attempts`. There is no retry once `attempts`
     has reached `max_attempts`, so a job runs at most `max_attempts + 1` times. `retry_exceptions`: the types that are retried;
-    None for every Exception, and an empty tuple for none. `jitter`: the delay is multiplied by 0.8 to 1.2, and is at most
-    `max_delay` last of all. `heed_retry_after`: the delay is at least what the service asked for, over `max_delay` too.
+    None for every Exception, and an empty tuple for none. `jitter`: the delay is anywhere from 0.8 to 1.2 times as long, and at
+    most `max_delay`. `heed_retry_after`: the delay is at least what the service asked for, over `max_delay` too.
     `heed_classifier`: only what `classify` calls retryable is retried. `random`: a number from 0.0 up to 1.0.
 
     A cancelled run is always retried at once, whatever `attempts` says: a worker that shuts down cancels what still runs, and
@@ -112,8 +112,12 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
         return min(self.base_delay * 2.0**doublings, self.max_delay, _LATEST)
 
     def _spread(self, attempts: int) -> float:
+        """The wait, with its jitter, whose range is cut at `max_delay` before the draw: jobs spread there, too."""
         plain = self._plain(attempts)
-        return min(plain * (1.0 - _SPREAD + 2.0 * _SPREAD * self.random()), self.max_delay) if self.jitter else plain
+        if not self.jitter:
+            return plain
+        least, most = plain * (1.0 - _SPREAD), min(plain * (1.0 + _SPREAD), self.max_delay)
+        return min(least + (most - least) * self.random(), self.max_delay)
 
 
 def _as_tuple(types: object) -> object:

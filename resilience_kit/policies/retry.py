@@ -7,8 +7,8 @@ tenacity gets wrong for our purpose, and what is done instead, is pinned in `tes
 from __future__ import annotations
 
 import asyncio
-import math
 import random
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import InitVar, dataclass
 from typing import Any, Literal, ParamSpec, TypeVar, cast, overload
@@ -29,6 +29,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Jitter = Literal["full", "equal", "proportional"]
 Hook = Callable[[RetryCallState], object]
+#: Errors of some classes, or those of which a predicate says so.
+ErrorFilter = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +44,10 @@ class RetryConfig:
     seconds; no wait is longer, but for a service's own hint. `backoff_factor`: growth of the ceiling from attempt to attempt.
     `jitter`: `"full"`: anywhere below the ceiling, which spreads callers best; `"equal"`: in its upper half; `"proportional"`:
     within `jitter_factor` of it; None: exactly it. `jitter_factor`: for proportional jitter only.
-    `retry_exceptions`: classes worth another attempt; None: whatever the classifier calls retryable. `exclude_exceptions`:
-    classes that never are. `max_retry_after`: seconds; a service's hint above this ends the retries. `before_sleep`: a plain
+    `retry_exceptions`: a class, some classes or a predicate of the error, for what is worth another attempt; None: whatever the
+    classifier calls retryable. `exclude_exceptions`: the same for what never is. `retry_on_result`: a predicate of what the
+    function returned, true for a result that means "try again"; when no attempt is left, the last result is returned.
+    `max_retry_after`: seconds; a service's hint above this ends the retries. `before_sleep`: a plain
     function, called before each wait as tenacity calls it. `after`: the same, called after each attempt that failed.
     `max_retries`: another way to give `max_attempts`: one less.
     """
@@ -54,8 +58,9 @@ class RetryConfig:
     backoff_factor: float = 2.0
     jitter: Jitter | None = "full"
     jitter_factor: float = 0.2
-    retry_exceptions: tuple[type[BaseException], ...] | None = None
-    exclude_exceptions: tuple[type[BaseException], ...] = ()
+    retry_exceptions: ErrorFilter | None = None
+    exclude_exceptions: ErrorFilter = ()
+    retry_on_result: Callable[[Any], bool] | None = None
     max_retry_after: float = 60.0
     before_sleep: Hook | None = None
     after: Hook | None = None
@@ -63,6 +68,9 @@ class RetryConfig:
 
     def __post_init__(self, max_retries: int | None) -> None:
         checks = Checks("RetryConfig")
+        for field in ("retry_exceptions", "exclude_exceptions"):
+            given = getattr(self, field)
+            object.__setattr__(self, field, (given,) if isinstance(given, type) else given)
         if max_retries is None:
             checks.whole("max_attempts", self.max_attempts, 1)
         elif checks.whole("max_retries", max_retries, 0):
@@ -70,8 +78,9 @@ class RetryConfig:
         _check_delays(checks, self)
         checks.one_of("jitter", self.jitter, ("full", "equal", "proportional", None))
         if self.retry_exceptions is not None:
-            checks.exception_types("retry_exceptions", self.retry_exceptions)
-        checks.exception_types("exclude_exceptions", self.exclude_exceptions)
+            _check_filter(checks, "retry_exceptions", self.retry_exceptions)
+        _check_filter(checks, "exclude_exceptions", self.exclude_exceptions)
+        _check_predicate(checks, "retry_on_result", self.retry_on_result)
         checks.seconds("max_retry_after", self.max_retry_after, zero=True)
         _check_hook(checks, "before_sleep", self.before_sleep)
         _check_hook(checks, "after", self.after)
@@ -79,55 +88,66 @@ class RetryConfig:
 
     def backoff(self, attempt: int) -> float:
         """Seconds to wait after attempt number `attempt`, from 1; never negative, never above `max_delay`."""
-        seconds = self._grown(attempt)
+        ceiling = min(self.grown(attempt), self.max_delay)
         if self.jitter == "full":
-            return random.uniform(0.0, min(seconds, self.max_delay))  # noqa: S311 - spreads callers, keeps no secret
+            return random.uniform(0.0, ceiling)  # noqa: S311 - spreads callers, keeps no secret
         if self.jitter == "equal":
-            half = min(seconds, self.max_delay) / 2.0
+            half = ceiling / 2.0
             return half + random.uniform(0.0, half)  # noqa: S311 - as above
         if self.jitter == "proportional":
-            seconds *= random.uniform(1.0 - self.jitter_factor, 1.0 + self.jitter_factor)  # noqa: S311 - as above
-        return min(seconds, self.max_delay)
+            # What of the range lies above max_delay is cut off before the draw: cut afterwards, callers would meet at max_delay.
+            most = min(ceiling * (1.0 + self.jitter_factor), self.max_delay)
+            return min(random.uniform(ceiling * (1.0 - self.jitter_factor), most), self.max_delay)  # noqa: S311 - as above
+        return ceiling
 
-    def _grown(self, attempt: int) -> float:
+    def grown(self, attempt: int) -> float:
+        """Return the seconds `base_delay * backoff_factor ** (attempt - 1)`, before any limit, as far as a float goes."""
         try:
             return self.base_delay * float(self.backoff_factor) ** (attempt - 1)
         except OverflowError:
-            return math.inf if self.base_delay else 0.0
+            return sys.float_info.max if self.base_delay else 0.0
 
     def wants(self, error: BaseException, verdict: Verdict) -> bool:
         """Whether an error of this verdict is worth another attempt. Cancellation never is."""
-        if not isinstance(error, Exception) or isinstance(error, self.exclude_exceptions):
+        if not isinstance(error, Exception) or _matches(error, self.exclude_exceptions):
             return False
         if self.retry_exceptions is None:
             return verdict.retryable
         if isinstance(error, Rejected) and not _names_rejected(self.retry_exceptions):
             return False
-        return isinstance(error, self.retry_exceptions)
+        return _matches(error, self.retry_exceptions)
 
-    def retrying(self, *, stop: stop_base | None = None, **options: Any) -> tenacity.Retrying:
-        """A tenacity controller for plain functions; `stop` is one more reason to stop, `options` are tenacity's."""
-        return tenacity.Retrying(**self._rules(stop), **options)
+    def retrying(self, **options: Any) -> tenacity.Retrying:
+        """Make a tenacity controller for plain functions. `options` are tenacity's; each replaces what this config has for it."""
+        return tenacity.Retrying(**self._rules(options))
 
     def async_retrying(self, **options: Any) -> tenacity.AsyncRetrying:
-        """A tenacity controller for async functions."""
-        return tenacity.AsyncRetrying(**self._rules(None), **options)
+        """Make a tenacity controller for async functions. `options` as in `retrying`."""
+        return tenacity.AsyncRetrying(**self._rules(options))
 
-    def decorator(self) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """A tenacity decorator, for plain and async functions."""
-        return cast("Callable[[Callable[P, R]], Callable[P, R]]", tenacity.retry(**self._rules(None)))
+    def decorator(self, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Make a tenacity decorator, for plain and async functions. `options` as in `retrying`."""
+        return cast("Callable[[Callable[P, R]], Callable[P, R]]", tenacity.retry(**self._rules(options)))
 
-    def _rules(self, stop: stop_base | None) -> dict[str, Any]:
-        further = () if stop is None else (stop,)
-        stops = (tenacity.stop_after_attempt(self.max_attempts), stop_at_long_hint(self.max_retry_after), *further)
-        hooks = {"before_sleep": self.before_sleep, **({"after": self.after} if self.after is not None else {})}
-        return {
+    def _rules(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Give this config in tenacity's keywords, with `options` in place of those that they name."""
+        rules: dict[str, Any] = {
             "retry": retry_if_worthwhile(self),
             "wait": wait_backoff(self),
-            "stop": tenacity.stop_any(*stops),
+            "stop": tenacity.stop_any(tenacity.stop_after_attempt(self.max_attempts), stop_at_long_hint(self.max_retry_after)),
             "reraise": True,
-            **hooks,
+            "before_sleep": self.before_sleep,
         }
+        if self.after is not None:
+            rules["after"] = self.after
+        if self.retry_on_result is not None and not {"retry_error_cls", "reraise"} & options.keys():
+            rules["retry_error_callback"] = _last_outcome
+        return rules | options
+
+
+def _last_outcome(retry_state: RetryCallState) -> Any:
+    """Return the last result, or raise the last error, where tenacity would raise a `RetryError` about a result."""
+    return cast("tenacity.Future", retry_state.outcome).result()
 
 
 def _check_delays(checks: Checks, config: RetryConfig) -> None:
@@ -135,6 +155,22 @@ def _check_delays(checks: Checks, config: RetryConfig) -> None:
     checks.seconds("max_delay", config.max_delay, zero=True)
     checks.number("backoff_factor", config.backoff_factor, 1.0)
     checks.number("jitter_factor", config.jitter_factor, 0.0, 1.0)
+
+
+def _check_filter(checks: Checks, field: str, given: object) -> None:
+    classes = isinstance(given, tuple) and all(isinstance(each, type) and issubclass(each, BaseException) for each in given)
+    if not classes and (isinstance(given, tuple) or not callable(given) or kind_of(given) is not Kind.SYNC):
+        checks.fail(field, "must be an exception class, a tuple of them or a plain function (error) -> bool", given)
+
+
+def _check_predicate(checks: Checks, field: str, predicate: object) -> None:
+    is_error = isinstance(predicate, type) and issubclass(predicate, BaseException)
+    if predicate is not None and (not callable(predicate) or is_error or kind_of(predicate) is not Kind.SYNC):
+        checks.fail(field, "must be a plain function (result) -> bool", predicate)
+
+
+def _matches(error: Exception, wanted: ErrorFilter) -> bool:
+    return isinstance(error, wanted) if isinstance(wanted, tuple | type) else bool(wanted(error))
 
 
 def _check_hook(checks: Checks, field: str, hook: object) -> None:
@@ -146,8 +182,9 @@ def _check_hook(checks: Checks, field: str, hook: object) -> None:
         checks.fail(field, "must be a plain function: it is called between attempts of sync and async operations alike", hook)
 
 
-def _names_rejected(types: tuple[type[BaseException], ...]) -> bool:
-    return any(issubclass(named, Rejected) for named in types)
+def _names_rejected(wanted: ErrorFilter) -> bool:
+    """Whether a refusal's class is named. A predicate names none: it would be asked about each refusal of an open circuit."""
+    return isinstance(wanted, tuple) and any(issubclass(named, Rejected) for named in wanted)
 
 
 def verdict_of(retry_state: RetryCallState) -> Verdict | None:
@@ -177,6 +214,9 @@ class retry_if_worthwhile(retry_base):  # noqa: N801 - named as tenacity names i
 
     def __call__(self, retry_state: RetryCallState) -> bool:
         """Tenacity's question."""
+        outcome, on_result = retry_state.outcome, self._config.retry_on_result
+        if outcome is not None and not outcome.failed:
+            return on_result is not None and bool(on_result(outcome.result()))
         error, verdict = _error_of(retry_state), verdict_of(retry_state)
         return error is not None and verdict is not None and self._config.wants(error, verdict)
 
@@ -210,8 +250,8 @@ class stop_at_long_hint(stop_base):  # noqa: N801 - as above
 async def retry_with_backoff(
     f: Callable[..., Awaitable[R]],
     *args: object,
-    retry_exceptions: tuple[type[BaseException], ...] = (Exception,),
-    exclude_exceptions: tuple[type[BaseException], ...] = (),
+    retry_exceptions: ErrorFilter = (Exception,),
+    exclude_exceptions: ErrorFilter = (),
     max_retries: int = 3,
     base_delay: float = 1.0,
     max_delay: float = 60.0,
@@ -226,8 +266,8 @@ async def retry_with_backoff(
 async def retry_with_backoff(
     f: Callable[..., R],
     *args: object,
-    retry_exceptions: tuple[type[BaseException], ...] = (Exception,),
-    exclude_exceptions: tuple[type[BaseException], ...] = (),
+    retry_exceptions: ErrorFilter = (Exception,),
+    exclude_exceptions: ErrorFilter = (),
     max_retries: int = 3,
     base_delay: float = 1.0,
     max_delay: float = 60.0,
@@ -241,8 +281,8 @@ async def retry_with_backoff(
 async def retry_with_backoff(  # noqa: PLR0913 - the signature is fixed
     f: Callable[..., Awaitable[R] | R],
     *args: object,
-    retry_exceptions: tuple[type[BaseException], ...] = (Exception,),
-    exclude_exceptions: tuple[type[BaseException], ...] = (),
+    retry_exceptions: ErrorFilter = (Exception,),
+    exclude_exceptions: ErrorFilter = (),
     max_retries: int = 3,
     base_delay: float = 1.0,
     max_delay: float = 60.0,
@@ -254,22 +294,27 @@ async def retry_with_backoff(  # noqa: PLR0913 - the signature is fixed
     """Run `f`, plain or async, at most `1 + max_retries` times, with growing waits in between.
 
     Wait n, from 0, is `base_delay * backoff_factor ** n` seconds, times `random.uniform(1 - jitter_factor, 1 + jitter_factor)`
-    with jitter, and at most `max_delay`. The last error leaves as it is. Refusals of ours are only retried when named.
-    Raises `ConfigurationError` on a bad setting.
+    with jitter, and at most `max_delay`. `retry_exceptions` and `exclude_exceptions` are those of `RetryConfig`. The last error
+    leaves as it is. Refusals of ours are only retried when named. Raises `ConfigurationError` on a bad setting.
     """
     config = RetryConfig(
         max_retries=max_retries,
         base_delay=base_delay,
         max_delay=max_delay,
         backoff_factor=backoff_factor,
-        jitter="proportional" if jitter else None,
+        jitter=None,
         jitter_factor=jitter_factor,
         retry_exceptions=_as_tuple(retry_exceptions),
         exclude_exceptions=_as_tuple(exclude_exceptions),
     )
+    spread = jitter_factor if jitter else 0.0
+
+    def wait(state: RetryCallState) -> float:
+        return min(config.grown(state.attempt_number) * random.uniform(1.0 - spread, 1.0 + spread), max_delay)  # noqa: S311 - as above
+
     controller = tenacity.AsyncRetrying(
         retry=retry_if_worthwhile(config),
-        wait=lambda state: config.backoff(state.attempt_number),
+        wait=wait,
         stop=tenacity.stop_after_attempt(config.max_attempts),
         sleep=_sleep,
         reraise=True,

@@ -534,6 +534,16 @@ def test_exceptions_named_by_the_user_are_ours(face: Face, clock: FakeClock) -> 
     assert 2 == len(service.requests)
 
 
+def test_an_answer_that_means_try_again_is_asked_for_again(face: Face, clock: FakeClock) -> None:
+    """`retry_on_result` gets the parsed JSON; the last answer is returned when no attempt is left."""
+    config = RetryConfig(base_delay=0.0, retry_on_result=lambda answer: answer["state"] == "queued")
+    service = Script({"state": "queued"}, {"state": "done"})
+    assert {"state": "done"} == face.run(service, get, retry_config=config, clock=clock)
+    service = Script(*[{"state": "queued"}] * 9)
+    assert {"state": "queued"} == face.run(service, get, retry_config=config, clock=clock)
+    assert 3 == len(service.requests)
+
+
 def test_an_operation_around_does_not_repeat_what_the_client_has(face: Face, clock: FakeClock) -> None:
     """Retries in two places multiply nothing (invariant 31)."""
     kit = AIServiceResilience(clock=clock)

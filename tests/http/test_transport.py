@@ -658,6 +658,10 @@ def test_a_request_of_no_library_needs_a_transport() -> None:
         ({"transport": object()}, "transport: must have the methods handle_request, close"),
         ({"config": {}}, "config: must be a ResilienceConfig"),
         (
+            {"config": ResilienceConfig(retry=RetryConfig(retry_on_result=bool))},
+            "config: must have no retry_on_result: an answer is judged by its status",
+        ),
+        (
             {"config": ResilienceConfig(hedge=HedgeConfig())},
             "config: must have no hedge: .*; hedge the async function that makes",
         ),

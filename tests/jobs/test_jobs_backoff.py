@@ -127,7 +127,10 @@ def test_jitter_spreads_by_a_fifth(random: float, expected: float) -> None:
 
 def test_jitter_does_not_pass_the_cap() -> None:
     """It comes last of all."""
-    assert 10.0 == seconds(ExponentialBackoffStrategy(base_delay=10.0, max_delay=10.0, jitter=True, random=lambda: 0.9), 0)
+    for drawn, expected in ((0.0, 8.0), (0.5, 9.0), (1.0, 10.0)):
+        strategy = ExponentialBackoffStrategy(base_delay=10.0, max_delay=10.0, jitter=True, random=lambda drawn=drawn: drawn)
+        assert expected == pytest.approx(seconds(strategy, 0))
+        assert seconds(strategy, 0) <= 10.0
 
 
 @pytest.mark.parametrize(("hint", "expected"), [(1.0, 2.0), (30.0, 30.0), (1000.0, 1000.0), (None, 2.0)])

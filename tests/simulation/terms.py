@@ -59,11 +59,11 @@ class Terms:
     def wants(self, error: Exception, meant: Meaning) -> bool:
         """Whether an error of this kind is to be retried at all."""
         retry = self.config.retry
-        if retry is None or isinstance(error, retry.exclude_exceptions):
+        if retry is None or _named(error, retry.exclude_exceptions):
             return False
         if retry.retry_exceptions is None:
             return meant.retryable
-        return isinstance(error, retry.retry_exceptions) and not isinstance(error, errors.Rejected)
+        return _named(error, retry.retry_exceptions) and not isinstance(error, errors.Rejected)
 
     def may_repeat(self, meant: Meaning) -> bool:
         """Whether the request may be sent again after such an error."""
@@ -174,6 +174,11 @@ class Terms:
         if retry.jitter == "proportional":
             return min(retry.base_delay * retry.backoff_factor ** (self.attempts - 1) * drawn, retry.max_delay)
         return low + drawn
+
+
+def _named(error: Exception, wanted: object) -> bool:
+    """The scenes name classes, never a predicate."""
+    return isinstance(error, wanted)  # type: ignore[arg-type]  # see above
 
 
 def _earliest(*limits: int | None) -> int | None:

@@ -283,7 +283,13 @@ async def what_breakers_give() -> None:
 def what_options_take_and_give() -> None:
     retry = RetryConfig(max_attempts=4, jitter="equal", retry_exceptions=(ConnectionError,), before_sleep=tell, max_retries=None)
     assert_type(retry.max_attempts, int)
-    assert_type(retry.retry_exceptions, tuple[type[BaseException], ...] | None)
+    assert_type(
+        retry.retry_exceptions,
+        type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool] | None,
+    )
+    RetryConfig(retry_exceptions=ConnectionError, exclude_exceptions=lambda error: "paid" in str(error))
+    RetryConfig(retry_on_result=lambda result: result is None)
+    assert_type(retry.retrying(wait=tenacity.wait_fixed(1)), tenacity.Retrying)
     assert_type(retry.retrying(), tenacity.Retrying)
     assert_type(retry.async_retrying(), tenacity.AsyncRetrying)
     assert_type(retry.decorator()(count)("a"), int)

@@ -278,7 +278,9 @@ class BreakerCore:
         seconds, longest = self._options.recovery_timeout, self._options.max_recovery_timeout
         if longest is not None:
             spread = 1.0 + _JITTER * (2.0 * self._random() - 1.0)
-            seconds = min(longest, min(longest, seconds * 2.0 ** min(self._reopenings, 64)) * spread)
+            seconds = min(longest, seconds * 2.0 ** min(self._reopenings, 64)) * spread
+            # What lies above the limit is mirrored at it: cut off there, half of all circuits would reopen at the same moment.
+            seconds = min(seconds, 2.0 * longest - seconds)
         if retry_after is not None:
             seconds = max(seconds, min(retry_after, _LONGEST_HINT if longest is None else longest))
         return seconds

@@ -32,8 +32,19 @@ def test_it_doubles_up_to_the_maximum_with_jitter(lab, dice, factor):
     """Twice as long at each re-opening, spread by a tenth either way, never above the maximum (invariant 18)."""
     breaker = lab.breaker(max_recovery_timeout=100.0, random=lambda: dice)
     lab.clock.now = 0.0
-    expected = [min(100.0, seconds * factor) for seconds in (10, 20, 40, 80, 100, 100)]
+    expected = [seconds * factor for seconds in (10, 20, 40, 80)] + [100.0 - 100.0 * abs(factor - 1.0)] * 2
     assert [pytest.approx(seconds) for seconds in expected] == reopenings(lab, breaker, 6)
+
+
+def test_reopenings_at_the_maximum_are_spread(lab):
+    """A thousand circuits that have reached it do not reopen at the same moment (invariant 18)."""
+    found = []
+    for number in range(1000):
+        breaker = lab.breaker(recovery_timeout=99.0, max_recovery_timeout=100.0, random=lambda number=number: number / 1000)
+        found += reopenings(lab, breaker, 1)
+    assert 89.0 <= min(found) < 90.0
+    assert 99.5 < max(found) <= 100.0
+    assert all(found.count(each) <= 2 for each in found)
 
 
 def test_it_is_back_to_its_first_length_after_a_close(lab):

@@ -23,6 +23,7 @@ from resilience_kit.errors import (
 from resilience_kit.outcome import FailureKind, Verdict
 from resilience_kit.policies.retry import RetryConfig, should_retry_on_exception, verdict_of
 
+PREDICATE = {"retry_exceptions": lambda error: "again" in str(error)}
 DRAWS = {"0": 0.0, "half": 0.5, "almost 1": 1.0 - 2.0**-53}
 RETRYABLE = Verdict(FailureKind.SERVER_ERROR, retryable=True, counts_against_breaker=True)
 FINAL = Verdict(FailureKind.AUTH, retryable=False, counts_against_breaker=False)
@@ -38,7 +39,7 @@ def bounds(config: RetryConfig, attempt: int) -> tuple[float, float]:
         return ceiling / 2, ceiling
     if config.jitter == "proportional":
         spread = config.jitter_factor
-        return min(grown * (1 - spread), config.max_delay), min(grown * (1 + spread), config.max_delay)
+        return ceiling * (1 - spread), min(ceiling * (1 + spread), config.max_delay)
     return ceiling, ceiling
 
 
@@ -62,6 +63,18 @@ def test_a_wait_is_within_its_bounds(draw, jitter, monkeypatch):
                 wait = config.backoff(attempt)
                 assert 0.0 <= wait <= 60.0
                 assert low * (1 - 1e-12) <= wait <= high * (1 + 1e-12), (base, factor, attempt)
+
+
+@pytest.mark.parametrize("jitter", ["full", "equal", "proportional"])
+def test_waits_at_the_limit_are_spread(jitter):
+    """A thousand callers at max_delay do not come back at the same moment (invariant 24)."""
+    config = RetryConfig(base_delay=1.0, max_delay=10.0, jitter=jitter)
+    low = {"full": 0.0, "equal": 5.0, "proportional": 8.0}[jitter]
+    for attempt in (5, 6, 1000):
+        waits = [config.backoff(attempt) for _ in range(1000)]
+        assert low <= min(waits) < low + 0.5
+        assert 9.5 < max(waits) <= 10.0
+        assert max(map(waits.count, set(waits))) < 10
 
 
 @given(
@@ -93,6 +106,14 @@ def test_no_wait_is_negative_or_above_the_limit(attempt, base, longest, factor, 
         (CircuitBreakerOpenError("op", 1.0), {"retry_exceptions": (Rejected,)}, True),
         (BulkheadFullError("op"), {"retry_exceptions": (BulkheadFullError, KeyError)}, True),
         (CircuitBreakerOpenError("op", 1.0), {"retry_exceptions": (BulkheadFullError,)}, False),
+        (KeyError(), {"retry_exceptions": KeyError}, True),
+        (ServerError(), {"exclude_exceptions": ServerError}, False),
+        (KeyError("again"), PREDICATE, True),
+        (KeyError("never"), PREDICATE, False),
+        (KeyError("again"), PREDICATE | {"exclude_exceptions": lambda _: True}, False),
+        (CircuitBreakerOpenError("again", 1.0), PREDICATE, False),
+        (KeyboardInterrupt("again"), PREDICATE, False),
+        (asyncio.CancelledError("again"), PREDICATE, False),
     ],
 )
 def test_what_is_worth_another_attempt(error, options, expected):
@@ -127,7 +148,13 @@ async def hook_async(state):
         ({"jitter_factor": 1.5}, "jitter_factor"),
         ({"retry_exceptions": [ServerError]}, "retry_exceptions"),
         ({"retry_exceptions": ("ServerError",)}, "retry_exceptions"),
-        ({"exclude_exceptions": ServerError}, "exclude_exceptions"),
+        ({"retry_exceptions": int}, "retry_exceptions"),
+        ({"retry_exceptions": hook_async}, "retry_exceptions"),
+        ({"exclude_exceptions": "ServerError"}, "exclude_exceptions"),
+        ({"exclude_exceptions": None}, "exclude_exceptions"),
+        ({"retry_on_result": 3}, "retry_on_result"),
+        ({"retry_on_result": ServerError}, "retry_on_result"),
+        ({"retry_on_result": hook_async}, "retry_on_result"),
         ({"max_retry_after": -0.1}, "max_retry_after"),
         ({"before_sleep": 3}, "before_sleep"),
         ({"after": hook_async}, "after"),
@@ -179,6 +206,80 @@ async def test_the_decorator_is_tenacitys():
     with pytest.raises(ServerError):
         await async_work()
     assert 3 == len(calls)
+
+
+@pytest.mark.parametrize(
+    ("option", "calls", "slept"),
+    [
+        ({}, 3, [1.0, 2.0]),
+        ({"wait": tenacity.wait_fixed(7)}, 3, [7.0, 7.0]),
+        ({"stop": tenacity.stop_after_attempt(5)}, 5, [1.0, 2.0, 4.0, 8.0]),
+        ({"retry": tenacity.retry_if_exception_type(KeyError)}, 1, []),
+    ],
+)
+async def test_an_option_of_tenacitys_replaces_that_of_the_config(option, calls, slept):
+    """`wait`, `retry`, `stop` and all others, in a controller, an async controller and a decorator."""
+    config = RetryConfig(jitter=None)
+    for way in ("retrying", "async_retrying", "decorator", "decorator of async"):
+        sleeps, made = [], []
+
+        def work(made=made):
+            made.append(1)
+            raise ServerError
+
+        async def async_work(work=work):
+            work()
+
+        async def sleep_async(seconds, sleeps=sleeps):
+            sleeps.append(seconds)
+
+        with pytest.raises(ServerError):
+            if way == "retrying":
+                config.retrying(sleep=sleeps.append, **option)(work)
+            elif way == "async_retrying":
+                await config.async_retrying(sleep=sleep_async, **option)(async_work)
+            elif way == "decorator":
+                config.decorator(sleep=sleeps.append, **option)(work)()
+            else:
+                await config.decorator(sleep=sleep_async, **option)(async_work)()
+        assert (calls, slept) == (len(made), sleeps), way
+
+
+def test_an_option_that_the_config_has_a_hook_for_replaces_the_hook():
+    """Also those that are off by default."""
+    seen = []
+    config = RetryConfig(**QUICK, before_sleep=lambda _: seen.append("ours"), after=lambda _: seen.append("ours"))
+    options = {name: lambda _, name=name: seen.append(name) for name in ("before_sleep", "after")}
+    config.retrying(**options)(counted([ServerError()])[1])
+    assert ["after", "before_sleep"] == seen
+
+
+def test_an_option_that_tenacity_does_not_know_is_a_type_error():
+    """With its name."""
+    with pytest.raises(TypeError, match="waits"):
+        RetryConfig().retrying(waits=3)
+
+
+async def test_a_result_that_means_try_again_in_tenacity():
+    """The last result is returned, for plain and async functions, unless somebody asks tenacity for its own error."""
+    config = RetryConfig(**QUICK, retry_on_result=lambda result: result == "pending")
+    for answers, expected in ((["pending", "done"], "done"), (["pending"] * 3, "pending")):
+        left = list(answers)
+        assert expected == config.retrying()(lambda left=left: left.pop(0))
+        left = list(answers)
+        assert expected == config.decorator()(lambda left=left: left.pop(0))()
+        left = list(answers)
+
+        async def work(left=left):
+            return left.pop(0)
+
+        assert expected == await config.async_retrying()(work)
+        left += answers
+        assert expected == await config.decorator()(work)()
+    with pytest.raises(tenacity.RetryError):
+        config.retrying(reraise=False)(lambda: "pending")
+    with pytest.raises(ServerError):
+        config.retrying()(counted([ServerError()] * 9)[1])
 
 
 async def test_the_controllers_are_tenacitys():
