@@ -38,7 +38,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from enum import StrEnum
+from typing import NamedTuple, Self
 
 from circuitbreaker import CircuitBreakerError
 
@@ -47,13 +48,31 @@ class ResilienceError(Exception):
     """The kit itself has something to say; a service's own errors are `AIServiceError`."""
 
 
+class GuardKind(StrEnum):
+    """What kind of guard refuses a call or makes it wait. A guard without a kind is `custom`."""
+
+    CIRCUIT_BREAKER = "circuit_breaker"
+    RATE_LIMIT = "rate_limit"
+    BULKHEAD = "bulkhead"
+    PACING = "pacing"
+    BUDGET = "budget"
+    THROTTLE = "throttle"
+    CUSTOM = "custom"
+
+
 class Rejected(ResilienceError):
     """A guard refused to start an attempt: nothing was sent, nothing was charged.
 
     Built as `Rejected(name, retry_after)`: `name` is the operation or guard that refused, `retry_after` the seconds after
     which a new try makes sense (None when nobody knows). The arguments are kept as they are and put into words only when
     printed, since a refusal has to cost less than the call that it saves.
+
+    `guard` is the guard's own name, which differs from `name` where an operation's own limiter refused, and `guard_kind` says
+    of which kind it is. A guard sets both by `attribute_to`; the driver that asks a guard does so for one that does not.
     """
+
+    guard_kind: GuardKind = GuardKind.CUSTOM
+    _guard: str | None = None
 
     @property
     def name(self) -> str:
@@ -65,8 +84,26 @@ class Rejected(ResilienceError):
         """Seconds until a new try makes sense, None when unknown."""
         return self.args[1] if len(self.args) > 1 else None
 
+    @property
+    def guard(self) -> str:
+        """The name of the guard that refused."""
+        return self.name if self._guard is None else self._guard
+
+    @property
+    def refuser(self) -> str:
+        """The kind and name of what refused, for messages."""
+        if self.guard_kind is GuardKind.CUSTOM:
+            return repr(self.name)
+        return f"{self.guard_kind.replace('_', ' ')} of {self.name!r}"
+
+    def attribute_to(self, guard: str, kind: GuardKind) -> Self:
+        """Name the guard that refused and its kind, unless a guard has done so before. Gives this error."""
+        if self._guard is None:
+            self._guard, self.guard_kind = guard, kind
+        return self
+
     def __str__(self) -> str:
-        return f"{self.name!r} refused the call{self._hint()}"
+        return f"{self.refuser} refused the call{self._hint()}"
 
     def _hint(self) -> str:
         return "" if self.retry_after is None else f"; try again in {self.retry_after:.1f} s"
@@ -78,6 +115,8 @@ class CircuitBreakerOpenError(Rejected, CircuitBreakerError):  # type: ignore[mi
     `reason` stands in for the time to the next trial when that is unknown: the circuit was forced open, or its trial call is
     still under way.
     """
+
+    guard_kind = GuardKind.CIRCUIT_BREAKER
 
     @property
     def reason(self) -> str | None:
@@ -97,12 +136,16 @@ CircuitBreakerOpenError.__init__ = Exception.__init__  # type: ignore[method-ass
 class RateLimitExceededError(Rejected):
     """Our own limiter has no permit in time; the service was not asked."""
 
+    guard_kind = GuardKind.RATE_LIMIT
+
     def __str__(self) -> str:
         return f"rate limit of {self.name!r} is used up{self._hint()}"
 
 
 class BulkheadFullError(Rejected):
     """Too many calls are under way at once; the service was not asked."""
+
+    guard_kind = GuardKind.BULKHEAD
 
     def __str__(self) -> str:
         return f"bulkhead {self.name!r} is full{self._hint()}"
@@ -111,12 +154,16 @@ class BulkheadFullError(Rejected):
 class CredentialRefusedError(Rejected):
     """The service has refused this credential, and each further request with it would be refused too; it was not asked."""
 
+    guard_kind = GuardKind.PACING
+
     def __str__(self) -> str:
         return f"the credential for {self.name!r} was refused; replace it" + _next_trial(self)
 
 
 class BillingStoppedError(Rejected):
     """The account at this service has no credit or quota left; it was not asked."""
+
+    guard_kind = GuardKind.PACING
 
     def __str__(self) -> str:
         return f"the account at {self.name!r} has no credit or quota left" + _next_trial(self)
@@ -131,6 +178,8 @@ class BudgetExceededError(Rejected):
 
     `held` money may come back (`retry_after` says when to ask), `spent` money returns at `resets_at` only.
     """
+
+    guard_kind = GuardKind.BUDGET
 
     def __init__(  # noqa: PLR0913 - one argument a fact
         self,

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 from resilience_kit._fork import renew_after_fork
 from resilience_kit._kinds import Kind, kind_of
+from resilience_kit.errors import GuardKind
 from resilience_kit.outcome import FailureKind
 
 _logger = logging.getLogger("resilience_kit")
@@ -71,9 +72,10 @@ class CallFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRejected(Event):
-    """A guard refused the call before its first attempt; `guard` names it, `retry_after` is in seconds."""
+    """A guard of kind `guard_kind` refused the call before its first attempt; `guard` is its name, `retry_after` in seconds."""
 
     guard: str
+    guard_kind: GuardKind = GuardKind.CUSTOM
     retry_after: float | None
 
 
@@ -82,6 +84,7 @@ class CallDelayed(Event):
     """A call has waited `seconds` for its turn at `guard`, a limit of the operation or the pace of its host."""
 
     guard: str
+    guard_kind: GuardKind = GuardKind.CUSTOM
     seconds: float
 
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from resilience_kit.errors import GuardKind
 from resilience_kit.events import (
     AccessLatched,
     AccessRestored,
@@ -53,12 +54,18 @@ def _retry_scheduled(event: RetryScheduled) -> None:
 
 def _call_delayed(event: CallDelayed) -> None:
     if event.seconds >= _LONG:
-        logger.info("%r: waited %.1f s for its turn at %r", event.operation, event.seconds, event.guard)
+        logger.info("%r: waited %.1f s for its turn at %s", event.operation, event.seconds, _guard(event))
 
 
 def _call_rejected(event: CallRejected) -> None:
     hint = "" if event.retry_after is None else f"; retry after {event.retry_after:.1f} s"
-    logger.debug("%r: refused by %r%s", event.operation, event.guard, hint)
+    logger.debug("%r: refused by %s%s", event.operation, _guard(event), hint)
+
+
+def _guard(event: CallDelayed | CallRejected) -> str:
+    """The kind and name of a guard; a kind that nobody has named is left out."""
+    kind = "" if event.guard_kind is GuardKind.CUSTOM else event.guard_kind.replace("_", " ") + " "
+    return f"{kind}{event.guard!r}"
 
 
 def _callers_parked(event: CallersParked) -> None:

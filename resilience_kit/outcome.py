@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-if TYPE_CHECKING:
-    from resilience_kit.errors import Rejected
+from resilience_kit.errors import GuardKind, Rejected
 
 
 class FailureKind(StrEnum):
@@ -140,7 +139,8 @@ class Turn(Protocol):
 class Guard(Protocol):
     """Decides whether an attempt may start. Never sleeps, never calls the user's function, never logs. Thread-safe.
 
-    One that has `admit_call(args, kwargs)`, too, is asked by that, and sees the arguments of the call.
+    One that has `admit_call(args, kwargs)`, too, is asked by that, and sees the arguments of the call. One that has a `kind`
+    (a `GuardKind` or its value) is reported under it in events and refusals; any other is `custom`.
     """
 
     @property
@@ -155,6 +155,15 @@ class Guard(Protocol):
     def fits(self, cost: float = 1.0) -> bool:
         """Whether `admit` would give a permit now; takes nothing."""
         ...
+
+
+def guard_kind_of(guard: object) -> GuardKind:
+    """Tell the kind of a guard: its `kind` where that is a `GuardKind` or the value of one, else `custom`."""
+    kind = getattr(guard, "kind", None)
+    return GuardKind(kind) if isinstance(kind, str) and kind in _GUARD_KINDS else GuardKind.CUSTOM
+
+
+_GUARD_KINDS = frozenset(GuardKind)
 
 
 class Timer(Protocol):

@@ -21,7 +21,7 @@ from resilience_kit.errors import (
     StreamInterruptedError,
 )
 from resilience_kit.events import CallCancelled, CallDelayed, CallFailed, CallRejected, CallSucceeded, RetryScheduled
-from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Permit, Turn, Verdict
+from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Permit, Turn, Verdict, guard_kind_of
 
 #: Seconds between two looks at a circuit whose trial is under way, for callers who wait for it to close.
 _TRIAL_POLL = 0.05
@@ -125,6 +125,7 @@ class Call(KeyHolder):
                 raise self._too_late() if self.turn is None else self.turn.refusal()
             return self._ask_all()
         except Rejected as refusal:
+            self._attribute(refusal)
             self._release()
             pause = self._pause_for(refusal)
             if pause is not None:
@@ -135,6 +136,13 @@ class Call(KeyHolder):
             if self.last_error is None:
                 raise
         raise self._take_last_error()
+
+    def _attribute(self, refusal: Rejected) -> None:
+        """Name the guard that refused, and its kind, where the guard has not done so; the breaker names itself."""
+        if self._permits is not None:
+            last = len(self._permits) - (self.turn is not None)  # it has given a permit whose turn has not come, or none
+            guard, _ = self.plan.asked[min(last, len(self.plan.asked) - 1)]
+            refusal.attribute_to(guard.name, guard_kind_of(guard))
 
     def _ask_all(self) -> float:
         breaker = self.plan.breaker
@@ -159,7 +167,7 @@ class Call(KeyHolder):
             self.turn = getattr(permit, "turn", None)
             self._wait = max(self._wait, permit.wait)
             if not self.fits(self._wait):
-                raise Rejected(guard.name, self._wait)
+                raise Rejected(guard.name, self._wait).attribute_to(guard.name, guard_kind_of(guard))
         return pause or self._rest_of_waits()
 
     def _until_turn(self) -> float:
@@ -181,9 +189,13 @@ class Call(KeyHolder):
     def _tell_delay(self) -> None:
         operation, began, self._turn_asked_at = self.plan.operation, self._turn_asked_at, 0
         if began and operation.events.wants(CallDelayed):
-            guard, _ = self.plan.asked[len(self._permits or ()) - 1]
+            permits = self._permits or ()
+            guard, _ = self.plan.asked[len(permits) - 1]
+            name = getattr(permits[-1], "guard", guard.name)
             seconds = (self.plan.now() - began) * 1e-9
-            operation.events.emit(CallDelayed(operation=operation.name, guard=guard.name, seconds=seconds))
+            operation.events.emit(
+                CallDelayed(operation=operation.name, guard=name, guard_kind=guard_kind_of(guard), seconds=seconds)
+            )
 
     def _rest_of_waits(self) -> float:
         wait, self._wait = self._wait, 0.0
@@ -213,7 +225,7 @@ class Call(KeyHolder):
         operation = self.plan.operation
         error = self.last_error
         if error is not None:
-            self._give_up(error, classify(error), f"{refusal.name!r} refused a further attempt")
+            self._give_up(error, classify(error), f"{refusal.refuser} refused a further attempt")
             self.last_error = error  # for `admit` to raise
             return
         self.ended = True

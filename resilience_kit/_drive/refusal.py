@@ -23,7 +23,11 @@ def tell_at_gate(plan: Plan, refusal: CircuitBreakerOpenError) -> None:
 def tell_refusal(plan: Plan, refusal: Rejected) -> None:
     """Tell of a call that was refused before its first attempt."""
     operation = plan.operation
-    operation.events.emit(CallRejected(operation=operation.name, guard=refusal.name, retry_after=refusal.retry_after))
+    operation.events.emit(
+        CallRejected(
+            operation=operation.name, guard=refusal.guard, guard_kind=refusal.guard_kind, retry_after=refusal.retry_after
+        )
+    )
 
 
 def fallback_for(plan: Plan, error: Exception) -> Fallback | None:

@@ -15,7 +15,7 @@ from resilience_kit._turns import TINY, Line, Place, rouse
 from resilience_kit.classification.response import lowered
 from resilience_kit.classification.retry_after import header_hint
 from resilience_kit.context import Priority, current_priority
-from resilience_kit.errors import BillingStoppedError, CredentialRefusedError, RateLimitExceededError
+from resilience_kit.errors import BillingStoppedError, CredentialRefusedError, GuardKind, RateLimitExceededError
 from resilience_kit.events import AccessLatched, AccessRestored, CallersParked, Event, EventStream
 from resilience_kit.http.allowance import MOST_BUCKETS, Bucket, Starts, Told, told
 from resilience_kit.http.latches import Access, Latch
@@ -82,6 +82,8 @@ class Pace:
         "_ramped", "_starts", "_waiting", "name",
     )  # fmt: skip
 
+    kind = GuardKind.PACING
+
     def __init__(self, name: str, config: PacingConfig, clock: Clock, events: EventStream, access: Access) -> None:
         self.name, self._access = name, access
         self._config, self._clock, self._events = config, clock, events
@@ -131,7 +133,7 @@ class Pace:
             self._refuse_latched(now)
             wait = self._expected(now, cost, current_priority.get())
             if wait > self._config.max_wait + TINY:
-                raise RateLimitExceededError(self.name, wait)
+                raise RateLimitExceededError(self.name, wait).attribute_to(self.name, GuardKind.PACING)
             permit = PacePermit(self, self._access.generation, is_trial=self._takes_trial(now))
             if wait > TINY:
                 self._join(permit, cost, now, wait)
@@ -150,7 +152,7 @@ class Pace:
     def _refuse_latched(self, now: float) -> None:
         for latch, refusal in ((self._access.credential, CredentialRefusedError), (self._access.billing, BillingStoppedError)):
             if wait := latch.wait(now):
-                raise refusal(self._access.host, wait)
+                raise refusal(self._access.host, wait).attribute_to(self.name, GuardKind.PACING)
 
     def _takes_trial(self, now: float) -> bool:
         return any([self._access.credential.take(now), self._access.billing.take(now)])
@@ -256,7 +258,8 @@ class Pace:
     def _refusal(self, place: PacePlace, now: float) -> RateLimitExceededError:
         """With the seconds after which it would be the turn of somebody who asks now, in place of this one."""
         ahead = sum(self._waiting[place.level :]) - (0.0 if place.gone else place.cost)
-        return RateLimitExceededError(self.name, self._due(now, place.cost, ahead) - now)
+        refusal = RateLimitExceededError(self.name, self._due(now, place.cost, ahead) - now)
+        return refusal.attribute_to(self.name, GuardKind.PACING)
 
     # --- after it --------------------------------------------------------------------------------------------------------
 
@@ -364,6 +367,11 @@ class PacePermit:
         self.number = 0
         #: Seconds that its response asked to wait.
         self.hint: float | None = None
+
+    @property
+    def guard(self) -> str:
+        """The name of the pace that gave it, for events."""
+        return self.pace.name
 
     def heard(self, headers: Mapping[str, str]) -> None:
         """The head of its response. See `Pace.heard`."""

@@ -23,6 +23,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from resilience_kit._fork import renew_after_fork
+from resilience_kit.errors import GuardKind
 from resilience_kit.events import EventStream
 from resilience_kit.http.credentials import credential_of, fingerprint, host_of, model_of
 from resilience_kit.http.latches import Access
@@ -106,7 +107,7 @@ class Pacing:
 class PacingGuard:
     """Asks, for each call, the pace of its own request. Thread-safe."""
 
-    name = "pacing"
+    name, kind = "pacing", GuardKind.PACING
 
     def __init__(self, pacing: Pacing, request_of: Callable[..., Any]) -> None:
         self._pacing, self._request_of = pacing, request_of

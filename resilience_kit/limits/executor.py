@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 from resilience_kit._checks import Checks
 from resilience_kit._drive.turns import wait_for_turn_async
 from resilience_kit._kinds import is_awaitable
-from resilience_kit.errors import Rejected
+from resilience_kit.errors import GuardKind, Rejected
 from resilience_kit.outcome import SYSTEM_CLOCK, Outcome, OutcomeKind
 from resilience_kit.policies.bulkhead import Bulkhead, BulkheadConfig, BulkheadPermit
 
@@ -66,6 +66,8 @@ class AsyncExecutor:
     As a guard it may be shared by threads and event loops; `execute`, `map` and `shutdown` belong to one event loop.
     """
 
+    kind = GuardKind.BULKHEAD
+
     def __init__(self, max_concurrency: int | None = None, *, name: str = "executor") -> None:
         if max_concurrency is not None:
             checks = Checks("AsyncExecutor")
@@ -100,14 +102,14 @@ class AsyncExecutor:
             return await task
         except asyncio.CancelledError:
             if self._closed and task.cancelled() and not _is_being_cancelled():
-                raise Rejected(self.name) from None
+                raise Rejected(self.name).attribute_to(self.name, self.kind) from None
             raise
         finally:
             self._active_tasks.pop(id(task), None)
 
     def _refuse_when_closed(self) -> None:
         if self._closed:
-            raise Rejected(self.name)
+            raise Rejected(self.name).attribute_to(self.name, self.kind)
 
     async def _run(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.semaphore is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Self, TypeVar, overload
 
-from resilience_kit.errors import Rejected
+from resilience_kit.errors import GuardKind, Rejected
 from resilience_kit.limits.executor import AsyncExecutor, mapped
 from resilience_kit.limits.token_bucket import TokenBucketRateLimiter
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Outcome
@@ -79,6 +79,8 @@ class BothPermit:
 
 class RateLimitedExecutor:
     """At most `rate` calls in each `period` seconds, `max_concurrency` at a time (None: any number). Also a `Guard`."""
+
+    kind = GuardKind.RATE_LIMIT
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ def _rate_limit(operation: Operation, config: ResilienceConfig) -> Iterator[Guar
     made = operation.limiters.get("rate limit")
     if made is None:
         made = operation.limiters["rate limit"] = RateLimiter(*configs, name=operation.name, clock=operation.clock)
+        made.name = f"{operation.name} (rate limit)"  # in refusals, `name` stays the operation's, and `guard` is this
     same = made.configs == tuple(each.bucket for each in configs)
     yield made.weighing(*configs) if same else _first(operation, "rate limit", made)
 
@@ -40,6 +41,7 @@ def _bulkhead(operation: Operation, config: ResilienceConfig) -> Iterator[Guard]
     made = operation.limiters.get("bulkhead")
     if made is None:
         made = operation.limiters["bulkhead"] = Bulkhead(limit, operation.name, operation.clock)
+        made.name = f"{operation.name} (bulkhead)"  # as above
     yield made if made.config == limit else _first(operation, "bulkhead", made)
 
 

@@ -23,7 +23,7 @@ from resilience_kit._checks import Checks
 from resilience_kit._fork import renew_after_fork
 from resilience_kit._turns import TINY, GuardLock, Line, Place, rouse
 from resilience_kit.context import Priority, current_priority
-from resilience_kit.errors import ConfigurationError, RateLimitExceededError
+from resilience_kit.errors import ConfigurationError, GuardKind, RateLimitExceededError
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Outcome, OutcomeKind, Streamed
 
 _logger = logging.getLogger("resilience_kit")
@@ -137,9 +137,11 @@ class RateLimiter:
     Several configs are several limits on the same calls, for instance requests and tokens. The shortest `max_wait` rules.
     """
 
+    kind = GuardKind.RATE_LIMIT
+
     def __init__(self, *configs: RateLimitConfig, name: str = "rate limit", clock: Clock = SYSTEM_CLOCK) -> None:
         _check(configs, clock)
-        self.name = name
+        self.name = self._label = name
         self.configs = tuple(config.bucket for config in configs)
         self._weigh(configs)
         self._complained = False
@@ -186,7 +188,7 @@ class RateLimiter:
         try:
             return tuple(_cost(each(*args, **kwargs)) if callable(each) else each for each, _ in self._weights)
         except Exception as error:
-            error.add_note(f"resilience_kit: from {_OWNER}.cost of {self.name!r}, which is given the call's own arguments")
+            error.add_note(f"resilience_kit: from {_OWNER}.cost of {self._label!r}, which is given the call's own arguments")
             raise
 
     def fits(self, cost: float = 1.0) -> bool:
@@ -227,7 +229,7 @@ class RateLimiter:
             self._complained = True
             where = traceback.extract_tb(error.__traceback__)[-1]
             words = "usage of %r failed, its estimate stands here and from now on wherever it fails: %s in %s, line %s"
-            _logger.error(words, self.name, type(error).__name__, where.filename, where.lineno)
+            _logger.error(words, self._label, type(error).__name__, where.filename, where.lineno)
 
 
 def _asked(usage: Usage, value: object) -> float | None:

@@ -15,6 +15,7 @@ from resilience_kit.errors import (
     APIConnectionError,
     AuthenticationError,
     CircuitBreakerOpenError,
+    GuardKind,
     RateLimitError,
     ServerError,
     ServiceUnavailableError,
@@ -196,7 +197,7 @@ async def test_an_open_circuit_refuses_without_a_failure(lab, way, steps):
     assert 0 == attempt.calls
     assert {"total_calls": 1, "rejected_calls": 1} == lab.counted()
     assert 0 == lab.kit.get_circuit_breaker("op").failure_count
-    assert [CallRejected(operation="op", guard="op", retry_after=None)] == lab.events
+    assert [CallRejected(operation="op", guard="op", guard_kind=GuardKind.CIRCUIT_BREAKER, retry_after=None)] == lab.events
 
 
 async def test_a_circuit_that_opens_during_the_pause_leaves_the_real_error(lab, way, steps):

@@ -13,6 +13,7 @@ from resilience_kit.context import priority
 from resilience_kit.errors import (
     BulkheadFullError,
     CircuitBreakerOpenError,
+    GuardKind,
     RateLimitExceededError,
     ServerError,
     ServiceUnavailableError,
@@ -58,7 +59,7 @@ async def test_a_wait_is_told_when_it_is_over(lab, direct, steps):
     config = lab.config(rate_limit=RateLimitConfig(rate=0.5, burst=1.0), bulkhead=BulkheadConfig(max_concurrent=1))
     for _ in range(2):
         await lab.call(direct, steps("done"), config=config)
-    assert [CallDelayed(operation="op", guard="op", seconds=2.0)] == delays
+    assert [CallDelayed(operation="op", guard="op (rate limit)", guard_kind=GuardKind.RATE_LIMIT, seconds=2.0)] == delays
 
 
 async def test_each_attempt_takes_its_own(lab, direct, steps):

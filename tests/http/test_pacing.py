@@ -28,7 +28,7 @@ from resilience_kit.events import AccessLatched, AccessRestored, CallersParked, 
 from resilience_kit.http.credentials import model_of
 from resilience_kit.http.pacing import Pacing, PacingConfig, shared_pacing
 from resilience_kit.orchestrator import AIServiceResilience
-from resilience_kit.outcome import FailureKind, Guard, Outcome, OutcomeKind, Permit, Verdict
+from resilience_kit.outcome import FailureKind, Guard, Outcome, OutcomeKind, Permit, Verdict, guard_kind_of
 from resilience_kit.policies.retry import RetryConfig
 from resilience_kit.testing import FakeClock
 
@@ -609,3 +609,17 @@ def test_the_model_is_found_in_path_or_body(url, body, model):
     """Not in a text, nor in a body that is yet to be read."""
     content = iter([b"{}"]) if body is None else body
     assert model == model_of(httpx2.Request("POST", url, content=content))
+
+
+def test_refusals_of_a_pace_say_that_it_is_pacing(world):
+    """The pace of a host and model is named, and its kind is pacing whichever error it refuses by."""
+    world.send(bad("rate_limit", retryable=True, retry_after=3600.0))
+    with pytest.raises(RateLimitExceededError) as caught:
+        world.pace.admit()
+    assert (HOST, "pacing") == (caught.value.guard, caught.value.guard_kind)
+    world.pacing.of(HOST, KEY).start_clean()
+    world.send(bad("auth"))
+    with pytest.raises(CredentialRefusedError) as caught:
+        world.pacing.of(HOST, KEY, "big").admit()
+    assert (HOST, f"{HOST} (big)", "pacing") == (caught.value.name, caught.value.guard, caught.value.guard_kind)
+    assert ["pacing", "pacing"] == [guard_kind_of(each) for each in (world.pace, world.pacing.guard(lambda: None))]

@@ -413,7 +413,7 @@ def test_refusals_at_the_gate_are_told(kit, config, caplog):
         with pytest.raises(CircuitBreakerOpenError):
             protected()
     assert 70 == len(heard)
-    assert 70 == caplog.messages.count("'op': refused by 'op'; retry after 60.0 s")
+    assert 70 == caplog.messages.count("'op': refused by circuit breaker 'op'; retry after 60.0 s")
 
 
 def test_listeners_hear_of_circuits(kit, config):

@@ -22,7 +22,7 @@ import circuitbreaker as library
 
 from resilience_kit._checks import Checks
 from resilience_kit._kinds import FINISHED_TYPES, Kind, is_awaitable, is_unfinished, kind_of
-from resilience_kit.errors import ConfigurationError
+from resilience_kit.errors import ConfigurationError, GuardKind
 from resilience_kit.events import EventStream
 from resilience_kit.outcome import Outcome, OutcomeKind
 from resilience_kit.policies.breaker import wrap
@@ -51,6 +51,9 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
     `events` is a stream to put state changes into, `random` gives floats from 0 to 1. Raises `ConfigurationError`, which
     lists every wrong field. Thread-safe; one breaker serves threads and event loops together.
     """
+
+    #: What it is as a guard; see `Guard`.
+    kind = GuardKind.CIRCUIT_BREAKER
 
     def __init__(  # noqa: PLR0913 - the library's five and the options
         self,

@@ -12,7 +12,7 @@ from resilience_kit._checks import Checks
 from resilience_kit._fork import renew_after_fork
 from resilience_kit._turns import TINY, GuardLock, Line, Place, rouse
 from resilience_kit.context import Priority, current_priority
-from resilience_kit.errors import BulkheadFullError
+from resilience_kit.errors import BulkheadFullError, GuardKind
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock, FailureKind, Outcome, Verdict
 from resilience_kit.policies.bulkhead.adaptive import Finder
 from resilience_kit.policies.bulkhead.options import BulkheadConfig
@@ -36,12 +36,15 @@ class BulkheadPermit:
 class Bulkhead:
     """Room for a number of calls, and a line of waiting callers; a `Guard`. Thread-safe: threads and event loops share it."""
 
+    kind = GuardKind.BULKHEAD
+
     def __init__(self, config: BulkheadConfig, name: str = "bulkhead", clock: Clock = SYSTEM_CLOCK) -> None:
         checks = Checks("Bulkhead")
         checks.instance("config", config, BulkheadConfig)
         checks.provides("clock", clock, "monotonic")
         checks.done()
         self.name, self.config, self._clock = name, config, clock
+        self._refused_as = name
         self._finder = None if config.adaptive is None else Finder(config.adaptive, config.max_concurrent)
         self.renew_after_fork()
         renew_after_fork(self)
@@ -94,7 +97,7 @@ class Bulkhead:
             return None
         least = self._line.least(current_priority.get())
         if least is None:
-            raise BulkheadFullError(self.name)
+            raise BulkheadFullError(self._refused_as)
         self._line.leave(least)
         least.gone = True
         return least
@@ -143,7 +146,7 @@ class Bulkhead:
             if place.come and not place.gone:
                 return 0.0
             if place.gone or (place.until is not None and self._clock.monotonic() >= place.until - TINY):
-                raise BulkheadFullError(self.name)
+                raise BulkheadFullError(self._refused_as)
             return None
 
     def claim(self, place: Place) -> None:
@@ -167,4 +170,4 @@ class Bulkhead:
 
     def refusal(self, place: Place) -> BulkheadFullError:  # noqa: ARG002 - the same for everybody
         """See `Turn.refusal`."""
-        return BulkheadFullError(self.name)
+        return BulkheadFullError(self._refused_as)
