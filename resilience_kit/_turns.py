@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from resilience_kit.errors import Rejected
@@ -152,6 +152,11 @@ class Line:
         """Who is next."""
         waiting = next((level for level in reversed(self._levels) if level), None)
         return None if waiting is None else next(iter(waiting))
+
+    def places(self) -> Iterator[Place]:
+        """All of them, who is next first."""
+        for level in reversed(self._levels):
+            yield from level
 
     def least(self, below: int) -> Place | None:
         """The last one of the lowest priority, if that is below a given one: who is refused first."""

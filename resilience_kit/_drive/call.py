@@ -181,10 +181,12 @@ class Call(KeyHolder):
             self._tell_delay()
             return 0.0
         self._turn_asked_at = self._turn_asked_at or self.plan.now()
-        expected = turn.expected if pause is None else pause
+        if pause is not None and self.fits(pause):
+            return pause
+        expected = turn.expected if pause is None else min(pause, math.inf if turn.expected is None else turn.expected)
         if expected is not None and not self.fits(expected):
             raise turn.refusal()
-        return math.inf if pause is None else pause
+        return math.inf  # it comes when others leave, or give back what they do not use
 
     def _tell_delay(self) -> None:
         operation, began, self._turn_asked_at = self.plan.operation, self._turn_asked_at, 0

@@ -201,6 +201,8 @@ class Pace:
         due = self._due(now, place.cost, 0.0) if is_head else now
         if place.gone or due > place.ends + TINY or now >= place.ends:
             raise self._refusal(place, now)
+        if is_head:
+            place.expected = due - now
         return due - now if is_head else None
 
     def claim(self, place: PacePlace) -> None:

@@ -117,7 +117,7 @@ def test_ten_thousand_who_leave_leave_no_hole(lab):
     assert 1 == limiter.waiting
     assert 101.0 == lab.start(last)
     assert 0.0 == limiter._pool.buckets[0].level
-    assert [0.0] == limiter._pool._ahead[1]
+    assert 0.0 == limiter._pool.exact.ahead(0, 0, at_worst=True)
 
 
 def test_the_next_is_woken_when_the_head_leaves(lab):
