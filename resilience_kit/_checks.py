@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from typing import Final
 
-from resilience_kit.errors import ConfigurationError, Violation
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
 
 
 def nearest(value: object, known: Iterable[str]) -> str:
@@ -14,6 +15,53 @@ def nearest(value: object, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(str(value).lower(), names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names) or 'none yet'}"
+
+
+#: Where an object of the kit belongs that was given for something else.
+_HOMES: Final = {
+    "ResilienceConfig": "custom_config= of an operation, or config= of a transport",
+    "ResilienceStrategy": "strategy= of an operation",
+    "ResilienceSettings": "AIServiceResilience(settings)",
+    "RetryConfig": "ResilienceConfig(retry=...), or retry_config= of a JSON client",
+    "RetryBudgetConfig": "ResilienceConfig(retry_budget=...)",
+    "CircuitBreakerConfig": "ResilienceConfig(circuit_breaker=...); CircuitBreaker.from_config makes a breaker of it",
+    "CircuitBreaker": "circuit_breaker= of a JSON client; elsewhere give its options: CircuitBreakerConfig(...)",
+    "FailureRateWindow": "CircuitBreakerConfig(window=...)",
+    "HedgeConfig": "hedge= of an operation or a ResilienceConfig",
+    "RateLimitConfig": "rate_limit= of an operation or a ResilienceConfig",
+    "BulkheadConfig": "bulkhead= of an operation or a ResilienceConfig",
+    "AdaptiveLimit": "BulkheadConfig(adaptive=...)",
+}
+#: What a number in place of an object stands for.
+_OF_NUMBERS: Final = {
+    "retry": "RetryConfig(max_attempts={})",
+    "retry_config": "RetryConfig(max_attempts={})",
+    "circuit_breaker": "CircuitBreakerConfig(failure_threshold={})",
+    "rate_limit": "RateLimitConfig(rate={})",
+    "bulkhead": "BulkheadConfig(max_concurrent={})",
+    "hedge": "HedgeConfig(delay={})",
+}
+
+
+def misplaced(value: object) -> str:
+    """Return where an object of the kit belongs, as the end of a sentence that refuses it; empty for anything else."""
+    kind = value if isinstance(value, type) else type(value)
+    home = _HOMES.get(kind.__name__) if kind.__module__.startswith("resilience_kit.") else None
+    if home is None:
+        return ""
+    return f"; this is the class {kind.__name__} itself: call it" if kind is value else f"; a {kind.__name__} belongs in {home}"
+
+
+def shown_kind(value: object) -> object:
+    """Return what a message shows of a refused value: nothing of an object that `misplaced` names."""
+    return NOT_SHOWN if misplaced(value) else value
+
+
+def _meant(field: str, rule: str, got: object) -> str:
+    """What a value of another kind was meant for, as the end of a sentence."""
+    is_number = isinstance(got, int | float) and not isinstance(got, bool)
+    example = _OF_NUMBERS.get(field, "") if is_number else ""
+    return f"; write {example.format(got)}" if example and example.partition("(")[0] in rule else misplaced(got)
 
 
 class Checks:
@@ -25,7 +73,7 @@ class Checks:
 
     def fail(self, field: str, rule: str, got: object) -> None:
         """Note a violation."""
-        self._found.append(Violation(f"{self._owner}.{field}", rule, got))
+        self._found.append(Violation(f"{self._owner}.{field}", rule + _meant(field, rule, got), shown_kind(got)))
 
     def whole(self, field: str, value: object, low: int) -> bool:
         """An int (not a bool) of at least `low`; tells whether it is."""

@@ -10,7 +10,7 @@ its numbers: a default strategy that somebody names takes its place as a whole. 
     the code's custom_config
     the operator's word about the operation: the file, RESILIENCE_OPERATION_<NAME>, the settings' operation_overrides
     set_strategy
-    the code's deadline, attempt_timeout, idempotent, rate_limit and bulkhead
+    the code's deadline, attempt_timeout, idempotent, rate_limit, bulkhead and hedge
     RESILIENCE_ENABLED
 
 A *whole* layer makes what lies below it count no more. A strategy is one, unless the code has a `custom_config` of its own:
@@ -25,11 +25,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from resilience_kit._checks import misplaced, shown_kind
 from resilience_kit.config.overlay import FIELDS, give_way, overlay, overrides_of, refuse_unknown
 from resilience_kit.config.presets import Preset
 from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit, ResilienceConfig, within
 from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
 from resilience_kit.errors import ConfigurationError, Violation
+from resilience_kit.policies.hedge import HedgeConfig
 
 if TYPE_CHECKING:
     from resilience_kit.config.settings import ResilienceSettings
@@ -97,6 +99,7 @@ class Asked:
     idempotent: bool | None = None
     rate_limit: RateLimit | NotGiven | None = NOT_GIVEN
     bulkhead: BulkheadLimit | NotGiven | None = NOT_GIVEN
+    hedge: HedgeConfig | NotGiven | None = NOT_GIVEN
 
 
 def of_application(preset: Preset, source: str | None, parts: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Said, ...]:
@@ -157,6 +160,7 @@ def _whole(source: str, strategy: ResilienceStrategy) -> Layer:
 
 
 _CUSTOM: Final = "custom_config"
+CUSTOM_RULE: Final = "must be a ResilienceConfig or a mapping of settings"
 _CUSTOM_SOURCE: Final = "custom_config argument"
 
 
@@ -167,7 +171,7 @@ def _custom(custom: object, operation: str) -> Sequence[Layer]:
         return (Layer(_CUSTOM_SOURCE, None, lambda _below: custom, whole=True),)
     if isinstance(custom, Mapping):
         return list(_mapping(custom, operation))
-    raise ConfigurationError([Violation(_CUSTOM, "must be a ResilienceConfig or a mapping of settings", custom)])
+    raise ConfigurationError([Violation(_CUSTOM, CUSTOM_RULE + misplaced(custom), shown_kind(custom))])
 
 
 def _mapping(custom: Mapping[str, object], operation: str) -> Iterator[Layer]:
@@ -209,7 +213,7 @@ def _arguments(asked: Asked) -> Iterator[Layer]:
         yield _argument("attempt_timeout", timeout, lambda below: below.replace(attempt_timeout=within(timeout, below.deadline)))
     if idempotent is not None:
         yield _argument("idempotent", idempotent, lambda below: below.replace(idempotent=idempotent))
-    for name, limit in (("rate_limit", asked.rate_limit), ("bulkhead", asked.bulkhead)):
+    for name, limit in (("rate_limit", asked.rate_limit), ("bulkhead", asked.bulkhead), ("hedge", asked.hedge)):
         if limit is not NOT_GIVEN:
             yield _argument(name, limit, functools.partial(_with, changes={name: limit}))
 

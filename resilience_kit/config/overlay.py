@@ -87,6 +87,15 @@ def give_way(base: ResilienceConfig, settings: Mapping[str, object]) -> Resilien
     return overlay(base, numbers, "")
 
 
+def check_settings(settings: Mapping[str, object], path: str) -> None:
+    """Raise for code's `settings` that are wrong by themselves, whatever they are put over."""
+    refuse_unknown(settings, path)
+    overrides_of(settings, path)
+    if "default_strategy" in settings:
+        strategy_named(settings["default_strategy"], f"{path}.default_strategy")
+    overlay(_WIDE, settings, path)
+
+
 def check_apart(settings: Mapping[str, object], path: str) -> None:
     """Raise for `settings` of one operation that contradict each other, or the strategy that they name."""
     strategy = settings.get("strategy")

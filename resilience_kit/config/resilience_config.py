@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict, Unpack
 
-from resilience_kit._checks import Checks, nearest
+from resilience_kit._checks import Checks
+from resilience_kit._spelling import spelled, spelling_of
 from resilience_kit.config.strategies import STRATEGY_NUMBERS, ResilienceStrategy, StrategyNumbers, strategy_named
 from resilience_kit.errors import NOT_SHOWN
 from resilience_kit.outcome import Guard
@@ -45,6 +46,7 @@ class ConfigChanges(TypedDict, total=False):
     idle_timeout: float | None
 
 
+@spelled
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResilienceConfig:
     """Which policies protect an operation. What is None is off; all times are seconds.
@@ -191,5 +193,5 @@ def _check_names(changes: Iterable[str]) -> None:
     checks = Checks(_OWNER)
     for name in changes:
         if name not in known:
-            checks.fail(name, "is not a field" + nearest(name, known), NOT_SHOWN)
+            checks.fail(name, f"is not a field; {spelling_of(name, _OWNER, known)}", NOT_SHOWN)
     checks.done()

@@ -18,6 +18,7 @@ from resilience_kit._drive import aio, streams, sync
 from resilience_kit._drive.plan import CallSite
 from resilience_kit._fork import Mutex
 from resilience_kit._kinds import is_awaitable
+from resilience_kit._spelling import names_spelling
 from resilience_kit.classification.body import LONGEST_BODY
 from resilience_kit.errors import AIServiceError
 from resilience_kit.events import Event, Listener
@@ -42,6 +43,7 @@ class _Client:
     _client: Any = None
     _closes = "`with`, or call close()"
 
+    @names_spelling("client")
     def __init__(  # noqa: PLR0913 - one argument a part
         self,
         base_url: str | None,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 from resilience_kit._checks import Checks
 from resilience_kit._drive import aio, sync
 from resilience_kit._fork import Mutex
+from resilience_kit._spelling import names_spelling
 from resilience_kit.config import ResilienceConfig
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError
 from resilience_kit.http.pacing import Pacing
@@ -46,6 +47,7 @@ class _Base(_Transport):  # type: ignore[misc]  # see above
     _methods: tuple[str, ...]
     _asynchronous: bool
 
+    @names_spelling("transport")
     def __init__(  # noqa: PLR0913 - one argument an option
         self,
         transport: object = None,

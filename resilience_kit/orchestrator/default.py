@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from resilience_kit._drive.plan import NO_PLAN, Plan
 from resilience_kit._fork import Mutex
+from resilience_kit._spelling import names_spelling
 from resilience_kit.config import (
     NOT_GIVEN,
     ResilienceStrategy,
@@ -18,6 +19,7 @@ from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit
 from resilience_kit.errors import ConfigurationError
 from resilience_kit.orchestrator.request import Custom, Request, Site, protect
 from resilience_kit.orchestrator.service import AIServiceResilience
+from resilience_kit.policies.hedge import HedgeConfig
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,6 +87,7 @@ def site_of_default(operation: str, request: Request) -> Site:
     return site
 
 
+@names_spelling("with_resilience")
 def with_resilience(  # noqa: PLR0913 - one argument an option
     operation: str,
     strategy: ResilienceStrategy | str | None = None,
@@ -96,6 +99,7 @@ def with_resilience(  # noqa: PLR0913 - one argument an option
     idempotent: bool | None = None,
     rate_limit: RateLimit | NotGiven | None = NOT_GIVEN,
     bulkhead: BulkheadLimit | NotGiven | None = NOT_GIVEN,
+    hedge: HedgeConfig | NotGiven | None = NOT_GIVEN,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """`AIServiceResilience.with_resilience` on the default orchestrator, which is looked up at the first call."""
     request = Request(
@@ -107,6 +111,7 @@ def with_resilience(  # noqa: PLR0913 - one argument an option
         idempotent=idempotent,
         rate_limit=rate_limit,
         bulkhead=bulkhead,
+        hedge=hedge,
     )
     request.check()
     name = check_operation(operation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from resilience_kit._checks import Checks
@@ -12,10 +13,11 @@ from resilience_kit._drive.hedge import refuse_hedge
 from resilience_kit._drive.plan import CallSite, Plan
 from resilience_kit._kinds import Kind, kind_of
 from resilience_kit.config import NOT_GIVEN, ResilienceConfig, ResilienceStrategy, strategy_named
-from resilience_kit.config.layers import Asked, NotGiven, Seconds
-from resilience_kit.config.overlay import refuse_unknown
+from resilience_kit.config.layers import CUSTOM_RULE, Asked, NotGiven, Seconds
+from resilience_kit.config.overlay import check_settings
 from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit, check_limits, within
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+from resilience_kit.policies.hedge import HedgeConfig
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,25 +47,35 @@ class Request:
     idempotent: bool | None = None
     rate_limit: RateLimit | NotGiven | None = NOT_GIVEN
     bulkhead: BulkheadLimit | NotGiven | None = NOT_GIVEN
+    hedge: HedgeConfig | NotGiven | None = NOT_GIVEN
 
     def check(self) -> None:
         """Raise for what cannot be right under any settings."""
         checks = Checks("with_resilience")
-        checks.optional_callable("fallback", self.fallback, "the call's own arguments")
+        checks.optional_callable(
+            "fallback", self.fallback, "the call's own arguments; for a fixed answer, a function that returns it"
+        )
         if self.idempotent is not None:
             checks.flag("idempotent", self.idempotent)
         times = {"deadline": self.deadline, "attempt_timeout": self.attempt_timeout}
         given = {name: seconds for name, seconds in times.items() if seconds is not NOT_GIVEN}
-        good = [checks.optional_seconds(name, seconds) for name, seconds in given.items()]
+        good = [_check_seconds(checks, name, seconds) for name, seconds in given.items()]
         if all(good):
             _check_order(checks, **given)
         limits = (None if limit is NOT_GIVEN else limit for limit in (self.rate_limit, self.bulkhead))
         check_limits(checks, *limits)
+        if self.hedge is not NOT_GIVEN:
+            checks.instance("hedge", self.hedge, HedgeConfig, type(None))
+            if self.hedge is not None and self.idempotent is False:
+                checks.fail("hedge", "must be left out where idempotent is False: it sends a request twice", NOT_SHOWN)
+        custom: object = self.custom_config
+        if custom is not None and not isinstance(custom, ResilienceConfig | Mapping):
+            checks.fail("custom_config", CUSTOM_RULE + _meant(custom), NOT_SHOWN if isinstance(custom, str) else custom)
         checks.done()
         if self.strategy is not None:
             strategy_named(self.strategy, "strategy")
         if isinstance(self.custom_config, Mapping):
-            refuse_unknown(self.custom_config, "custom_config")
+            check_settings(self.custom_config, "custom_config")
 
     def asked(self, *, registered: ResilienceStrategy | None = None, live: ResilienceStrategy | None = None) -> Asked:
         """The same, for the rules that find a config, with what was changed while running."""
@@ -77,6 +89,7 @@ class Request:
             idempotent=self.idempotent,
             rate_limit=self.rate_limit,
             bulkhead=self.bulkhead,
+            hedge=self.hedge,
         )
 
 
@@ -90,9 +103,32 @@ class Site(CallSite):
         self.operation, self.request = operation, request
 
 
+def _check_seconds(checks: Checks, name: str, seconds: object) -> bool:
+    """As `optional_seconds`, with what to write for a text of digits or a timedelta."""
+    if isinstance(seconds, timedelta):
+        checks.fail(name, f"must be a finite number of seconds above 0; write {seconds.total_seconds()!r}", seconds)
+        return False
+    if isinstance(seconds, str) and seconds.strip().replace(".", "", 1).isdecimal():
+        checks.fail(name, f"must be a finite number of seconds above 0; write {seconds.strip()} without quotes", seconds)
+        return False
+    return checks.optional_seconds(name, seconds)
+
+
 def _check_order(checks: Checks, deadline: float | None = None, attempt_timeout: float | None = None) -> None:
     if within(attempt_timeout, deadline) != attempt_timeout:
         checks.fail("attempt_timeout", f"must not exceed deadline {deadline}", attempt_timeout)
+
+
+def _meant(custom_config: object) -> str:
+    """What a text or a number in place of a config was meant for."""
+    if isinstance(custom_config, int) and not isinstance(custom_config, bool):
+        return f"; for so many attempts, ResilienceConfig(retry=RetryConfig(max_attempts={custom_config}))"
+    if not isinstance(custom_config, str):
+        return ""
+    try:
+        return f"; a strategy's name goes to strategy={strategy_named(custom_config).value!r}"
+    except ConfigurationError:
+        return "; a text of settings has to be parsed first, by json.loads"
 
 
 def check_fallback(fallback: Callable[..., Any] | None, kind: Kind) -> None:
@@ -108,8 +144,9 @@ def check_fallback(fallback: Callable[..., Any] | None, kind: Kind) -> None:
 
 def _check_hedge(site: CallSite, kind: Kind) -> None:
     """Raise for a function whose slower request could not be cancelled."""
-    custom = site.request.custom_config if isinstance(site, Site) else None
-    if kind is not Kind.ASYNC and isinstance(custom, ResilienceConfig) and custom.hedge is not None:
+    request = site.request if isinstance(site, Site) else Request()
+    custom = request.custom_config.hedge if isinstance(request.custom_config, ResilienceConfig) else None
+    if kind is not Kind.ASYNC and (custom if request.hedge is NOT_GIVEN else request.hedge) is not None:
         raise refuse_hedge(f"{site.operation} ({kind.value})" if isinstance(site, Site) else "")
 
 

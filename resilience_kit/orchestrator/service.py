@@ -22,6 +22,7 @@ from resilience_kit._drive.hedge import hedging_of
 from resilience_kit._drive.plan import Operation, Plan
 from resilience_kit._fork import Mutex, renew_after_fork
 from resilience_kit._kinds import UNFINISHED_TYPES, is_awaitable, kind_of
+from resilience_kit._spelling import names_spelling
 from resilience_kit.config import (
     NOT_GIVEN,
     ResilienceConfig,
@@ -58,7 +59,7 @@ from resilience_kit.orchestrator.request import (
 )
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Guard
 from resilience_kit.policies.breaker import BreakerStore, CircuitBreaker, CircuitBreakerConfig, CircuitState
-from resilience_kit.policies.hedge import Hedging
+from resilience_kit.policies.hedge import HedgeConfig, Hedging
 from resilience_kit.policies.retry_budget import RetryBudget
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class AIServiceResilience:
     `clock` is where all of its time comes from. `store` keeps the breakers' states over a restart.
     """
 
+    @names_spelling("AIServiceResilience")
     def __init__(self, settings: Any = None, *, clock: Clock = SYSTEM_CLOCK, store: BreakerStore | None = None) -> None:
         _check_parts(clock, store)
         self.settings = _checked(settings)
@@ -103,6 +105,7 @@ class AIServiceResilience:
         self._sites: weakref.WeakSet[Site] = weakref.WeakSet()
         self._latest: dict[str, _LatestSite] = {}
         self._latest_site = self._latest.get
+        self._latest_hedged: dict[str, _LatestSite] = {}
         self._lock = threading.RLock()
         self._reloading, self._rejected = Mutex(), set[tuple[str, ...]]()
         self._heard = self._wanted_events()
@@ -111,6 +114,7 @@ class AIServiceResilience:
 
     # --- protecting ------------------------------------------------------------------------------------------------------
 
+    @names_spelling("with_resilience")
     def with_resilience(  # noqa: PLR0913 - one argument an option
         self,
         operation: str,
@@ -123,11 +127,12 @@ class AIServiceResilience:
         idempotent: bool | None = None,
         rate_limit: RateLimit | NotGiven | None = NOT_GIVEN,
         bulkhead: BulkheadLimit | NotGiven | None = NOT_GIVEN,
+        hedge: HedgeConfig | NotGiven | None = NOT_GIVEN,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """A decorator for functions, async functions, generators and async generators; kind and signature stay.
 
         `deadline` and `attempt_timeout` are seconds and beat those of the config, None switches them off. `fallback` answers,
-        with the call's own arguments, where an error would be the last word. `rate_limit` and `bulkhead` are as in
+        with the call's own arguments, where an error would be the last word. `rate_limit`, `bulkhead` and `hedge` are as in
         `ResilienceConfig`: made of options, they are the operation's, whichever call site comes first. Raises
         `ConfigurationError` here and when decorating.
         """
@@ -140,6 +145,7 @@ class AIServiceResilience:
             idempotent=idempotent,
             rate_limit=rate_limit,
             bulkhead=bulkhead,
+            hedge=hedge,
         )
         request.check()
         return functools.partial(self._decorated, check_operation(operation), request)
@@ -159,6 +165,7 @@ class AIServiceResilience:
         custom_config: Custom = None,
         fallback: Callable[..., Any] | None = None,
         deadline: Seconds = NOT_GIVEN,
+        hedge: HedgeConfig | NotGiven | None = NOT_GIVEN,
         in_thread: bool = False,
         **kwargs: Any,
     ) -> R: ...
@@ -173,6 +180,7 @@ class AIServiceResilience:
         custom_config: Custom = None,
         fallback: Callable[..., Any] | None = None,
         deadline: Seconds = NOT_GIVEN,
+        hedge: HedgeConfig | NotGiven | None = NOT_GIVEN,
         in_thread: bool = False,
         **kwargs: Any,
     ) -> R: ...
@@ -186,6 +194,7 @@ class AIServiceResilience:
         custom_config: Custom = None,
         fallback: Callable[..., Any] | None = None,
         deadline: Seconds = NOT_GIVEN,
+        hedge: HedgeConfig | NotGiven | None = NOT_GIVEN,
         in_thread: bool = False,
         **kwargs: Any,
     ) -> R:
@@ -194,7 +203,7 @@ class AIServiceResilience:
         A plain `f` runs in the loop's thread, or with `in_thread=True` in another one with a copy of the context; a thread
         cannot be stopped, so at the deadline the call returns while its thread goes on.
         """
-        site = self._latest_site(operation)
+        site = self._latest_site(operation) if hedge is NOT_GIVEN else self._hedged_site(operation, hedge)
         if (
             site is None
             or site.custom_config is not custom_config
@@ -202,7 +211,7 @@ class AIServiceResilience:
             or site.fallback is not fallback
             or (site.deadline is not deadline and site.deadline != deadline)
         ):
-            site = self._site_for(operation, strategy, custom_config, fallback, deadline)
+            site = self._site_for(operation, strategy, custom_config, fallback, deadline, hedge)
         if fallback is not None:
             check_fallback(fallback, kind_when_awaited(f))
         if in_thread:
@@ -243,10 +252,11 @@ class AIServiceResilience:
         custom_config: Custom = None,
         fallback: Callable[..., Any] | None = None,
         deadline: Seconds = NOT_GIVEN,
+        hedge: HedgeConfig | NotGiven | None = NOT_GIVEN,
         **kwargs: Any,
     ) -> R:
         """Call a plain `f` with `args` and `kwargs`, as `with_resilience` would have it. The deadline does not interrupt it."""
-        site = self._latest_site(operation)
+        site = self._latest_site(operation) if hedge is NOT_GIVEN else self._hedged_site(operation, hedge)
         if (
             site is None
             or site.custom_config is not custom_config
@@ -254,7 +264,7 @@ class AIServiceResilience:
             or site.fallback is not fallback
             or (site.deadline is not deadline and site.deadline != deadline)
         ):
-            site = self._site_for(operation, strategy, custom_config, fallback, deadline)
+            site = self._site_for(operation, strategy, custom_config, fallback, deadline, hedge)
         if fallback is not None:
             check_fallback(fallback, kind_of(f))
         plan: Any = site.plan
@@ -263,22 +273,27 @@ class AIServiceResilience:
             return sync.run(site.current(), f, args, kwargs)  # type: ignore[no-any-return]
         return sync.direct(plan, f, args, kwargs, token)  # type: ignore[no-any-return]
 
-    def _site_for(
+    def _site_for(  # noqa: PLR0913 - one argument an option
         self,
         operation: str,
         strategy: ResilienceStrategy | str | None,
         custom_config: Custom,
         fallback: Callable[..., Any] | None,
         deadline: Seconds,
+        hedge: HedgeConfig | NotGiven | None,
     ) -> _LatestSite:
         """The site for options that come with a call. The last one of each operation is kept, so options should not vary much."""
         custom = dict(custom_config) if isinstance(custom_config, Mapping) else custom_config
-        request = Request(strategy=strategy, custom_config=custom, fallback=fallback, deadline=deadline)
+        request = Request(strategy=strategy, custom_config=custom, fallback=fallback, deadline=deadline, hedge=hedge)
         request.check()
         site = _LatestSite(functools.partial(self.plan, check_operation(operation), request), operation, request)
         self.renew(site)
-        self._latest[operation] = site
+        (self._latest if hedge is NOT_GIVEN else self._latest_hedged)[operation] = site
         return site
+
+    def _hedged_site(self, operation: str, hedge: HedgeConfig | NotGiven | None) -> _LatestSite | None:
+        site = self._latest_hedged.get(operation)
+        return site if site is not None and site.request.hedge == hedge else None
 
     def renew(self, site: Site) -> None:
         """Have `site` make its plan: now, and at each change of strategies or listeners for as long as it lives."""

@@ -13,6 +13,7 @@ from typing import Final
 
 from resilience_kit._checks import Checks
 from resilience_kit._fork import renew_after_fork
+from resilience_kit._spelling import spelled
 
 #: Calls between two looks at the histogram, which cost about as much as all the rest of a hedged call.
 _LOOK_EVERY: Final = 32
@@ -20,6 +21,7 @@ _LOOK_EVERY: Final = 32
 _BURST: Final = 10.0
 
 
+@spelled
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HedgeConfig:
     """A second request for a call that takes unusually long. For async operations that may be repeated, and no others.

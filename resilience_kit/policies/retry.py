@@ -21,6 +21,7 @@ from tenacity.wait import wait_base
 
 from resilience_kit._checks import Checks
 from resilience_kit._kinds import Kind, is_awaitable, kind_of
+from resilience_kit._spelling import spelled
 from resilience_kit.classification import classify
 from resilience_kit.errors import Rejected
 from resilience_kit.outcome import Verdict
@@ -33,6 +34,7 @@ Hook = Callable[[RetryCallState], object]
 ErrorFilter = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
 
 
+@spelled
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryConfig:
     """How often and how patiently to try again.

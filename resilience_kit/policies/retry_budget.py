@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from resilience_kit._checks import Checks
 from resilience_kit._fork import renew_after_fork
+from resilience_kit._spelling import spelled
 from resilience_kit.outcome import FailureKind
 
 _THROTTLING = frozenset({FailureKind.RATE_LIMIT, FailureKind.OVERLOADED})
 
 
+@spelled
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryBudgetConfig:
     """A bucket of tokens that retries take from and successes put back into.

@@ -22,6 +22,7 @@ import circuitbreaker as library
 
 from resilience_kit._checks import Checks
 from resilience_kit._kinds import FINISHED_TYPES, Kind, is_awaitable, is_unfinished, kind_of
+from resilience_kit._spelling import spelled
 from resilience_kit.errors import ConfigurationError, GuardKind
 from resilience_kit.events import EventStream
 from resilience_kit.outcome import Outcome, OutcomeKind
@@ -42,6 +43,7 @@ _entered: ContextVar[tuple[tuple[BreakerCore, Token, float], ...]] = ContextVar(
 _SETTABLE = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN)
 
 
+@spelled
 class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]  # the library has no types
     """Stops calling a service that keeps failing, and finds out when it is back.
 

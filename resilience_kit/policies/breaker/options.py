@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from resilience_kit._checks import Checks
+from resilience_kit._spelling import spelled
 from resilience_kit.policies.breaker.window import FailureRateWindow
 
 Expected = type[BaseException] | Iterable[type[BaseException]] | Callable[[type[BaseException], BaseException], bool]
 
 
+@spelled
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitBreakerConfig:
     """When a circuit opens, for how long, and what closes it again.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from resilience_kit._checks import Checks
+from resilience_kit._spelling import spelled
 
 _BUCKETS = 20
 _DEFAULT_MINIMUM = 10
@@ -18,6 +19,7 @@ _DEFAULT_MINIMUM = 10
 _SHORTEST = 1e-3
 
 
+@spelled
 @dataclass(frozen=True, slots=True)
 class FailureRateWindow:
     """When a share of recent calls opens the circuit.

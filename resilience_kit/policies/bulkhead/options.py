@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from resilience_kit._checks import Checks
+from resilience_kit._spelling import spelled
 
 
+@spelled
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptiveLimit:
     """How the number of calls under way finds what the service can take: additive increase, multiplicative decrease.
@@ -33,6 +35,7 @@ class AdaptiveLimit:
         checks.done()
 
 
+@spelled
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkheadConfig:
     """How many calls of an operation may be under way at once.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from resilience_kit._checks import Checks
+from resilience_kit._spelling import spelled
 from resilience_kit.errors import ConfigurationError
 
 OWNER: Final = "RateLimitConfig"
@@ -16,6 +17,7 @@ Cost = float | Callable[..., float]
 Usage = Callable[[Any], float | None]
 
 
+@spelled
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimitConfig:
     """How much may be started in a time.
