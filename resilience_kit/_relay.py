@@ -32,6 +32,29 @@ class AsyncStream(Protocol[Y, S]):
         ...
 
 
+def stepped(source: Any, step: Callable[..., Any]) -> Generator[Any, Any, Any]:
+    """`yield from source`, where `step(function, *arguments)` makes each of its steps, for instance inside a context."""
+    source = iter(source)
+    send = getattr(source, "send", None)
+    try:
+        item = step(next, source)
+        while True:
+            try:
+                sent = yield item
+            except GeneratorExit:
+                if hasattr(source, "close"):
+                    step(source.close)
+                raise
+            except BaseException as error:
+                if not hasattr(source, "throw"):
+                    raise
+                item = step(source.throw, error)
+            else:
+                item = step(next, source) if sent is None or send is None else step(send, sent)
+    except StopIteration as end:
+        return end.value
+
+
 def relay_generator(function: Callable[P, R], open_stream: Callable[P, Any]) -> Callable[P, R]:
     """A generator function with the face of `function` and the items of `open_stream(...)`."""
 

@@ -6,15 +6,21 @@ Carried by a context variable, so it reaches tasks started by the call and threa
 
 from __future__ import annotations
 
+import hashlib
 import uuid
+from collections.abc import Iterable
 from contextvars import ContextVar, Token
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Final, Literal, Protocol, overload
+from urllib.parse import quote
 
 from resilience_kit._checks import Checks
 from resilience_kit._fork import Mutex
 
 _key_lock = Mutex()
+#: Services limit idempotency keys, most of them to 255 characters.
+LONGEST_KEY: Final = 255
+_DIGEST_BYTES: Final = 16
 
 
 class CallContext(Protocol):
@@ -24,18 +30,50 @@ class CallContext(Protocol):
         """Seconds until the nearest deadline around; None without one."""
         ...
 
-    def key(self) -> str | None:
+    def key(self) -> str:
         """The same for all attempts of the call."""
+        ...
+
+    def prefix(self) -> str:
+        """What the keys of the calls made within it begin with."""
+        ...
+
+    def number(self, name: str) -> int:
+        """Count one more call of `name` that is made within the present attempt, from 1."""
+        ...
+
+    def latest_number(self, name: str) -> int:
+        """How many there have been so far in the present attempt."""
+        ...
+
+    def uncount(self, name: str, number: int) -> None:
+        """Forget the call that was counted last, if it has this number: it is made anew under another object."""
+        ...
+
+    @property
+    def identity(self) -> int:
+        """What the calls made within it know it by."""
         ...
 
 
 class KeyHolder:
-    """Makes a key when it is first asked for. Thread-safe. Subclasses have `_key`, None at the start."""
+    """Derives the keys of the calls that are made within it, and makes an own one when it is first asked for. Thread-safe.
+
+    The key of a call within another one is the outer key, its operation's name and its number among the calls of that operation
+    in the present attempt of the outer call. So an outer call that is repeated, or a job that is run again, gives the same keys,
+    and two calls in one attempt have two. Subclasses have `_key` and `_counts`, None at the start.
+    """
 
     if TYPE_CHECKING:
         _key: str | None
+        _counts: dict[str, int] | None
     else:
         __slots__ = ()
+
+    @property
+    def identity(self) -> int:
+        """See `CallContext`."""
+        return id(self)
 
     def key(self) -> str:
         """See `idempotency_key`."""
@@ -44,8 +82,67 @@ class KeyHolder:
                 self._key = str(uuid.uuid4())
             return self._key
 
+    def prefix(self) -> str:
+        """See `CallContext`."""
+        return self.key()
+
+    def number(self, name: str) -> int:
+        """See `CallContext`."""
+        with _key_lock:
+            if self._counts is None:
+                self._counts = {}
+            number = self._counts[name] = self._counts.get(name, 0) + 1
+            return number
+
+    def latest_number(self, name: str) -> int:
+        """See `CallContext`."""
+        with _key_lock:
+            return 0 if self._counts is None else self._counts.get(name, 0)
+
+    def uncount(self, name: str, number: int) -> None:
+        """See `CallContext`."""
+        with _key_lock:
+            if self._counts is not None and self._counts.get(name) == number:
+                self._counts[name] = number - 1
+
+
+def bounded_key(key: str) -> str:
+    """Return `key`, or a digest of it where it is longer than services take or holds what no header may."""
+    if len(key) <= LONGEST_KEY and key.isascii() and key.isprintable():
+        return key
+    return hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def key_within(outer: CallContext, operation: str, number: int) -> str:
+    """Derive the key of a call within `outer`: the `number`-th one of `operation` in its present attempt."""
+    return bounded_key(f"{outer.prefix()}/{quote(operation, safe='')}/{number}")
+
+
+def request_key(*parts: bytes, is_repetition: bool = False) -> str | None:
+    """Derive the key of a request from the call around it and what is sent, in parts; None outside of a call.
+
+    The same requests in one attempt are counted; one that `is_repetition` has the key of the one before it.
+    """
+    call = current_call.get()
+    if call is None:
+        return None
+    digest = _digest_of(parts)
+    name = f"request {digest.hex()}"
+    number = max(1, call.latest_number(name)) if is_repetition else call.number(name)
+    text = f"{call.prefix()}/{number}"
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), key=digest, digest_size=_DIGEST_BYTES).hexdigest()
+
 
 current_call: ContextVar[CallContext | None] = ContextVar("resilience_kit_call", default=None)
+
+
+def _digest_of(parts: Iterable[bytes]) -> bytes:
+    """Digest texts that stand beside each other: no two lists of them have the same."""
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for part in parts:
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return digest.digest()
 
 
 @overload
@@ -74,7 +171,12 @@ def idempotency_key() -> str | None:
     """A key that stays the same over all attempts of the protected call around; None outside of one.
 
     Send it along where the service knows such keys, and a repeated request is carried out once. An operation has a key when it
-    has a deadline, an attempt timeout or a guard, or is configured with `idempotency_key=True`.
+    has a deadline, an attempt timeout or a guard, is configured with an `idempotency_key`, or runs inside a call or job that
+    has one.
+
+    Inside another call or a job it is derived from that one's: the outer key, the operation and the number of the call among
+    those of the operation in the present attempt, so a job that is run again has the same keys. Calls that run concurrently have
+    no stable order: configure those with `idempotency_key=` a function of their arguments.
     """
     call = current_call.get()
     return None if call is None else call.key()

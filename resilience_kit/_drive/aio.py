@@ -12,8 +12,9 @@ from resilience_kit._drive import streams, turns
 from resilience_kit._drive.call import TIMED_OUT, Call
 from resilience_kit._drive.first import FirstAttempt
 from resilience_kit._drive.hedge import hedged
-from resilience_kit._drive.plan import CallSite, Plan
+from resilience_kit._drive.plan import CallSite, Fallback, Plan
 from resilience_kit._drive.refusal import ASKED_EVERY, fallback_for, tell_at_gate
+from resilience_kit._drive.scope import FallbackScope
 from resilience_kit._drive.timers import cutter_for, limited
 from resilience_kit._kinds import UNFINISHED_TYPES, is_awaitable
 from resilience_kit.context import current_call
@@ -97,17 +98,35 @@ async def run(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], k
     """One call from its first admission on, and its fallback; both may be plain or async."""
     if plan.fallback is None:
         return await drive(Call(plan, function, args, kwargs))
+    call = Call(plan, function, args, kwargs)
     try:
-        return await drive(Call(plan, function, args, kwargs))
+        return await drive(call)
     except Exception as error:
         fallback = fallback_for(plan, error)
         if fallback is None:
             raise
-        answer = fallback(*args, **kwargs)
-        if is_awaitable(answer):
-            answer = await answer
+        answer = await _answered(call, fallback, error)
     plan.operation.metrics.fallback_calls.add()
     return answer
+
+
+async def _answered(call: Call, fallback: Fallback, error: Exception) -> Any:
+    """The fallback's answer, inside the scope of the call and, where some of its deadline is left, not beyond that."""
+    scope = FallbackScope(call)
+    context = current_call.set(scope)
+    limit = limited(call.plan.clock, scope.cut_at())
+    cut_off = False
+    try:
+        answer = fallback(*call.args, **call.kwargs)
+        return await answer if is_awaitable(answer) else answer
+    except CancelledError:
+        cut_off = True
+        raise
+    finally:
+        scope.ended = True
+        current_call.reset(context)
+        if limit.over() and cut_off:
+            raise call.fallback_timed_out(error)
 
 
 async def drive(call: Call, failure: BaseException | None = None, verdict: Verdict | None = None) -> Any:  # noqa: C901 - one loop
@@ -122,6 +141,8 @@ async def drive(call: Call, failure: BaseException | None = None, verdict: Verdi
                 if call.ended:
                     return call.last_result()
                 call.begin()
+                if call.attempts > 1:
+                    current_call.set(call.scope())
                 limit = limited(call.plan.clock, call.cut_at())
                 try:
                     given = call.function(*call.args, **call.kwargs) if hedging is None else hedged(call, hedging)

@@ -11,8 +11,9 @@ from typing import Any
 from resilience_kit._drive.plan import Plan
 from resilience_kit._drive.refusal import tell_refusal
 from resilience_kit._drive.retries import UNWANTED_RESULT, Retries, Said, mark, why_final
+from resilience_kit._drive.scope import AttemptScope
 from resilience_kit.classification import classify, surely_not_sent
-from resilience_kit.context import CallContext, KeyHolder, current_call
+from resilience_kit.context import CallContext, KeyHolder, current_call, key_within
 from resilience_kit.errors import (
     APITimeoutError,
     CircuitBreakerOpenError,
@@ -32,10 +33,9 @@ class Call(KeyHolder):
     """One call under way. Used by one thread or task at a time; as a `CallContext`, readable from others."""
 
     __slots__ = (
-        "_asked_at", "_attempt_timeout", "_begun", "_first", "_key", "_permits", "_retries", "_seen", "_turn_asked_at",
-        "_unwanted", "_wait",
-        "args", "around", "attempt_started", "attempts", "context", "ended", "ends", "function", "is_known", "kwargs",
-        "last_error", "own_ends", "plan", "started", "token", "turn",
+        "_asked_at", "_attempt_timeout", "_begun", "_counts", "_first", "_key", "_number", "_outer", "_permits", "_retries",
+        "_scope", "_seen", "_turn_asked_at", "_unwanted", "_wait", "args", "around", "attempt_started", "attempts", "context",
+        "ended", "ends", "function", "is_known", "kwargs", "last_error", "own_ends", "plan", "started", "token", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -60,8 +60,11 @@ class Call(KeyHolder):
         self._seen: TracebackType | None = None
         self._attempt_timeout = plan.attempt_timeout
         self.own_ends = None if plan.deadline is None else self.started + plan.deadline_ns
-        outer = current_call.get()
-        self.context = id(outer) if outer is not None else 0
+        self._counts: dict[str, int] | None = None
+        self._scope: AttemptScope | None = None
+        outer = self._outer = current_call.get()
+        self._number = 0 if outer is None else outer.number(plan.operation.name)
+        self.context = 0 if outer is None else outer.identity
         #: When a deadline around this call ends. It binds this call too, though it is the outer call's to enforce.
         self.around = None if outer is None else self._end_of(outer)
         self.ends = self.own_ends if self.around is None else _earliest(self.own_ends, self.around)
@@ -91,8 +94,12 @@ class Call(KeyHolder):
 
     def known_to_callee(self, failure: BaseException | None) -> Call | None:
         """The context of further attempts: none when the first one failed without a context, so that all see the same."""
-        self.is_known = failure is None or not self.plan.direct
+        self.is_known = self.is_known and (failure is None or not self.plan.direct)
         return self if self.is_known else None
+
+    def scope(self) -> CallContext | None:
+        """What the present attempt runs in: the call itself, or from the second attempt on a scope that counts afresh."""
+        return self._scope or self if self.is_known else None
 
     def take_over_from(self, first: KeyHolder) -> None:
         """Go on with the key of an attempt that was made before, which makes one when either is asked."""
@@ -100,7 +107,11 @@ class Call(KeyHolder):
 
     def key(self) -> str:
         """See `idempotency_key`."""
-        return super().key() if self._first is None else self._first.key()
+        if self._first is not None:
+            return self._first.key()
+        if self._key is None and self._outer is not None:
+            self._key = key_within(self._outer, self.plan.operation.name, self._number)  # the same, whichever thread comes first
+        return super().key()
 
     def elapsed(self) -> float:
         """Seconds since the call began."""
@@ -119,6 +130,8 @@ class Call(KeyHolder):
         result that means "try again", that is what the call ends with: then it has `ended`, and `last_result` gives it.
         """
         try:
+            if self.plan.key_of is not None and self._key is None and self.attempts == 0:
+                self._key = self.plan.key_of(self.args, self.kwargs)
             if not self.fits(0.0):
                 if self._unwanted is not None:
                     return self._settle_for_last_result()
@@ -263,6 +276,7 @@ class Call(KeyHolder):
         self._begun = True
         self.attempt_started = self.plan.now()  # also of a first one, which may have had to wait
         if self.attempts > 1:
+            self._scope = AttemptScope(self)
             self.plan.operation.metrics.retry_attempts.add()
             self._seen = None if self.last_error is None else self.last_error.__traceback__
 
@@ -448,6 +462,8 @@ class Call(KeyHolder):
         """The work goes on under another call: what this one took goes back, and it is not counted."""
         self.ended, self._begun = True, False
         self._release()
+        if self._outer is not None:
+            self._outer.uncount(self.plan.operation.name, self._number)
         self._let_go()
 
     def interrupted(self, error: Exception, delivered: int, partial: Sequence[object]) -> StreamInterruptedError:
@@ -461,7 +477,7 @@ class Call(KeyHolder):
 
     def _let_go(self) -> None:
         """Break the circles of errors, their frames and this call, which would wait for the collector."""
-        self.last_error = self._seen = None
+        self.last_error = self._seen = self._scope = None
         if self._retries is not None:
             self._retries.let_go()
 
@@ -476,6 +492,13 @@ class Call(KeyHolder):
 
     def _own_time_is_over(self) -> bool:
         return self.own_ends is not None and self.plan.now() >= self.own_ends
+
+    def fallback_timed_out(self, error: Exception) -> DeadlineExceededError:
+        """The error of a fallback that this call has cut off at its deadline; it was to answer for `error`."""
+        whose = f"its deadline of {self.plan.deadline:.3g} s"
+        late = DeadlineExceededError(f"{self.plan.operation.name!r} went past {whose} in its fallback")
+        late.__cause__ = error
+        return late
 
     def _deadline_error(self) -> DeadlineExceededError:
         whose = f"its deadline of {self.plan.deadline:.3g} s" if self._own_time_is_over() else "the deadline around it"

@@ -19,12 +19,13 @@ from resilience_kit.policies.breaker.states import Token
 class FirstAttempt(Cut, KeyHolder):
     """A first attempt under a deadline. Of a plain function, which cannot be cut off, it has no task."""
 
-    __slots__ = ("_key", "_plan", "ended", "started")
+    __slots__ = ("_counts", "_key", "_plan", "ended", "started")
 
     _key: str | None
+    _counts: dict[str, int] | None
 
     def __init__(self, plan: Plan, task: Task[Any] | None = None) -> None:
-        self._plan, self._key, self.ended = plan, None, False
+        self._plan, self._key, self._counts, self.ended = plan, None, None, False
         self.started = started = plan.now()
         self.due = started + plan.deadline_ns
         if task is not None:

@@ -15,8 +15,10 @@ from typing import Any
 
 from resilience_kit._drive.call import Call
 from resilience_kit._drive.plan import Operation
+from resilience_kit._drive.scope import AttemptScope
 from resilience_kit._kinds import is_awaitable
 from resilience_kit.classification import classify
+from resilience_kit.context import current_call
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Rejected
 from resilience_kit.events import HedgeStarted
 from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Permit, tell, woken_within
@@ -60,6 +62,7 @@ def _is_in_thread(function: object) -> bool:
 
 
 async def _again(call: Call) -> Any:
+    current_call.set(AttemptScope(call))  # of this task's own context
     return await call.function(*call.args, **call.kwargs)
 
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import tenacity
 
+from resilience_kit.context import bounded_key
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError
 from resilience_kit.events import CallRejected, CallSucceeded, EventStream
 from resilience_kit.outcome import Clock, FailureKind, Guard, Permit, Verdict
 from resilience_kit.policies.breaker import CircuitBreaker
@@ -18,6 +20,10 @@ from resilience_kit.policies.retry import RetryConfig
 from resilience_kit.policies.retry_budget import RetryBudget
 
 Fallback = Callable[..., Any]
+#: The option `idempotency_key`: whether there is one, the key itself, or a function of the call's arguments.
+IdempotencyKey = bool | str | Callable[..., str | None]
+#: What the key of a call with these arguments is; None: one of its own.
+KeyOf = Callable[[tuple[Any, ...], dict[str, Any]], str | None]
 #: How a guard is asked about a call with these arguments.
 Admit = Callable[[tuple[Any, ...], dict[str, Any]], Permit]
 
@@ -78,7 +84,8 @@ class Plan:
     """The options of one call site, ready for use.
 
     `direct`: nothing is asked for but breaker, retries and metrics, so that a first attempt needs no `Call`; `timed`: nothing
-    but these and a deadline; `light`: one of the two. `door`: where a light call gets its token, the breaker if there is one.
+    but these and a deadline; `light`: one of the two. `key_of`: what the key of a call with these arguments is; None of it, or
+    for it: one of the call's own. `door`: where a light call gets its token, the breaker if there is one.
     `judges_itself`: the breaker counts by expected exceptions that the user named, not by the classifier.
     """
 
@@ -91,6 +98,7 @@ class Plan:
     budget: RetryBudget | None = None
     idempotent: bool = True
     carries_key: bool = False
+    key_of: KeyOf | None = None
     waits_when_open: bool = False
     first_item_timeout: float | None = None
     idle_timeout: float | None = None
@@ -178,6 +186,31 @@ class Plan:
 def _admit_of(guard: Guard) -> Admit:
     by_arguments: Admit | None = getattr(guard, "admit_call", None)
     return by_arguments or (lambda _args, _kwargs: guard.admit())
+
+
+def key_function(option: IdempotencyKey) -> KeyOf | None:
+    """Make what gives a call's key out of the option `idempotency_key`: None where calls have keys of their own."""
+    if isinstance(option, bool):
+        return None
+    if isinstance(option, str):
+        fixed = bounded_key(option)
+        return lambda _args, _kwargs: fixed
+
+    def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+        try:
+            key = option(*args, **kwargs)
+        except Exception as error:
+            error.add_note("resilience_kit: from ResilienceConfig.idempotency_key, which is given the call's own arguments")
+            raise
+        if key is None:
+            return None
+        if not isinstance(key, str) or not key:
+            raise ConfigurationError(
+                [("ResilienceConfig.idempotency_key", "must give a text that is not empty, or None", NOT_SHOWN)]
+            )
+        return bounded_key(key)
+
+    return key_of
 
 
 class CallSite:

@@ -18,9 +18,10 @@ from resilience_kit._drive import turns
 from resilience_kit._drive.call import TIMED_OUT, Call
 from resilience_kit._drive.plan import CallSite, Plan
 from resilience_kit._drive.refusal import fallback_for
+from resilience_kit._drive.scope import FallbackScope
 from resilience_kit._drive.timers import limited
-from resilience_kit._relay import relay_async_generator, relay_generator
-from resilience_kit.context import current_call
+from resilience_kit._relay import relay_async_generator, relay_generator, stepped
+from resilience_kit.context import CallContext, current_call
 from resilience_kit.errors import APITimeoutError
 from resilience_kit.outcome import Streamed
 
@@ -85,7 +86,7 @@ def stream(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwar
         if fallback is None:
             raise
         plan.operation.metrics.fallback_calls.add()
-        return (yield from fallback(*args, **kwargs))
+        return (yield from _fallback_stream(FallbackScope(call), fallback, args, kwargs))
     return item if ended else (yield from _rest(call, source, item))
 
 
@@ -121,8 +122,29 @@ def _opened(call: Call) -> tuple[Any, Any, bool]:
         failure = None  # a frame that holds the error that holds the frame would wait for the collector
 
 
+def _fallback_stream(
+    scope: FallbackScope, fallback: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Generator[Any, Any, Any]:
+    def inside(function: Callable[..., Any], *given: Any) -> Any:
+        context = current_call.set(scope)
+        try:
+            return function(*given)
+        finally:
+            current_call.reset(context)
+
+    def step(function: Callable[..., Any], *given: Any) -> Any:
+        item = inside(function, *given)
+        scope.flows()
+        return item
+
+    try:
+        return (yield from stepped(inside(functools.partial(fallback, *args, **kwargs)), step))
+    finally:
+        scope.ended = True
+
+
 def _step(call: Call, step: Callable[..., Any], *args: Any) -> Any:
-    context = current_call.set(call)
+    context = current_call.set(call.scope())
     try:
         return step(*args)
     finally:
@@ -167,23 +189,30 @@ class AsyncStream:
         self._plan, self._call = plan, Call(plan, function, args, kwargs)
         self._source: AsyncGenerator[Any, Any] | None = None
         self._delivered = Delivered()
-        self._fell_back = False
+        #: Of the fallback, once that is asked.
+        self._scope: FallbackScope | None = None
 
     async def asend(self, value: Any) -> Any:
         """The next item."""
         if self._source is None:
             return await self._begin()
         source = self._source
-        return await (source.asend(value) if self._fell_back else self._next(lambda: source.asend(value), None))
+        if self._scope is not None:
+            return await self._within(self._scope, lambda: source.asend(value), None)
+        return await self._next(lambda: source.asend(value), None)
 
     async def athrow(self, error: BaseException) -> Any:
         """What the stream answers to an error of its consumer."""
         source: Any = self._source
-        return await (source.athrow(error) if self._fell_back else self._next(lambda: source.athrow(error), error))
+        if self._scope is not None:
+            return await self._within(self._scope, lambda: source.athrow(error), None)
+        return await self._next(lambda: source.athrow(error), error)
 
     async def aclose(self) -> None:
         """Leave the stream where it is."""
         self._call.abandon(GeneratorExit())
+        if self._scope is not None:
+            self._scope.ended = True
         if self._source is not None:
             await self._source.aclose()
 
@@ -196,10 +225,15 @@ class AsyncStream:
             fallback = fallback_for(self._plan, error)
             if fallback is None:
                 raise
-            self._fell_back = True
+            scope = self._scope = FallbackScope(self._call)
             self._plan.operation.metrics.fallback_calls.add()
             source = self._source = fallback(*self._call.args, **self._call.kwargs)
-            return await source.asend(None)
+            try:
+                item = await self._within(scope, lambda: source.asend(None), scope.cut_at())
+            except _CutOffError:
+                raise self._call.fallback_timed_out(error) from error
+            scope.flows()
+            return item
 
     async def _open(self) -> Any:
         call, sleep = self._call, self._plan.clock.sleep_async
@@ -265,7 +299,10 @@ class AsyncStream:
 
     async def _bounded(self, step: Callable[[], Awaitable[Any]], until: int | None) -> Any:
         """One step of the stream, inside the call's context and not beyond `until` nanoseconds."""
-        context = current_call.set(self._call)
+        return await self._within(self._call.scope(), step, until)
+
+    async def _within(self, scope: CallContext | None, step: Callable[[], Awaitable[Any]], until: int | None) -> Any:
+        context = current_call.set(scope)
         limit = limited(self._plan.clock, until)
         cut_off = False
         try:

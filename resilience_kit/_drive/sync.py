@@ -13,6 +13,7 @@ from resilience_kit._drive.first import FirstAttempt
 from resilience_kit._drive.hedge import refuse_hedge
 from resilience_kit._drive.plan import CallSite, Plan
 from resilience_kit._drive.refusal import ASKED_EVERY, fallback_for, tell_at_gate
+from resilience_kit._drive.scope import FallbackScope
 from resilience_kit._kinds import FINISHED_TYPES, is_awaitable, is_unfinished
 from resilience_kit.context import current_call
 from resilience_kit.errors import CircuitBreakerOpenError
@@ -130,13 +131,20 @@ def run(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs:
         raise refuse_hedge(plan.operation.name)
     if plan.fallback is None:
         return drive(Call(plan, function, args, kwargs))
+    call = Call(plan, function, args, kwargs)
     try:
-        return drive(Call(plan, function, args, kwargs))
+        return drive(call)
     except Exception as error:
         fallback = fallback_for(plan, error)
         if fallback is None:
             raise
-        answer = fallback(*args, **kwargs)
+        scope = FallbackScope(call)
+        context = current_call.set(scope)
+        try:
+            answer = fallback(*args, **kwargs)
+        finally:
+            scope.ended = True
+            current_call.reset(context)
     plan.operation.metrics.fallback_calls.add()
     return answer
 
@@ -152,6 +160,8 @@ def drive(call: Call, failure: BaseException | None = None) -> Any:  # noqa: C90
                 if call.ended:
                     return call.last_result()
                 call.begin()
+                if call.attempts > 1:
+                    current_call.set(call.scope())
                 try:
                     result = call.function(*call.args, **call.kwargs)
                 except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict, Unpack
 
@@ -40,7 +40,7 @@ class ConfigChanges(TypedDict, total=False):
     bulkhead: BulkheadLimit | None
     hedge: HedgeConfig | None
     idempotent: bool
-    idempotency_key: bool
+    idempotency_key: bool | str | Callable[..., str | None]
     circuit_open: Literal["reject", "wait"]
     first_item_timeout: float | None
     idle_timeout: float | None
@@ -59,7 +59,8 @@ class ResilienceConfig:
     the operation's own, or shared. `hedge`: when an attempt is sent a second time, for async functions that may be repeated.
     `idempotent`: the call may be repeated although the service may have acted
     on it; False leaves retries for attempts that were surely not sent, or that carry a key. `idempotency_key`: give the
-    callee one key per call, the same on each attempt. `circuit_open`: refuse at once while the circuit is open, or wait for
+    callee one key per call, the same on each attempt; a text is the key itself, and a function of the call's arguments gives it,
+    for calls whose order is not the same each time. `circuit_open`: refuse at once while the circuit is open, or wait for
     its reopening inside the deadline. `first_item_timeout`: for the first item of an async stream, in each attempt.
     `idle_timeout`: between two items of an async stream.
 
@@ -76,7 +77,7 @@ class ResilienceConfig:
     bulkhead: BulkheadLimit | None = None
     hedge: HedgeConfig | None = None
     idempotent: bool = True
-    idempotency_key: bool = False
+    idempotency_key: bool | str | Callable[..., str | None] = False
     circuit_open: Literal["reject", "wait"] = "reject"
     first_item_timeout: float | None = None
     idle_timeout: float | None = None
@@ -86,7 +87,7 @@ class ResilienceConfig:
         _check_policies(checks, self)
         _check_times(checks, self)
         checks.flag("idempotent", self.idempotent)
-        checks.flag("idempotency_key", self.idempotency_key)
+        _check_key(checks, self.idempotency_key)
         checks.one_of("circuit_open", self.circuit_open, ("reject", "wait"))
         checks.done()
 
@@ -161,6 +162,12 @@ def _check_policies(checks: Checks, config: ResilienceConfig) -> None:
     if not isinstance(config.guards, tuple) or not all(isinstance(guard, Guard) for guard in config.guards):
         checks.fail("guards", "must be a tuple of guards (objects with name, admit and fits)", config.guards)
     check_limits(checks, config.rate_limit, config.bulkhead)
+
+
+def _check_key(checks: Checks, key: object) -> None:
+    if not isinstance(key, bool) and not callable(key) and not (isinstance(key, str) and key and key.isprintable()):
+        rule = "must be True, False, a text that is printable and not empty, or a function of the call's arguments"
+        checks.fail("idempotency_key", rule, key)
 
 
 def check_limits(checks: Checks, rate_limit: object, bulkhead: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from resilience_kit._kinds import Kind, is_awaitable, kind_of
 from resilience_kit.classification.peek import attribute
 from resilience_kit.classification.response import lowered
 from resilience_kit.config.echo import names_a_secret
-from resilience_kit.context import remaining_time
+from resilience_kit.context import remaining_time, request_key
 from resilience_kit.errors import NOT_SHOWN, AIServiceError, ConfigurationError, TransientAIError
 from resilience_kit.events import EventStream
 from resilience_kit.http.credentials import credential_of, model_in_path
@@ -202,7 +203,7 @@ class ClientRules:
         replayable = _can_be_sent_again(given)
         safe = method.upper() in SAFE_METHODS
         if not safe and replayable and self._repeats:
-            given = self._with_key(given)
+            given = self._with_key(method, url, given)
         base, headers = str(self.options.base_url or ""), self.options.headers
         secrets = functools.partial(secrets_of, base, headers, url, given, self.options.client)
         sent = Sent(method.upper(), host_of(str(url)) or self.host, secrets)
@@ -238,9 +239,14 @@ class ClientRules:
         has_other = held.lower().startswith(SCHEMES) and held != str(base).rstrip("/")
         return below(str(base), str(url)) if not held or has_other else url
 
-    def _with_key(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _with_key(self, method: str, url: Any, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With a key, which inside a call or a job is derived from the key around it and what is sent."""
         name = self.options.idempotency_header
-        return given if name is None or self._has_key(given) else with_headers(given, {name: str(uuid.uuid4())})
+        if name is None or self._has_key(given):
+            return given
+        sent = (given[part] for part in (*_BODIES, "json", "params") if part in given)
+        key = request_key(method.upper().encode(), f"{self.options.base_url} {url}".encode(), *map(_encoded, sent))
+        return with_headers(given, {name: str(uuid.uuid4()) if key is None else key})
 
     def _has_key(self, given: Mapping[str, Any]) -> bool:
         name = self.options.idempotency_header
@@ -379,6 +385,14 @@ def _text(value: object) -> str:
 def below(base: str, url: str) -> str:
     """An address below another one, as httpx has it: a path is below the base's own, however it begins."""
     return f"{base.rstrip('/')}/{url.lstrip('/')}" if url else base
+
+
+def _encoded(value: object) -> bytes:
+    """What a part of a request holds, the same for the same data in each process."""
+    try:
+        return json.dumps(value, default=repr).encode()
+    except (TypeError, ValueError, RecursionError):
+        return repr(value).encode(errors="replace")
 
 
 def _can_be_sent_again(given: Mapping[str, Any]) -> bool:

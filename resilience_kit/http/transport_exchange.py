@@ -16,14 +16,14 @@ from resilience_kit._drive.call import Call
 from resilience_kit._drive.plan import Plan
 from resilience_kit.classification import classify_response, register_classifier
 from resilience_kit.classification.sending import ATTEMPTS_HEADER
-from resilience_kit.context import remaining_time
+from resilience_kit.context import current_call, remaining_time, request_key
 from resilience_kit.errors import APITimeoutError, StreamInterruptedError
 from resilience_kit.events import NestedRetry
 from resilience_kit.http.pace import PacePermit
 from resilience_kit.http.transport_answer import Answer
 from resilience_kit.http.transport_events import EventWatch, TruncatedStreamError, failing, is_cut, is_readable, terminal_for
 from resilience_kit.http.transport_options import Manner, TransportOptions
-from resilience_kit.http.transport_shapes import Headers, Request, Response, headers_of, replay, text_of
+from resilience_kit.http.transport_shapes import Headers, Request, Response, headers_of, parts_of, replay, text_of
 from resilience_kit.outcome import FailureKind, Verdict
 
 #: Beside those of a rate limit, the headers that say when to come back, and by which clock.
@@ -164,11 +164,11 @@ class Exchange:
 
     def under(self, plan: Plan, attempt: Callable[[Exchange], Any]) -> TransportCall:
         """The call that carries this out; its one argument, which guards see, is the request."""
+        if self._keyed:
+            self._attach(str(self._options.idempotency_header))
         self.plan = plan
         call = self.call = TransportCall(plan, lambda _request: attempt(self), (self.request,), {})
         call.exchange = self
-        if self._keyed:
-            self._attach(str(self._options.idempotency_header))
         if self.is_sdk_retry and self._replayable and plan.retry is not None:
             _tell(plan.operation)
         return call
@@ -179,9 +179,14 @@ class Exchange:
         del self.call
 
     def _attach(self, header: str) -> None:
-        """Give the request a key, the same for all attempts, unless it has one."""
+        """Give the request a key, the same for all attempts, unless it has one.
+
+        Inside a call or a job it is derived from the key around it, so that a job that is run again sends the same keys.
+        """
         if header.lower().encode() not in self.given:
-            self.request.headers[header] = os.urandom(_KEY_BYTES).hex()
+            inside = current_call.get() is not None
+            key = request_key(*parts_of(self.request, self.given), is_repetition=self.is_sdk_retry) if inside else None
+            self.request.headers[header] = key or os.urandom(_KEY_BYTES).hex()
 
     def begin(self) -> None:
         """An attempt starts, inside its call's context."""

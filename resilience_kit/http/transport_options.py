@@ -85,7 +85,7 @@ class TransportOptions:
     @property
     def trusts_key(self) -> bool:
         """Whether a request with a key may be repeated: not where the config says that it is not idempotent, and no more."""
-        return self.config.idempotent or self.config.idempotency_key
+        return self.config.idempotent or bool(self.config.idempotency_key)
 
 
 def name_of(*, asynchronous: bool) -> str:

@@ -256,6 +256,17 @@ def is_read(request: Request) -> bool:
     return True
 
 
+def parts_of(request: Request, headers: Headers) -> tuple[bytes, ...]:
+    """Give what a request asks for: method, address and body, as far as that is in memory.
+
+    The boundary between the parts of a form is drawn anew each time, and says nothing.
+    """
+    body: bytes = request.content if is_read(request) else b""  # type: ignore[attr-defined]  # see `is_read`
+    _, _, boundary = headers.get(b"content-type", b"").partition(b"boundary=")
+    boundary = boundary.partition(b";")[0].strip(b'" ')
+    return request.method.encode(), str(request.url).encode(), body.replace(boundary, b"") if boundary else body
+
+
 def is_short(request: Request, most: int) -> bool:
     """Whether a body may be taken into memory: it is there already, as after a redirect, or is known to be within bounds."""
     if base_of(request.stream.__class__, "ByteStream") is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from resilience_kit.context import KeyHolder
 from resilience_kit.outcome import Clock
 
 
 @dataclass(slots=True)
-class Run:
+class Run(KeyHolder):
     """One run. `attempt` counts from 1. `postponed`: seconds after which it is repeated at no cost, None where it counts.
 
     Is the `CallContext` of what the job calls: `remaining_time` knows its timeout, and `idempotency_key` is the same for all
@@ -25,6 +26,7 @@ class Run:
     error_type: str = ""
     postponed: float | None = None
     reason: str = ""
+    _counts: dict[str, int] | None = field(default=None, init=False, repr=False)
 
     def postpone(self, delay: float, reason: str) -> None:
         """Have the run repeated in `delay` seconds, whatever the task's strategy says."""

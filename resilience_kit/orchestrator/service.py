@@ -19,7 +19,7 @@ from resilience_kit._checks import Checks, nearest
 from resilience_kit._drive import aio, streams, sync
 from resilience_kit._drive.call import Call
 from resilience_kit._drive.hedge import hedging_of
-from resilience_kit._drive.plan import Operation, Plan
+from resilience_kit._drive.plan import Operation, Plan, key_function
 from resilience_kit._fork import Mutex, renew_after_fork
 from resilience_kit._kinds import UNFINISHED_TYPES, is_awaitable, kind_of
 from resilience_kit._spelling import names_spelling
@@ -318,7 +318,8 @@ class AIServiceResilience:
             guards=self._guards(operation, config),
             budget=None if config.retry_budget is None else operation.budget,
             idempotent=config.idempotent,
-            carries_key=config.idempotency_key,
+            carries_key=bool(config.idempotency_key),
+            key_of=key_function(config.idempotency_key),
             waits_when_open=config.circuit_open == "wait",
             first_item_timeout=config.first_item_timeout,
             idle_timeout=config.idle_timeout,

@@ -50,7 +50,7 @@ def test_all_violations_are_told_at_once(sentences):
         first_item_timeout=-1,
         idle_timeout=True,
         idempotent=1,
-        idempotency_key="yes",
+        idempotency_key="",
         circuit_open="wait_for_it",
     )
     assert [

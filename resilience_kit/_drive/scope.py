@@ -1,0 +1,73 @@
+"""What the code inside a call may ask where the call itself is not the one to answer: a later attempt, a hedge, a fallback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from resilience_kit.context import KeyHolder
+
+if TYPE_CHECKING:
+    from resilience_kit._drive.call import Call
+
+
+class AttemptScope(KeyHolder):
+    """One request of a call beyond its first: the same deadline and key, and an own count of the calls made within.
+
+    Every attempt counts from one, so that a repeated call has the key that it had before. A hedge has one of its own for the
+    same reason; and what an abandoned attempt still does in its thread does not take the numbers of the present one.
+    """
+
+    __slots__ = ("_call", "_counts")
+
+    def __init__(self, call: Call) -> None:
+        self._call, self._counts = call, None
+
+    @property
+    def identity(self) -> int:
+        """See `KeyHolder`."""
+        return id(self._call)
+
+    def remaining(self) -> float | None:
+        """See `CallContext`."""
+        return self._call.remaining()
+
+    def key(self) -> str:
+        """See `CallContext`."""
+        return self._call.key()
+
+
+class FallbackScope(KeyHolder):
+    """What a fallback may ask: what is left of the deadline of the call that it answers for, and that call's key."""
+
+    __slots__ = ("_call", "_counts", "_ends", "ended")
+
+    def __init__(self, call: Call) -> None:
+        self._call, self._counts, self._ends, self.ended = call, None, call.ends, False
+
+    @property
+    def identity(self) -> int:
+        """That of what is around the call: a fallback's own calls are none of the attempts."""
+        return self._call.context
+
+    def remaining(self) -> float | None:
+        """See `CallContext`. A task that outlives the fallback is not bound by it."""
+        if self.ended or self._ends is None:
+            return None
+        return max(0.0, (self._ends - self._call.plan.now()) / 1e9)
+
+    def key(self) -> str:
+        """See `CallContext`."""
+        return self._call.key()
+
+    def prefix(self) -> str:
+        """See `KeyHolder`: an attempt's calls and the fallback's have different keys."""
+        return f"{self.key()}/fallback"
+
+    def cut_at(self) -> int | None:
+        """When the call ends its fallback, in nanoseconds; None where nothing is left of its deadline, or there is none."""
+        own = self._call.own_ends
+        return own if own is not None and own > self._call.plan.now() else None
+
+    def flows(self) -> None:
+        """The first item of its stream has come: the call's deadline was for that, one around it goes on."""
+        self._ends = self._call.around
