@@ -24,7 +24,18 @@ _LONGEST_CODE = 200
 _MOST_OBJECTS, _MOST_ITEMS, _DEEPEST = 40, 8, 10
 
 _CODES = ("error_code", "code", "reason", "error_type", "limit_source", "type", "status", "__type", "Code", "errorCode", "name")
-_STATUSES = ("code", "status", "status_code", "http_status_code", "http_status", "raw_status_code", "statusCode")
+_STATUSES = (
+    "code",
+    "status",
+    "status_code",
+    "http_status_code",
+    "http_status",
+    "raw_status_code",
+    "statusCode",
+    "errorCode",
+    "error_code",
+    "originalStatusCode",
+)
 _WORDS = (
     "message",
     "Message",
@@ -35,6 +46,8 @@ _WORDS = (
     "errorMessage",
     "error_description",
     "error_msg",
+    "errmsg",
+    "err_msg",
     "status_msg",
     "description",
     "title",
@@ -48,6 +61,7 @@ _INNER = (
     "detail",
     "metadata",
     "innererror",
+    "extensions",
     "inner_error",
     "message",
     "response",
@@ -59,7 +73,8 @@ _INNER = (
     "ResponseMetadata",
     "Error",
 )
-_QUOTAS = ("quotaId", "quota_limit", "quotaMetric", "limit_source")
+_IDENTIFIER = re.compile(r"[A-Za-z]+(?:[_.-][A-Za-z]+)*", re.ASCII)
+_QUOTAS = ("quotaId", "quota_limit", "quotaMetric", "quota_unit", "limit_source")
 _FINISHES = ("finish_reason", "finishReason", "stop_reason", "stopReason")
 
 _PAGE = re.compile(r"<(title|h1|h2)[^>]{0,200}>(.{0,400}?)</\1", re.IGNORECASE | re.DOTALL)
@@ -302,6 +317,8 @@ def _collect(value: object, found: list[Mapping[object, object]], depth: int) ->
 
 def _note(node: Mapping[object, object], facts: Facts, words: list[str]) -> None:
     facts.codes.extend(code for key in _CODES if isinstance(code := node.get(key), str) and len(code) <= _LONGEST_CODE)
+    if isinstance(word := node.get("error"), str) and _IDENTIFIER.fullmatch(word):  # OAuth, Slack
+        facts.codes.append(word)
     words.extend(word[:LONGEST_TEXT] for key in _WORDS if isinstance(word := node.get(key), str))
     facts.quotas += "".join(f" {quota[:_LONGEST_CODE]}" for key in _QUOTAS if isinstance(quota := node.get(key), str))
     if facts.status is None:

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from typing import NamedTuple, TypeGuard
 
 from resilience_kit.classification.providers import known
+from resilience_kit.classification.verdicts import UNKNOWN
+from resilience_kit.classification.wording import refine
 
 Body = Mapping[object, object]
 
@@ -33,13 +35,15 @@ PLAIN = Envelope()
 _FAILED = frozenset({"error", "fail", "failed", "failure", "exception"})
 _FLAGS = ("success", "ok", "is_success", "isSuccess", "successful", "succeeded")
 _WORDS = (
-    "message", "msg", "error_msg", "error_message", "errorMessage", "error_description", "detail", "Message", "reason", "error",
+    "message", "msg", "error_msg", "errmsg", "err_msg", "error_message", "errorMessage", "error_description", "detail", "Message",
+    "reason", "error",
 )  # fmt: skip
+_CODES = ("error_code", "errorCode", "errcode", "err_code", "errno", "err_no")
 _RESULTS = ("data", "result", "output", "results", "response")
 #: Keys that say something of a failure, or of the exchange itself, and deliver nothing.
 _ABOUT = frozenset(
     {
-        *_FLAGS, *_WORDS, "code", "Code", "errors", "error_code", "errorCode", "errorType", "error_type", "type", "__type",
+        *_FLAGS, *_WORDS, "code", "Code", "errors", *_CODES,  "errorType", "error_type", "type", "__type",
         "object", "status", "status_code", "statusCode", "http_status", "event", "event_type", "param", "params", "details",
         "stack", "stackTrace", "trace", "traceback", "exception", "path", "instance", "host", "hostname", "server", "service",
         "method", "level", "severity", "retry_after", "retryAfter", "help", "hint", "documentation", "docs", "version", "lang",
@@ -48,6 +52,8 @@ _ABOUT = frozenset(
     }
 )  # fmt: skip
 _ABOUT_ENDS = ("id", "Id", "ID", "_at", "time", "timestamp", "Time", "Timestamp", "url", "link", "uri")
+
+_LAMBDA = frozenset({"errorMessage", "errorType", "stackTrace", "trace", "requestId", "cause"})
 
 _FINE = re.compile(
     r"\s*(?:ok|okay|succe\w*|successful\w*|done|completed?|created|accepted|sent|queued|pending|processing|running|normal|none|null"
@@ -134,8 +140,8 @@ def _words(top: Body) -> str:
 
 
 def _is_flagged(top: Body) -> bool:
-    errors, error, code = top.get("errors"), top.get("error"), top.get("error_code") or top.get("errorCode")
-    status = top.get("status")
+    errors, error, status = top.get("errors"), top.get("error"), top.get("status")
+    code = next((code for name in _CODES if (code := top.get(name))), None)
     return (
         any(top.get(flag) is False for flag in _FLAGS)
         or (isinstance(status, str) and status.lower() in _FAILED)
@@ -145,7 +151,7 @@ def _is_flagged(top: Body) -> bool:
         or error is True
         or (_is_number(code) and code != 0)
         or (isinstance(code, str) and bool(code) and _FINE.match(code) is None)
-        or ("errorType" in top and isinstance(top.get("errorMessage"), str))
+        or (isinstance(top.get("errorMessage"), str) and top.keys() <= _LAMBDA)
     )
 
 
@@ -160,7 +166,7 @@ def _by_code(top: Body, words: str) -> Envelope | None:
     if not _is_number(number) or 0 <= number < _MULTIPLE_CHOICES:
         return None
     empty = any(name in top and not top[name] for name in _RESULTS)
-    return PLAIN if empty or _is_http_error(number) else None
+    return PLAIN if empty or _is_http_error(number) or refine(UNKNOWN, words.lower()) is not UNKNOWN else None
 
 
 def _is_http_error(number: int) -> bool:

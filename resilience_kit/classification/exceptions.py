@@ -23,9 +23,10 @@ from resilience_kit.classification.transport import (
     ERRNOS,
     LIBRARIES,
     PROVIDERS,
-    SDK_NAMES,
+    code_of,
+    wire_rule,
 )
-from resilience_kit.classification.verdicts import CONNECTION, UNKNOWN
+from resilience_kit.classification.verdicts import CONNECTION, SERVER_ERROR, UNKNOWN
 from resilience_kit.errors import FallbackExhaustedError, StreamInterruptedError
 from resilience_kit.outcome import FailureKind, Verdict
 
@@ -33,6 +34,7 @@ _MOST_ERRORS = 64  # looked at in one group, however it is nested
 _WIRE = frozenset({FailureKind.CONNECTION, FailureKind.TIMEOUT})
 _WRAPPERS = frozenset({Exception, RuntimeError, BaseException})  # raised to say "that failed", not to report a bug
 _FIRST_STATUS = 100
+_NO_JSON = "ContentTypeError"  # aiohttp's, with the status of a page that came in place of JSON
 
 _STATUSES = ("status_code", "status", "http_status", "code")
 _BODIES = ("body", "details", "response_json", "json_body", "http_body", "error", "detail")
@@ -171,6 +173,8 @@ def _by_answer(exc: BaseException, sort: _Sort) -> Verdict | None:
     if facts.late_delay is None:
         facts.late_delay = bounded(peek.attribute(exc, "retry_after"))
     verdict = judge(status, headers, facts, names=names, provider=sort.provider)
+    if verdict == UNKNOWN and type(exc).__name__ == _NO_JSON:
+        return SERVER_ERROR
     return None if verdict == UNKNOWN and status is None else verdict
 
 
@@ -251,7 +255,7 @@ def _sorted(cls: type) -> _Sort:
     return _Sort(
         own=kit.meaning(cls),
         rule=_rule(cls.__mro__, roots),
-        names=() if bare else tuple(base.__name__ for base, root in zip(cls.__mro__, roots, strict=True) if _named(base, root)),
+        names=() if bare else _names(cls.__mro__, roots),
         provider=PROVIDERS.get(roots[0], roots[0]),
         bare=bare,
         context=not bare or cls in _WRAPPERS,
@@ -265,8 +269,12 @@ def _rule(bases: Sequence[type], roots: Sequence[str]) -> Verdict | None:
             return library[base.__name__]
         if base.__name__ in DISTINCT:
             return DISTINCT[base.__name__]
+        found = wire_rule(base.__name__, root)
+        if found is not None or code_of(base.__name__, root) not in (None, base.__name__):
+            return found
     return None
 
 
-def _named(base: type, root: str) -> bool:
-    return root in LIBRARIES or base.__name__ in SDK_NAMES
+def _names(bases: Sequence[type], roots: Sequence[str]) -> tuple[str, ...]:
+    found = (code_of(base.__name__, root) for base, root in zip(bases, roots, strict=True))
+    return tuple(name for name in found if name is not None)

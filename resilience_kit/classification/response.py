@@ -5,14 +5,23 @@ Authority, highest first: the `x-should-retry` header, a code in the body, its w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from resilience_kit.classification import body as bodies
-from resilience_kit.classification.http_status import CLIENT_ERROR, PAYLOAD_TOO_LARGE, PAYMENT_REQUIRED, REDIRECT, by_status
-from resilience_kit.classification.providers import Strength, meaning
+from resilience_kit.classification.http_status import (
+    CLIENT_ERROR,
+    FIRST_SERVER_ERROR,
+    PAYLOAD_TOO_LARGE,
+    PAYMENT_REQUIRED,
+    REDIRECT,
+    by_status,
+)
+from resilience_kit.classification.providers import Strength, meaning, names_layer, plain
 from resilience_kit.classification.retry_after import bounded, header_hint, reset_hint
 from resilience_kit.classification.verdicts import (
+    CONTEXT_LENGTH,
     HELD_MONEY,
     QUOTA,
     RATE_LIMIT,
@@ -21,14 +30,18 @@ from resilience_kit.classification.verdicts import (
     TRANSIENT,
     UNKNOWN,
 )
-from resilience_kit.classification.wording import HELD, refine
+from resilience_kit.classification.wording import HELD, is_over_limit, is_rate, refine
 from resilience_kit.outcome import FailureKind, Verdict
 
 _MOST_HEADERS, _LONGEST_HEADER = 256, 1024
-_OK = 200
+_OK, _BAD_REQUEST = 200, 400
 _CODE_HEADERS = ("x-amzn-errortype", "x-ms-error-code")
 _PACED = frozenset({FailureKind.RATE_LIMIT, FailureKind.OVERLOADED, FailureKind.QUOTA, FailureKind.TRANSIENT})
-_BY_DAY, _BY_MINUTE = ("perday", "per_day", "daily"), ("perminute", "per_minute", "persecond", "per_second")
+_BY_DAY = ("perday", "per_day", "daily", "1/d/")
+_BY_MINUTE = ("perminute", "per_minute", "persecond", "per_second", "1/min/", "1/s/")
+_SHORT_WAIT = 300.0
+_FAILED_DEPENDENCY = 424
+_PASSED_ON = re.compile(r"\b(?:http|status)(?:[ _]?(?:status|code)){0,2}[ :=]{1,3}([45][0-9]{2})\b", re.ASCII)
 
 
 def classify_response(
@@ -68,7 +81,8 @@ def judge(  # noqa: PLR0913 - one argument a fact
 ) -> Verdict:
     """The verdict of collected facts; `names` are codes from elsewhere (exception classes), heard last."""
     codes = [*facts.codes, *(headers[name] for name in _CODE_HEADERS if name in headers), *names]
-    verdict = _sized(_of_facts(_effective(status, facts), codes, facts, provider), status)
+    soon = _comes_back_soon(headers, facts, now)
+    verdict = _sized(_of_facts(_effective(status, facts, codes), codes, facts, facts.vendor or provider, soon=soon), status)
     return _told(verdict, headers, facts, now)
 
 
@@ -84,39 +98,61 @@ def lowered(headers: object) -> dict[str, str]:
         return {}
 
 
-def _effective(status: int | None, facts: bodies.Facts) -> int | None:
-    """The status in the body, when there is one, is the nearer to the cause."""
-    return facts.status if facts.status is not None and (status is None or facts.failed or status >= CLIENT_ERROR) else status
+def _effective(status: int | None, facts: bodies.Facts, codes: Sequence[str]) -> int | None:
+    """The status in the body, when there is one, is the nearer to the cause; so is one that a layer in between tells in words."""
+    if facts.status is not None and (status is None or facts.failed or status >= CLIENT_ERROR):
+        status = facts.status
+    if status is None or facts.failed or status >= FIRST_SERVER_ERROR or status == _FAILED_DEPENDENCY:
+        found = _PASSED_ON.search(facts.text) if any(map(names_layer, codes)) else None
+        return status if found is None else int(found[1])
+    return status
 
 
-def _of_facts(status: int | None, codes: Sequence[str], facts: bodies.Facts, provider: str | None) -> Verdict:
-    provider = facts.vendor or provider
+def _of_facts(status: int | None, codes: Sequence[str], facts: bodies.Facts, provider: str | None, *, soon: bool) -> Verdict:
     failed = status is None or status >= REDIRECT
     if status is not None and not failed and not facts.failed:
         return TRANSIENT if facts.broken else bodies.ending(facts) or by_status(status)
     if any(word in facts.quotas.casefold() for word in _BY_DAY):
         return QUOTA
-    strength, verdict = _of_codes(codes, provider)
+    code, strength, verdict = _of_codes(codes, provider)
+    if verdict is QUOTA and status != PAYMENT_REQUIRED and is_rate(plain(code), facts.text, soon=soon):
+        return REQUEST_OVER_LIMIT if is_over_limit(facts.text) else RATE_LIMIT
     if strength is Strength.FIRM:
         return verdict
     verdict = _first_impression(status, strength, verdict, failed=failed)
     if verdict is RATE_LIMIT and _short_window(facts):
         return RATE_LIMIT
-    return refine(verdict, facts.text)
+    return refine(verdict, facts.text, soon=soon)
 
 
-def _of_codes(codes: Sequence[str], provider: str | None) -> tuple[Strength | None, Verdict]:
-    """The strongest meaning among the codes, the first of equals."""
-    best: tuple[Strength | None, Verdict] = (None, UNKNOWN)
+def _of_codes(codes: Sequence[str], provider: str | None) -> tuple[str, Strength | None, Verdict]:
+    """The strongest meaning among the codes, the first of equals, with its code."""
+    best: tuple[str, Strength | None, Verdict] = ("", None, UNKNOWN)
     for code in codes:
         found = meaning(code, provider)
-        if found is not None and found[0] > (best[0] or 0):
-            best = found
+        if found is not None and found[0] > (best[1] or 0):
+            best = (code, *found)
     return best
+
+
+def _comes_back_soon(headers: Mapping[str, str], facts: bodies.Facts, now: object) -> bool:
+    """Whether the answer asks for a wait that only a rate has.
+
+    Windows of rates are a second or a minute; an exhausted quota comes back with a day, a month or a payment. Five minutes leave
+    room for services that lengthen the wait of those who go on asking.
+    """
+    hint = header_hint(headers, now)
+    if hint is None:
+        hint = reset_hint(headers, now)
+    if hint is None:
+        hint = facts.delay if facts.delay is not None else facts.late_delay
+    return hint is not None and 0.0 < hint <= _SHORT_WAIT
 
 
 def _first_impression(status: int | None, strength: Strength | None, verdict: Verdict, *, failed: bool) -> Verdict:
     if strength is Strength.SOFT and status != PAYMENT_REQUIRED:  # Gemini says RESOURCE_EXHAUSTED beside 402 too
+        return verdict
+    if status == _BAD_REQUEST and strength is Strength.GENERIC and verdict is CONTEXT_LENGTH:
         return verdict
     if status is not None and failed:
         return by_status(status)

@@ -2,12 +2,14 @@
 
 Names, not classes: none of these libraries is imported, and SDKs rename the module of what they raise. `DISTINCT` names mean
 the same in whatever module they stand; those in `LIBRARIES` only count in the libraries listed there, since `Timeout` or
-`Conflict` may be anything elsewhere.
+`Conflict` may be anything elsewhere. Names that nobody has listed are read by their parts, in those libraries, and anywhere
+when they begin as the errors of AI frameworks do: `ModelServerError`, `LLMConnectionError`.
 """
 
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Mapping
 
 from resilience_kit.classification.verdicts import (
@@ -178,8 +180,26 @@ _STREAMS = {
     "TooSlowError": TIMEOUT,
     "Cancelled": UNKNOWN,
 }
-_SDK = {"Timeout": TIMEOUT, "MissingAPIKeyError": AUTH}
+_SDK: dict[str, Verdict | None] = {
+    "Timeout": TIMEOUT,
+    "MissingAPIKeyError": AUTH,
+    "NoResponseError": CONNECTION,
+    "ResponseValidationError": TRANSIENT,
+    "IncompleteOutputException": CONTEXT_LENGTH,
+    "OutputParserException": UNKNOWN,
+}
 _HUGGING_FACE = {"RepositoryNotFoundError": NOT_FOUND, "GatedRepoError": PERMISSION}
+_PYDANTIC_AI: dict[str, Verdict | None] = {
+    **_SDK,
+    "ModelHTTPError": None,  # has a status
+    "ModelAPIError": CONNECTION,  # the request failed without an answer
+    "UsageLimitExceeded": UNKNOWN,  # a limit of the program's own, as the next one
+    "ConcurrencyLimitExceeded": GUARD_FULL,
+    "UserError": INVALID_REQUEST,
+    "IncompleteToolCall": CONTEXT_LENGTH,
+}
+_AGENTS = {**_SDK, "UserError": INVALID_REQUEST, "MaxTurnsExceeded": UNKNOWN}
+_ZHIPU: dict[str, Verdict | None] = {**_SDK, "APIResponseError": TRANSIENT}
 
 LIBRARIES: dict[str, Mapping[str, Verdict | None]] = {
     "httpx": _HTTPX,
@@ -200,26 +220,51 @@ LIBRARIES: dict[str, Mapping[str, Verdict | None]] = {
     "anyio": _STREAMS,
     "trio": _STREAMS,
     "huggingface_hub": _HUGGING_FACE,
+    "pydantic_ai": _PYDANTIC_AI,
+    "agents": _AGENTS,
+    "zhipuai": _ZHIPU,
+    "zai": _ZHIPU,
     "socket": {"timeout": TIMEOUT},
     **dict.fromkeys(
         (
+            "ai21",
+            "aleph_alpha_client",
             "anthropic",
             "cerebras",
             "cohere",
+            "crewai",
+            "dashscope",
+            "deepgram",
             "deepseek",
+            "elevenlabs",
             "fireworks",
             "groq",
             "grpc",
+            "haystack",
+            "instructor",
             "langchain",
+            "langchain_anthropic",
+            "langchain_community",
             "langchain_core",
+            "langchain_google_genai",
+            "langchain_openai",
             "litellm",
+            "llama_index",
             "mistralai",
             "ollama",
             "openai",
             "openrouter",
-            "pydantic_ai",
+            "perplexity",
+            "portkey_ai",
+            "qianfan",
             "replicate",
+            "semantic_kernel",
+            "smolagents",
+            "text_generation",
             "together",
+            "volcenginesdkarkruntime",
+            "voyageai",
+            "writerai",
             "xai_sdk",
         ),
         _SDK,
@@ -247,6 +292,47 @@ SDK_NAMES = frozenset(
         "UnprocessableEntityError",
     }
 )
+
+# What the parts of a class name mean. A broken wire has no answer inside, so its verdict is a rule; the others are codes, which
+# give way to the answer that the exception carries.
+_AI_NAME = re.compile(r"(?:Model|LLM|Llm|AI|API|Api|Provider|Upstream|Inference|Completion|Embedding|Chat)[A-Z]")
+_WIRE_NAME = re.compile(
+    r"(?:Connect(?:ion|or)?|Network|Disconnect(?:ed|ion)?|Unreachable|Transport)(?:Closed|Reset|Failed|Failure)?(?:Error|Exception)?$"
+)
+_LATE_NAME = re.compile(r"Time[Oo]ut(?:Error|Exception)?$|TimedOut")
+_CODE_NAMES = (
+    (re.compile(r"RateLimit|TooManyRequests|Throttl|ReachLimit"), "rate_limit_error"),
+    (re.compile(r"Overload|FlowExceed|Busy"), "overloaded_error"),
+    (re.compile(r"Context(?:Overflow|Length|Window)|PromptTooLong"), "context_length_exceeded"),
+    (re.compile(r"Content(?:Filter|Policy)|Moderation|SafetyError"), "content_filter"),
+    (
+        re.compile(r"Auth(?:entication|orization)?(?:Error|Exception|Failed)$|Unauthorized|InvalidAuth|APIKey"),
+        "authentication_error",
+    ),
+    (re.compile(r"Permission|Forbidden"), "permission_error"),
+    (re.compile(r"Quota|Billing|PaymentRequired|Insufficient(?:Balance|Credit|Fund)"), "quota_exceeded"),
+    (re.compile(r"NotFound"), "not_found_error"),
+    (re.compile(r"Unavailable"), "service_unavailable"),
+    (re.compile(r"(?:Invalid|Bad)(?:Request|Argument|Input|Param)|Unprocessable"), "invalid_request_error"),
+    (re.compile(r"(?:Server(?:Side)?|Internal|Gateway)(?:Error|Exception|Failure)$"), "server_error"),
+)
+
+
+def wire_rule(name: str, root: str) -> Verdict | None:
+    """Return the verdict of a class whose name speaks of a broken connection or a timeout."""
+    if root not in LIBRARIES and _AI_NAME.match(name) is None:
+        return None
+    return CONNECTION if _WIRE_NAME.search(name) else TIMEOUT if _LATE_NAME.search(name) else None
+
+
+def code_of(name: str, root: str) -> str | None:
+    """Return the code that a class name stands for, None when the name says nothing in this library."""
+    known = root in LIBRARIES or name in SDK_NAMES
+    if known or _AI_NAME.match(name):
+        found = next((code for part, code in _CODE_NAMES if part.search(name)), None)
+        return found or (name if known else None)
+    return None
+
 
 PROVIDERS = {"mistralai": "mistral", "zhipuai": "zhipu", "zai": "zhipu"}
 

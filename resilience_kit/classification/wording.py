@@ -51,6 +51,8 @@ MONEY = Phrases(
     "insufficient account balance",
     "insufficient quota",
     "insufficient_quota",
+    "your current quota",
+    "quota is not enough",
     "not enough credit",
     "not enough balance",
     "out of credit",
@@ -81,9 +83,6 @@ MONEY = Phrases(
     "spending limit",
     "spend cap",
     "spending cap",
-    "usage threshold",
-    "usage limit",
-    "call volume quota",
     "payment required",
     "payment method",
     "payment instrument",
@@ -98,6 +97,9 @@ MONEY = Phrases(
     "free allocation",
     "余额不足",
     "欠费",
+    "额度不足",
+    "额度已用",
+    "充值",
     ("budget", "exceed"),
     ("budget", "exhaust"),
     ("budget", "limit"),
@@ -105,6 +107,24 @@ MONEY = Phrases(
     ("subscription", "expired"),
     ("credit", "exhaust"),
 )
+
+USAGE = Phrases("usage threshold", "usage limit", "call volume quota")
+
+ALLOTTED = Phrases(
+    ("quota", "exceed"),
+    ("quota", "exhaust"),
+    ("quota", "reached"),
+    ("quota", "used up"),
+    "out of quota",
+    "over quota",
+    "quota limit",
+    ("resource", "has been exhausted"),
+    "resource exhausted",
+    "resources exhausted",
+    "resource_exhausted",
+    "配额",
+)
+"""A quota of which nothing tells when it comes back: a rate, since calling it a bill would stop a whole account."""
 
 PERIOD = Phrases(
     "per day",
@@ -128,6 +148,9 @@ PERIOD = Phrases(
     ("monthly", "cap"),
     ("weekly", "limit"),
 )
+
+_PERIODS, _LIMITS = ("per day", "daily", "per month", "monthly", "weekly"), ("limit", "quota", "exceed")
+_PERIOD_LIMIT = Phrases(*((period, limit) for period in _PERIODS for limit in _LIMITS))
 
 HELD = Phrases(("in-flight", "budget"), ("in flight", "budget"), "reserved by requests in")
 
@@ -202,6 +225,7 @@ FILTERED = Phrases(
     "sensitive information",
     "nsfw",
     "requires moderation",
+    "敏感",
     ("violat", "polic"),
     ("violat", "guideline"),
 )
@@ -235,6 +259,12 @@ CREDENTIAL = Phrases(
     "could not validate credentials",
     "credentials were not provided",
     "no credentials",
+    "authentication is invalid",
+    "access token invalid",
+    "invalid access token",
+    "鉴权失败",
+    "身份验证",
+    "令牌无效",
     "missing credentials",
     "unable to locate credentials",
     "unauthenticated",
@@ -330,6 +360,8 @@ CROWDED = Phrases(
     "no instances available",
     "no available channel",
     "out of resources",
+    "繁忙",
+    "过载",
 )
 
 FAST = Phrases(
@@ -346,6 +378,20 @@ FAST = Phrases(
     "tokens per minute",
     "concurrency limit",
     "concurrent request",
+    "too frequent",
+    "qps request limit",
+    "request limit reached",
+    "limit exceeded(rpm)",
+    "limit exceeded(tpm)",
+    ("limit", "per minute"),
+    ("limit", "per second"),
+    ("exceed", "per minute"),
+    ("exceed", "per second"),
+    "速率限制",
+    "频率",
+    "频繁",
+    "限流",
+    "并发",
 )
 
 LATE = Phrases("timed out", "timeout", "time-out", "time out", "deadline exceeded", "deadline_exceeded", "took too long")
@@ -375,6 +421,7 @@ NO_MEMORY = Phrases(
 
 _INVALID = (
     (MONEY, QUOTA),
+    (USAGE, QUOTA),
     (PERIOD, QUOTA),
     (FILTERED, CONTENT_FILTER),
     (CONTEXT, CONTEXT_LENGTH),
@@ -383,34 +430,40 @@ _INVALID = (
     (DENIED, PERMISSION),
     (FAST, RATE_LIMIT),
     (CROWDED, OVERLOADED),
+    (ALLOTTED, RATE_LIMIT),
 )
 _DENIED = (
     (MONEY, QUOTA),
+    (USAGE, QUOTA),
     (NOT_YET, PENDING),
     (BLOCKED, PERMISSION),
     (FILTERED, CONTENT_FILTER),
     (CONTEXT, CONTEXT_LENGTH),
     (CREDENTIAL, AUTH),
     (FAST, RATE_LIMIT),
+    (ALLOTTED, RATE_LIMIT),
 )
 _SERVER = (
     (MONEY, QUOTA),
+    (USAGE, QUOTA),
     (CROWDED, OVERLOADED),
     (NO_MEMORY, BROKEN_SERVER),
     (CONTEXT, CONTEXT_LENGTH),
+    (_PERIOD_LIMIT, QUOTA),
     (FAST, RATE_LIMIT),
     (LATE, TIMEOUT),
     (CREDENTIAL, AUTH),
     (FILTERED, CONTENT_FILTER),
     (MISSING, NOT_FOUND),
     (WARMING, TRANSIENT),
+    (ALLOTTED, RATE_LIMIT),
 )
 
 REFINEMENTS: dict[FailureKind, tuple[tuple[Phrases, Verdict], ...]] = {
     FailureKind.INVALID_REQUEST: _INVALID,
     FailureKind.RATE_LIMIT: (
-        (OVER_LIMIT, REQUEST_OVER_LIMIT),
         (MONEY, QUOTA),
+        (USAGE, QUOTA),
         (PERIOD, QUOTA),
         (CROWDED, OVERLOADED),
         (WARMING, TRANSIENT),
@@ -419,7 +472,7 @@ REFINEMENTS: dict[FailureKind, tuple[tuple[Phrases, Verdict], ...]] = {
     FailureKind.PERMISSION: _DENIED,
     FailureKind.NOT_FOUND: ((NEEDS_AGREEMENT, PERMISSION),),
     FailureKind.SERVER_ERROR: _SERVER,
-    FailureKind.TRANSIENT: ((CROWDED, OVERLOADED), (MONEY, QUOTA), (FAST, RATE_LIMIT)),
+    FailureKind.TRANSIENT: ((CROWDED, OVERLOADED), (MONEY, QUOTA), (FAST, RATE_LIMIT), (ALLOTTED, RATE_LIMIT)),
     FailureKind.UNKNOWN: (*_INVALID, (LATE, TIMEOUT), (WARMING, TRANSIENT), (Phrases("internal server error"), SERVER_ERROR)),
 }
 
@@ -436,23 +489,53 @@ _SHORT_WINDOW = Phrases(
     "hourly",
     "per hour",
 )
-_SALES_TALK = frozenset({MONEY, PERIOD})  # beside a short window these only praise a dearer plan
+_SALES_TALK = frozenset({MONEY, USAGE, PERIOD})  # beside a short window these only praise a dearer plan
+
+_WINDOW = re.compile(
+    r"\b(?:per|a|each|every)[ -]?(?:second|sec|minute|min)\b|/ ?(?:sec|second|min|minute)\b|\b(?:i|o)?[rt]pm\b|\b[rq]ps\b"
+    r"|(?:requests?|tokens?)[_ ]per[_ ](?:second|minute)|每分钟|每秒|error-code#token-limit",
+    re.ASCII,
+)
+_WINDOW_IN_CODE = re.compile(r"perminute|persecond|permin|perhour|rpm|tpm|qps|requestquota|tokenquota|ratequota|concurren")
+_MONEY_IN_CODE = re.compile(r"bill|spend|budget|credit|balance|pay|arrear|freetier|daily|perday|month|week|userquota|consume")
+_OWN_QUOTA = ("insufficientquota", "currentquota")
+_REPLENISHED = re.compile(r"replenished in 00:0[0-4]:[0-9]{2}\b", re.ASCII)
 
 
-def refine(verdict: Verdict, text: str) -> Verdict:
-    """The more precise verdict that the wording gives, else `verdict` itself."""
+def refine(verdict: Verdict, text: str, *, soon: bool = False) -> Verdict:
+    """The more precise verdict that the wording gives, else `verdict` itself. `soon`: the service asks for a short wait."""
     if not text:
         return verdict
     rated = verdict.kind is FailureKind.RATE_LIMIT
-    if rated and _asks_too_much(text):
+    if rated and is_over_limit(text):
         return REQUEST_OVER_LIMIT
-    soon = rated and _SHORT_WINDOW.said_in(text)
+    windowed = rated and _SHORT_WINDOW.said_in(text)
     for phrases, better in REFINEMENTS.get(verdict.kind, ()):
-        if not (soon and phrases in _SALES_TALK) and phrases.said_in(text):
-            return better
+        if windowed and phrases in _SALES_TALK:
+            continue
+        if phrases.said_in(text):
+            return RATE_LIMIT if phrases is USAGE and (soon or _is_short_usage(text)) else better
     return verdict
 
 
-def _asks_too_much(text: str) -> bool:
+def is_rate(word: str, text: str, *, soon: bool) -> bool:
+    """Return whether a code that speaks of a quota means a rate: beside a window of seconds or minutes, or a short wait.
+
+    `word` is the code, plain. A code that speaks of money, or a text of a day or a month, stays a quota. So does a short wait
+    beside a code that means the account's own quota, or a text that speaks of money.
+    """
+    if _MONEY_IN_CODE.search(word) or PERIOD.said_in(text):
+        return False
+    if _WINDOW.search(text) or _WINDOW_IN_CODE.search(word):
+        return True
+    return not any(own in word for own in _OWN_QUOTA) and not MONEY.said_in(text) and (soon or _SHORT_WINDOW.said_in(text))
+
+
+def _is_short_usage(text: str) -> bool:
+    return _WINDOW.search(text) is not None or _REPLENISHED.search(text) is not None
+
+
+def is_over_limit(text: str) -> bool:
+    """Return whether one request is larger than the limit itself, by its numbers or in words."""
     match = _LIMIT_AND_REQUEST.search(text)
-    return match is not None and int(match[2]) > int(match[1])
+    return (match is not None and int(match[2]) > int(match[1])) or OVER_LIMIT.said_in(text)

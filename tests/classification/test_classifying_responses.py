@@ -64,6 +64,8 @@ def short(status, body=None, headers=None, **more):
         (500, {"error": {"code": "٤٢٩"}}, "server_error RC"),
         (500, {"error": {"code": True}}, "server_error RC"),
         (500, {"error": {"code": 999}}, "server_error RC"),
+        (400, {"type": "too_many_tokens_error", "message": "x"}, "context_length"),
+        (429, {"type": "too_many_tokens_error", "message": "x"}, "rate_limit R"),
         (402, {"error": {"status": "RESOURCE_EXHAUSTED"}}, "quota"),
         (429, {"error": {"details": [{"quotaId": "RequestsPerDay"}]}}, "quota"),
         (

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from resilience_kit.classification import FailureKind, classify_response, event_error, response_error
 
@@ -114,3 +116,111 @@ def test_json_line_by_line_is_an_answer_unless_a_line_is_an_error():
     """Ollama streams so; the first line that is an error decides."""
     fine = '{"response": "a", "done": false}\n{"response": "", "done": true}\n'
     assert [None, "server_error RC"] == [short(response_error(200, {}, text)) for text in (fine, fine + '{"error": "x"}')]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"base_resp": {"status_code": 1002, "status_msg": "rate limit exceeded(RPM)"}}, "rate_limit R"),
+        ({"base_resp": {"status_code": 1002}, "choices": [{"message": {"content": "x"}}]}, "rate_limit R"),
+        ({"base_resp": {"status_code": 1001, "status_msg": "x"}}, "timeout RC"),
+        ({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}, "quota"),
+        ({"base_resp": {"status_code": 2013, "status_msg": "invalid params, context window exceeds limit"}}, "context_length"),
+        ({"base_resp": {"status_code": 2049, "status_msg": "invalid api key"}}, "auth"),
+        ({"base_resp": {"status_code": 7777, "status_msg": "x"}}, "server_error RC"),
+        ({"error_code": 4, "error_msg": "Open api request limit reached"}, "rate_limit R"),
+        ({"error_code": 17, "error_msg": "Open api daily request limit reached"}, "quota"),
+        ({"error_code": 18, "error_msg": "Open api qps request limit reached"}, "rate_limit R"),
+        ({"error_code": 110, "error_msg": "Access token invalid or no longer valid"}, "auth"),
+        ({"error_code": 336100, "error_msg": "Service busy"}, "overloaded RC"),
+        ({"error": {"code": "1113", "message": "x"}}, "quota"),
+        ({"error": {"code": "1302", "message": "x"}}, "rate_limit R"),
+        ({"error": {"code": "1305", "message": "x"}}, "overloaded RC"),
+        ({"error": {"code": 5, "message": "x"}}, "server_error RC"),
+        ({"object": "error", "message": "x", "code": "1300", "raw_status_code": 429}, "rate_limit R"),
+        ({"object": "error", "message": "x", "code": 40303}, "server_error RC"),
+        ({"success": False, "message": "rate limit exceeded"}, "rate_limit R"),
+        ({"success": False, "error": {"code": "RATE_LIMITED", "message": "x"}}, "rate_limit R"),
+        ({"success": False, "errors": [{"code": 10000, "message": "Authentication error"}], "result": None}, "auth"),
+        ({"ok": False, "error": "rate_limited"}, "rate_limit R"),
+        ({"status": "error", "message": "Too many requests"}, "rate_limit R"),
+        ({"status": "FAILED", "message": "x"}, "server_error RC"),
+        ({"code": "InvalidApiKey", "message": "Invalid API-key provided.", "request_id": "0"}, "auth"),
+        ({"code": "Throttling", "message": "x"}, "rate_limit R"),
+        ({"code": "SomethingNew", "message": "x", "request_id": "0"}, "server_error RC"),
+        ({"code": 429, "message": "x"}, "rate_limit R"),
+        ({"code": "429", "msg": "x", "data": None}, "rate_limit R"),
+        ({"code": 1001, "msg": "system error", "data": None}, "server_error RC"),
+        ({"code": -1, "msg": "系统繁忙"}, "overloaded RC"),
+        ({"code": 4100, "msg": "authentication is invalid"}, "auth"),
+        ({"errcode": 40001, "errmsg": "invalid credential"}, "auth"),
+        ({"errorCode": "429", "errorMessage": "x"}, "rate_limit R"),
+        ({"errorMessage": "Task timed out after 3.00 seconds"}, "timeout RC"),
+        ({"error": True, "message": "Unauthorized"}, "auth"),
+        ({"error": 1, "msg": "x"}, "server_error RC"),
+        ({"error": "invalid_client", "error_description": "unknown client id"}, "auth"),
+        ({"errors": [{"message": "x", "extensions": {"code": "RATE_LIMITED"}}], "data": None}, "rate_limit R"),
+        ({"jsonrpc": "2.0", "id": 1, "error": {"code": -32603, "message": "x"}}, "server_error RC"),
+        ({"jsonrpc": "2.0", "id": 1, "error": {"code": -32601, "message": "x"}}, "invalid_request"),
+        ({"jsonrpc": "2.0", "id": 1, "error": "x"}, "server_error RC"),
+        ({"event": "error", "task_id": "t", "status": 429, "code": "x", "message": "x"}, "rate_limit R"),
+        ({"type": "error", "code": "rate_limit_exceeded", "message": "x", "param": None, "sequence_number": 1}, "rate_limit R"),
+        ({"type": "message-end", "delta": {"finish_reason": "ERROR", "error": "overloaded"}}, "overloaded RC"),
+        ({"Response": {"Error": {"Code": "RequestLimitExceeded", "Message": "x"}, "RequestId": "0"}}, "rate_limit R"),
+        ({"ResponseMetadata": {"Error": {"Code": "Throttling", "Message": "x"}}}, "rate_limit R"),
+        ({"header": {"code": 11202, "message": "x", "sid": "0", "status": 2}}, "rate_limit R"),
+        ({"id": "1", "object": "chat.completion.chunk", "choices": [], "error": {"code": 429, "message": "x"}}, "rate_limit R"),
+        ({"id": "chatcmpl-0", "error": {"code": "limit_requests", "message": "x"}, "request_id": "0"}, "rate_limit R"),
+        ({"code": 42, "message": "x"}, None),
+        ({"code": True, "message": "x"}, None),
+        ({"code": 1001, "message": "done", "data": None}, None),
+        ({"code": [], "message": "x"}, None),
+        ({"code": "images", "message": "x"}, None),
+        ({"success": False}, None),
+        ({"status": "failed"}, None),
+        ({"error": 0.5, "message": "x"}, None),
+        ({"header": {"code": 3}}, None),
+        ({"error": {"code": "1302", "message": "x", "type": "y"}}, "server_error RC"),
+    ],
+)
+def test_every_room_agrees_on_an_envelope(body, expected):
+    """Parsed, as text, as bytes, as an event: what the classifier calls an error every function does."""
+    text = json.dumps(body, ensure_ascii=False)
+    spaced = json.dumps(body, indent=2, separators=(",", " : "))
+    found = [short(response_error(200, JSON, shape)) for shape in (body, text, text.encode(), spaced)]
+    found += [short(event_error("", text)), short(event_error("message", spaced))]
+    assert [expected] * 6 == found
+    assert (expected or "unknown") == short(classify_response(200, JSON, body))
+
+
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        ('id:1\nevent:error\n:HTTP_STATUS/429\ndata:{"request_id":"0","message":"x"}\n\n', "rate_limit R"),
+        ("event: error\r\ndata: overloaded\r\n\r\n", "overloaded RC"),
+        ("event: error\n\n", "server_error RC"),
+        ('data: {"choices": []}\n\ndata: {"error":\ndata:  {"code": 429}}', "rate_limit R"),
+        ("retry: 5\nevent: ping\ndata: error\n\n", "unknown"),
+    ],
+)
+def test_a_stream_given_as_a_body_is_read_as_events(stream, expected):
+    """Names, comments and data over several lines count, also where the last event has no end."""
+    assert expected == short(classify_response(200, {"content-type": "text/event-stream"}, stream))
+
+
+@given(st.text(max_size=20), st.text())
+def test_any_event_is_looked_at_without_harm(name, data):
+    """Nothing that a service sends raises."""
+    assert name == "error" or event_error(name, data) is None or data[:1] in {"{", "["} or data.startswith(("data", ":"))
+
+
+class Hostile(dict):
+    """A mapping that raises."""
+
+    def get(self, key, default=None):
+        raise RuntimeError
+
+
+def test_a_hostile_body_is_no_error():
+    """What cannot be looked at is left to whoever asked for it."""
+    assert response_error(200, {}, Hostile(error="x")) is None

@@ -1,8 +1,8 @@
 """What each provider's codes mean, as data.
 
 Three strengths: a *firm* code settles the matter; a *soft* one outranks the status but gives way to more precise wording; a
-*generic* one is said beside almost any error and counts only when no status tells more. Spelling does not matter: case,
-separators and a final `Error` or `Exception` are ignored.
+*generic* one is said beside almost any error, or names only the layer that failed, and counts only when no status tells more.
+Spelling does not matter: case, separators and a final `Error` or `Exception` are ignored.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from enum import IntEnum
 from functools import lru_cache
 
 from resilience_kit.classification.providers import anthropic, aws, azure, gateways, google, local, openai, others
-from resilience_kit.classification.providers.families import FAMILIES
+from resilience_kit.classification.providers.families import FAMILIES, LAYERS
+from resilience_kit.classification.verdicts import SERVER_ERROR, TIMEOUT, TRANSIENT
 from resilience_kit.outcome import Verdict
+
+_LAYERED = (SERVER_ERROR, TRANSIENT)
 
 
 class Strength(IntEnum):
@@ -37,10 +40,13 @@ def _merged(tables: Iterable[Mapping[str, Verdict]], strength: Strength) -> dict
 
 _PROVIDERS = (openai, anthropic, azure, google, aws, gateways, others, local)
 _CODES = {
-    **_merged((openai.GENERIC, google.GENERIC, aws.GENERIC, local.GENERIC), Strength.GENERIC),
+    **_merged((openai.GENERIC, google.GENERIC, aws.GENERIC, gateways.GENERIC, others.GENERIC, local.GENERIC), Strength.GENERIC),
     **_merged((provider.SOFT for provider in _PROVIDERS), Strength.SOFT),
     **_merged((provider.FIRM for provider in _PROVIDERS), Strength.FIRM),
 }
+
+
+_LAYER_CODES = frozenset(map(plain, (*gateways.GENERIC, "ModelErrorException")))
 
 
 @lru_cache(maxsize=2048)
@@ -58,8 +64,16 @@ def known(code: str) -> bool:
     return plain(code) in _CODES
 
 
+@lru_cache(maxsize=2048)
+def names_layer(code: str) -> bool:
+    """Return whether a code names only the layer that failed, which may have passed on what it was told itself."""
+    word = plain(code)
+    return word in _LAYER_CODES or any(layer in word for layer in LAYERS)
+
+
 def _by_family(word: str) -> tuple[Strength, Verdict] | None:
     for parts, verdict in FAMILIES:
         if any(part in word for part in parts):
-            return Strength.SOFT, verdict
+            layer = verdict in _LAYERED or (verdict is TIMEOUT and any(name in word for name in LAYERS))
+            return Strength.GENERIC if layer else Strength.SOFT, verdict
     return None

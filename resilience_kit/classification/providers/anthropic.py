@@ -29,5 +29,4 @@ SOFT = {
     "not_found_error": NOT_FOUND,
     "conflict_error": CONFLICT,
     "timeout_error": TIMEOUT,
-    "gateway_timeout_error": TIMEOUT,
 }

@@ -21,7 +21,6 @@ FIRM = {
     "ServiceQuotaExceededException": QUOTA,
     "ModelNotReadyException": TRANSIENT,
     "ModelTimeoutException": TIMEOUT,
-    "ModelStreamErrorException": SERVER_ERROR,
     "MPAgreementBeingCreated": PENDING,
     "FTUFormNotFilled": PERMISSION,
     "INVALID_PAYMENT_INSTRUMENT": QUOTA,
@@ -49,13 +48,17 @@ SOFT = {
     "RequestLimitExceeded": RATE_LIMIT,
     "TooManyRequestsException": RATE_LIMIT,
     "ProvisionedThroughputExceededException": RATE_LIMIT,
-    "ModelErrorException": SERVER_ERROR,
-    "InternalServerException": SERVER_ERROR,
-    "InternalFailure": SERVER_ERROR,
-    "ServiceUnavailableException": TRANSIENT,
     "AccessDeniedException": PERMISSION,
     "ResourceNotFoundException": NOT_FOUND,
     "ModelNotSupportedException": INVALID_REQUEST,
 }
 
-GENERIC = {"ValidationException": INVALID_REQUEST, "ValidationError": INVALID_REQUEST}
+GENERIC = {
+    "ValidationException": INVALID_REQUEST,
+    "ValidationError": INVALID_REQUEST,
+    "ModelErrorException": SERVER_ERROR,
+    "ModelStreamErrorException": SERVER_ERROR,
+    "InternalServerException": SERVER_ERROR,
+    "InternalFailure": SERVER_ERROR,
+    "ServiceUnavailableException": TRANSIENT,
+}

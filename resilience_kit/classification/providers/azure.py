@@ -24,6 +24,9 @@ FIRM = {
     "ContentFilter": CONTENT_FILTER,
     "InvalidSubscriptionKey": AUTH,
     "invalid_access_token": AUTH,
+    "invalid_client": AUTH,
+    "invalid_grant": AUTH,
+    "unauthorized_client": AUTH,
     "InvalidAuthenticationToken": AUTH,
     "ExpiredAuthenticationToken": AUTH,
     "AuthorizationFailed": PERMISSION,
@@ -44,7 +47,5 @@ SOFT = {
     "TooManyRequests": RATE_LIMIT,
     "OperationTimeout": TIMEOUT,
     "RequestTimeout": TIMEOUT,
-    "GatewayTimeout": TIMEOUT,
-    "ServiceUnavailable": TRANSIENT,
     "DeploymentNotReady": TRANSIENT,
 }

@@ -1,4 +1,7 @@
-"""Parts of codes that nobody has listed yet: `project_budget_exceeded` is about money whoever says it. First match wins."""
+"""Parts of codes that nobody has listed yet: `project_budget_exceeded` is about money whoever says it. First match wins.
+
+What names a layer, as `upstream_server_error` and `model_unavailable` do, counts only when no status says more.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,11 @@ from resilience_kit.classification.verdicts import (
 )
 from resilience_kit.outcome import Verdict
 
+LAYERS = ("upstream", "provider", "gateway", "badresponse", "relay", "proxy", "backend")
+
 FAMILIES: tuple[tuple[tuple[str, ...], Verdict], ...] = (
     (("inflightbudget",), HELD_MONEY),
-    (("throttl", "ratelimit", "toomanyrequest", "concurrencylimit"), RATE_LIMIT),
+    (("throttl", "ratelimit", "toomanyrequest", "concurrencylimit", "requestquota", "tokenquota", "ratequota"), RATE_LIMIT),
     (("billing", "spendlimit", "spendinglimit", "budget", "credit", "balance", "payment", "arrear", "quotaexceed"), QUOTA),
     (("insufficientquota", "exceededquota", "dailylimit", "monthlylimit", "usagelimit", "spendcap"), QUOTA),
     (("contextlength", "contextwindow", "contextsize", "prompttoolong", "inputtoolong", "tokenlimit"), CONTEXT_LENGTH),
@@ -33,5 +38,5 @@ FAMILIES: tuple[tuple[tuple[str, ...], Verdict], ...] = (
     (("notfound", "nosuchmodel", "doesnotexist", "unknownmodel", "deprecated", "decommission"), NOT_FOUND),
     (("unavailable", "notready"), TRANSIENT),
     (("conflict",), CONFLICT),
-    (("internalserver", "servererror", "badgateway"), SERVER_ERROR),
+    (("internalserver", "servererror", "internalerror", *LAYERS), SERVER_ERROR),
 )

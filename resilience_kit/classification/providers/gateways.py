@@ -1,4 +1,4 @@
-"""Gateways in front of other providers: OpenRouter, LiteLLM's proxy, Portkey, Cloudflare, Kong and their like."""
+"""Gateways in front of other providers: OpenRouter, LiteLLM's proxy, one-api and its heirs, Portkey, Cloudflare, Kong."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from resilience_kit.classification.verdicts import (
     PERMISSION,
     QUOTA,
     SERVER_ERROR,
+    TIMEOUT,
     TRANSIENT,
 )
 
@@ -38,12 +39,37 @@ FIRM = {
     "blocked_by_policy": PERMISSION,
     "ContextWindowExceededError": CONTEXT_LENGTH,
     "ContentPolicyViolationError": CONTENT_FILTER,
+    "insufficient_user_quota": QUOTA,
     "no_healthy_deployment": TRANSIENT,
     "model_not_available": NOT_FOUND,
 }
 
-SOFT = {
+SOFT = {"pre_consume_user_quota_failed": QUOTA, "pre_consume_token_quota_failed": QUOTA}
+
+# These name the layer that failed, and are said beside whatever status that layer passes on.
+GENERIC = {
     "provider_error": SERVER_ERROR,
     "provider_unavailable": TRANSIENT,
+    "provider_timeout": TIMEOUT,
     "upstream_error": SERVER_ERROR,
+    "upstream_unavailable": TRANSIENT,
+    "upstream_timeout": TIMEOUT,
+    "bad_response": SERVER_ERROR,
+    "bad_response_body": SERVER_ERROR,
+    "bad_response_status_code": SERVER_ERROR,
+    "do_request_failed": SERVER_ERROR,
+    "read_response_body_failed": SERVER_ERROR,
+    "unmarshal_response_body_failed": SERVER_ERROR,
+    "copy_response_body_failed": SERVER_ERROR,
+    "empty_response": SERVER_ERROR,
+    "get_channel_failed": TRANSIENT,
+    "aws_invoke_error": SERVER_ERROR,
+    "new_api_error": SERVER_ERROR,
+    "one_api_error": SERVER_ERROR,
+    "channel_error": SERVER_ERROR,
+    "gateway_error": SERVER_ERROR,
+    "proxy_error": SERVER_ERROR,
+    "relay_error": SERVER_ERROR,
+    "backend_error": SERVER_ERROR,
+    "origin_error": SERVER_ERROR,
 }

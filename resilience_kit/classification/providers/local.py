@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resilience_kit.classification.verdicts import AUTH, CONTEXT_LENGTH, INVALID_REQUEST, OVERLOADED, SERVER_ERROR, TRANSIENT
+from resilience_kit.outcome import Verdict
 
 FIRM = {
     "overloaded": OVERLOADED,
@@ -11,10 +12,13 @@ FIRM = {
     "not_supported_error": INVALID_REQUEST,
 }
 
-SOFT = {
+SOFT: dict[str, Verdict] = {}
+
+GENERIC = {
+    "validation": INVALID_REQUEST,
+    "BadRequestError": INVALID_REQUEST,
+    "exception": SERVER_ERROR,
     "unavailable_error": TRANSIENT,
     "generation": SERVER_ERROR,
     "incomplete_generation": SERVER_ERROR,
 }
-
-GENERIC = {"validation": INVALID_REQUEST, "BadRequestError": INVALID_REQUEST, "exception": SERVER_ERROR}

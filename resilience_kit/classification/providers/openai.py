@@ -72,9 +72,6 @@ SOFT = {
     "images": RATE_LIMIT,
     "too_many_requests": RATE_LIMIT,
     "resource_unavailable": OVERLOADED,
-    "service_unavailable": TRANSIENT,
-    "service_unavailable_error": TRANSIENT,
-    "bad_gateway": SERVER_ERROR,
 }
 
 # Said beside almost any status, so they count only when there is no telling status.
@@ -86,6 +83,9 @@ GENERIC = {
     "invalid_type": INVALID_REQUEST,
     "validation_error": INVALID_REQUEST,
     "server_error": SERVER_ERROR,
+    "service_unavailable": TRANSIENT,
+    "bad_gateway": SERVER_ERROR,
+    "gateway_timeout": TIMEOUT,
     "internal_error": SERVER_ERROR,
     "internal_server_error": SERVER_ERROR,
     "api_error": SERVER_ERROR,
