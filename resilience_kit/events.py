@@ -6,15 +6,20 @@ by printing what it is given.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol, Self
 
+from resilience_kit._checks import Checks
+from resilience_kit._counter import Counter
 from resilience_kit._fork import renew_after_fork
 from resilience_kit._kinds import Kind, kind_of
+from resilience_kit._worker import Worker
 from resilience_kit.errors import GuardKind
 from resilience_kit.outcome import FailureKind
 
@@ -30,12 +35,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChanged(Event):
-    """A circuit breaker moved. `old` and `new` are `CircuitState` values, `at` is monotonic seconds."""
+    """A circuit breaker moved. `old` and `new` are `CircuitState` values, `at` is monotonic seconds.
+
+    `sequence` grows with each move of a breaker: two threads may deliver two moves at the same time, and the one with the
+    higher number is the later one.
+    """
 
     old: str
     new: str
     reason: str
     at: float
+    sequence: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +193,10 @@ class ConfigRejected(Event):
 
 
 class Listener(Protocol):
-    """Anything that takes an event. It runs in the thread of the call, outside every lock; what it raises is logged only."""
+    """Anything that takes an event. It runs in the thread of the call, outside every lock; what it raises is logged only.
+
+    For a slow one, see `QueuedListener`.
+    """
 
     def __call__(self, event: Event, /) -> object:
         """Hear of one event."""
@@ -204,18 +217,19 @@ class _Subscription(NamedTuple):
 
 
 class EventStream:
-    """Carries events to listeners, in the order in which they were put in. Thread-safe.
+    """Carries events to listeners. Thread-safe.
 
+    A thread delivers what it emits itself, in order, and nothing of other threads; so a slow listener slows its own calls alone.
     A listener may call back into the kit: what that causes is delivered after the present event, by the same thread.
     """
 
     def __init__(self) -> None:
         self._subscriptions: tuple[_Subscription, ...] = ()
         self._by_kind: dict[type[Event], tuple[_Subscription, ...]] = {}
+        self._version = next(_versions)
         self._lock = threading.RLock()
-        self._queue: deque[Event] = deque()
-        self._delivering = False
-        self.on_subscribe: Callable[[], object] | None = None
+        #: Called after each change of the listeners.
+        self.on_subscribe: list[Callable[[], object]] = []
         renew_after_fork(self)
 
     def add_listener(self, listener: Listener, *types: type[Event], when: Callable[[], bool] | None = None) -> Callable[[], None]:
@@ -233,8 +247,14 @@ class EventStream:
     def _change(self, change: Callable[[tuple[_Subscription, ...]], tuple[_Subscription, ...]]) -> None:
         with self._lock:
             self._subscriptions, self._by_kind = change(self._subscriptions), {}
-        if self.on_subscribe is not None:
-            self.on_subscribe()
+            self._version = next(_versions)
+        for changed in self.on_subscribe:
+            changed()
+
+    @property
+    def version(self) -> object:
+        """Equal to an earlier one as long as the listeners are the same: for those who keep what `may_want` said."""
+        return self._version
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether anybody listens to events of this type: ask before building one."""
@@ -253,38 +273,156 @@ class EventStream:
         return found
 
     def put(self, event: Event) -> None:
-        """Queue an event without delivering it: for callers that hold a lock. Follow it with `deliver()`."""
-        self._queue.append(event)
+        """Queue an event without delivering it: for callers that hold a lock. The same thread follows it with `deliver()`."""
+        _pending.queue.append((self, event))
 
     def emit(self, event: Event) -> None:
-        """Queue an event and deliver what is queued."""
-        self._queue.append(event)
+        """Queue an event and deliver what this thread has queued."""
+        _pending.queue.append((self, event))
         self.deliver()
 
     def deliver(self) -> None:
-        """Hand every queued event to its listeners. Returns at once where another delivery is under way: it goes on there."""
-        while self._queue:
-            with self._lock:
-                if self._delivering:
-                    return
-                self._delivering = True
-            try:
-                self._drain()
-            finally:
-                self._delivering = False
+        """Hand every event that this thread has queued to its listeners. Called by a listener, it leaves that to its caller."""
+        pending = _pending
+        if pending.delivering:
+            return
+        pending.delivering = True
+        try:
+            while pending.queue:
+                stream, event = pending.queue.popleft()
+                stream._hand_on(event)  # noqa: SLF001 - of the same class
+        finally:
+            pending.delivering = False
 
-    def _drain(self) -> None:
-        while self._queue:
-            event = self._queue.popleft()
-            for subscription in self._for(type(event)):
-                if subscription.wants(type(event)):
-                    _tell(subscription.listener, event)
+    def _hand_on(self, event: Event) -> None:
+        kind = type(event)
+        for subscription in self._for(kind):
+            if subscription.wants(kind):
+                _notify(subscription.listener, event)
 
     def renew_after_fork(self) -> None:
-        """In a forked child: a lock that nobody holds, and no event or delivery of the parent's."""
+        """In a forked child: a lock that nobody holds."""
         self._lock = threading.RLock()
-        self._queue.clear()
-        self._delivering = False
+
+
+class _Pending(threading.local):
+    """What the present thread has still to deliver, whichever streams it goes to."""
+
+    def __init__(self) -> None:
+        self.queue: deque[tuple[EventStream, Event]] = deque()
+        self.delivering = False
+
+    def renew_after_fork(self) -> None:
+        """In a forked child, which has one thread: no event and no delivery of the parent's."""
+        self.queue.clear()
+        self.delivering = False
+
+
+_versions = itertools.count(1)
+_pending = _Pending()
+renew_after_fork(_pending)
+
+
+class ChildStream(EventStream):
+    """The stream of one part, such as a client or a breaker: its own listeners hear of it, and those of its parent.
+
+    `parent()` is looked up at each event; the default stream, unless another one is given.
+    """
+
+    def __init__(self, parent: Callable[[], EventStream] | None = None) -> None:
+        super().__init__()
+        self._parent = parent or default_stream
+
+    @property
+    def version(self) -> object:
+        """See `EventStream.version`; another parent is another version."""
+        return self._version, self._parent().version
+
+    def _for(self, kind: type[Event]) -> tuple[_Subscription, ...]:
+        own, others = super()._for(kind), self._parent()._for(kind)  # noqa: SLF001 - of its own kind
+        return own + others if own else others
+
+
+_default = EventStream()
+
+
+def default_stream() -> EventStream:
+    """The stream of the default orchestrator; before there is one, the stream that it will have.
+
+    Whatever has no orchestrator or stream of its own emits here: pacing, JSON clients, jobs, breakers that stand alone.
+    """
+    return _default
+
+
+def set_default_stream(stream: EventStream) -> None:
+    """Have another default stream, from the next event on. `set_orchestrator` does this."""
+    global _default  # noqa: PLW0603 - there is one default a process
+    _default = stream
+
+
+class QueuedListener:
+    """A listener for slow sinks: takes each event at once, and hands it to `listener` in a thread of its own, in order.
+
+        kit.add_listener(QueuedListener(send_to_metrics_service))
+
+    At most `maxsize` events wait. Beyond that the oldest one is dropped, or with `overflow="drop_newest"` the new one;
+    `dropped` counts them. What `listener` raises is logged, once for each type of error. The thread is a daemon and starts
+    when needed, also in a forked child, which leaves the parent's events to the parent. The end of the interpreter waits for
+    the queue, at most two seconds. Raises TypeError and ConfigurationError.
+    """
+
+    def __init__(
+        self, listener: Listener, maxsize: int = 10_000, overflow: Literal["drop_oldest", "drop_newest"] = "drop_oldest"
+    ) -> None:
+        _check_listener(listener)
+        checks = Checks(type(self).__name__)
+        checks.whole("maxsize", maxsize, 1)
+        checks.one_of("overflow", overflow, ("drop_oldest", "drop_newest"))
+        checks.done()
+        self._listener, self._reported, self._closed, self._refused = listener, set[type[Exception]](), False, Counter()
+        self._worker = Worker("resilience_kit listener", self._notify, maxsize=maxsize, drop_newest=overflow == "drop_newest")
+
+    def __call__(self, event: Event) -> None:
+        """Queue an event. Never waits for the sink. After `close` it is dropped."""
+        if self._closed:
+            self._refused.add()
+        else:
+            self._worker.submit(event)
+
+    def __len__(self) -> int:
+        return len(self._worker)
+
+    def __bool__(self) -> bool:
+        return True
+
+    @property
+    def dropped(self) -> int:
+        """Events that never reached the sink, for lack of room or after `close`."""
+        return self._worker.dropped + self._refused.value
+
+    def flush(self, timeout: float | None = 5.0) -> bool:
+        """Wait until the events so far have reached the sink, at most `timeout` seconds; tells whether they have."""
+        return self._worker.flush(timeout)
+
+    def close(self, timeout: float | None = 5.0) -> bool:
+        """Take no further events, and `flush`. A second time is no error."""
+        self._closed = True
+        return self._worker.stop(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _notify(self, event: Event) -> None:
+        try:
+            self._listener(event)
+        except Exception as error:  # noqa: BLE001 - as for any listener
+            if type(error) not in self._reported:
+                self._reported.add(type(error))
+                words = "a queued listener failed on %s: %s; further errors of this type are not logged"
+                _logger.error(words, type(event).__name__, type(error).__name__)
 
 
 def _check_listener(listener: object) -> None:
@@ -303,7 +441,7 @@ def _check_types(types: tuple[object, ...]) -> None:
             raise TypeError(msg)
 
 
-def _tell(listener: Listener, event: Event) -> None:
+def _notify(listener: Listener, event: Event) -> None:
     try:
         listener(event)
     except Exception as error:  # noqa: BLE001 - a listener harms nobody, whatever it raises
@@ -311,4 +449,5 @@ def _tell(listener: Listener, event: Event) -> None:
 
 
 def _log_failure(kind: type[Event], error: Exception) -> None:
-    _logger.error("a listener failed on %s: %s", kind.__name__, type(error).__name__)
+    with contextlib.suppress(Exception):  # a handler of the user's may fail, too
+        _logger.error("a listener failed on %s: %s", kind.__name__, type(error).__name__)

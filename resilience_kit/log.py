@@ -1,21 +1,25 @@
 """The default listener: tells the logger `resilience_kit` what an operator wants to know, and nothing that could be a secret.
 
-Settings that are refused are ERROR, state changes and misuse WARNING, recoveries, retries and reloads INFO, refusals DEBUG.
+Settings that are refused are ERROR; state changes, final failures and misuse WARNING; recoveries, retries and reloads INFO;
+refusals and waits DEBUG.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Any
 
+from resilience_kit._fork import Mutex
 from resilience_kit.errors import GuardKind
 from resilience_kit.events import (
     AccessLatched,
     AccessRestored,
     CallDelayed,
     CallersParked,
+    CallFailed,
     CallRejected,
     ConfigRejected,
     ConfigReloaded,
@@ -26,6 +30,7 @@ from resilience_kit.events import (
     RetryScheduled,
     StateChanged,
     StrategyChanged,
+    default_stream,
 )
 from resilience_kit.policies.breaker import CircuitState
 
@@ -33,10 +38,15 @@ logger = logging.getLogger("resilience_kit")
 _MOST_CHANGES = 10
 #: Seconds of a wait that an operator wants to know of.
 _LONG = 1.0
+_lock, _logged = Mutex(), weakref.WeakSet[EventStream]()
 
 
 def listen(events: EventStream) -> None:
-    """Log from `events`, as far as the logger's level asks for it."""
+    """Log from `events`, as far as the logger's level asks for it. A second time changes nothing."""
+    with _lock:
+        if events in _logged:
+            return
+        _logged.add(events)
     for kind, (level, tell) in _TOLD.items():
         events.add_listener(tell, kind, when=functools.partial(logger.isEnabledFor, level))
 
@@ -52,9 +62,15 @@ def _retry_scheduled(event: RetryScheduled) -> None:
     logger.info(words, event.operation, event.attempt, event.error_type, event.kind.value, event.delay)
 
 
+def _call_failed(event: CallFailed) -> None:
+    words = "%r: failed after %d attempt%s in %.1f s (%s, %s): %s"
+    plural, reason = "s"[: event.attempts != 1], " ".join(event.reason.split())  # a guard's name may hold line breaks
+    logger.warning(words, event.operation, event.attempts, plural, event.duration, event.error_type, event.kind.value, reason)
+
+
 def _call_delayed(event: CallDelayed) -> None:
     if event.seconds >= _LONG:
-        logger.info("%r: waited %.1f s for its turn at %s", event.operation, event.seconds, _guard(event))
+        logger.debug("%r: waited %.1f s for its turn at %s", event.operation, event.seconds, _guard(event))
 
 
 def _call_rejected(event: CallRejected) -> None:
@@ -110,7 +126,8 @@ def _options_ignored(event: OptionsIgnored) -> None:
 _TOLD: dict[type[Event], tuple[int, Callable[[Any], None]]] = {
     StateChanged: (logging.WARNING, _state_changed),
     RetryScheduled: (logging.INFO, _retry_scheduled),
-    CallDelayed: (logging.INFO, _call_delayed),
+    CallFailed: (logging.WARNING, _call_failed),
+    CallDelayed: (logging.DEBUG, _call_delayed),
     CallersParked: (logging.INFO, _callers_parked),
     AccessLatched: (logging.WARNING, _access_latched),
     AccessRestored: (logging.INFO, _access_restored),
@@ -121,3 +138,5 @@ _TOLD: dict[type[Event], tuple[int, Callable[[Any], None]]] = {
     NestedRetry: (logging.WARNING, _nested_retry),
     OptionsIgnored: (logging.WARNING, _options_ignored),
 }
+
+listen(default_stream())

@@ -9,10 +9,12 @@ import pytest
 from resilience_kit.events import (
     AccessLatched,
     AccessRestored,
+    CallCancelled,
     CallDelayed,
     CallersParked,
     CallFailed,
     CallRejected,
+    CallSucceeded,
     ConfigChange,
     ConfigRejected,
     ConfigReloaded,
@@ -22,6 +24,7 @@ from resilience_kit.events import (
     RetryScheduled,
     StateChanged,
     StrategyChanged,
+    default_stream,
 )
 from resilience_kit.log import listen
 from resilience_kit.outcome import FailureKind
@@ -62,7 +65,17 @@ EVENTS = [
         "INFO",
         "'op': attempt 2 failed (ReadTimeout, timeout); next one in 1.500 s",
     ),
-    (CallDelayed(operation="op", guard="host", seconds=1.04), "INFO", "'op': waited 1.0 s for its turn at 'host'"),
+    (
+        CallFailed(operation="op", attempts=3, duration=4.04, kind=FailureKind.TIMEOUT, error_type="X", reason="all 3 failed"),
+        "WARNING",
+        "'op': failed after 3 attempts in 4.0 s (X, timeout): all 3 failed",
+    ),
+    (
+        CallFailed(operation="op", attempts=1, duration=0.0, kind=FailureKind.UNKNOWN, error_type="X", reason="'a\nb' refused"),
+        "WARNING",
+        "'op': failed after 1 attempt in 0.0 s (X, unknown): 'a b' refused",
+    ),
+    (CallDelayed(operation="op", guard="host", seconds=1.04), "DEBUG", "'op': waited 1.0 s for its turn at 'host'"),
     (CallRejected(operation="op", guard="host", retry_after=2.04), "DEBUG", "'op': refused by 'host'; retry after 2.0 s"),
     (CallRejected(operation="op", guard="host", retry_after=None), "DEBUG", "'op': refused by 'host'"),
     (StrategyChanged(operation="op", old="", new="critical"), "INFO", "'op': strategy changed from none to critical"),
@@ -119,8 +132,31 @@ def test_what_is_below_the_level_is_not_built(event, level, sentence, caplog):
         assert stream.wants(type(event)) or not caplog.records
 
 
-def test_ends_of_calls_are_not_logged():
-    """They would be a line for each call."""
+def test_what_comes_with_every_call_is_not_logged():
+    """A call that ends well, is cancelled or waits less than a second makes no line."""
     stream = EventStream()
     listen(stream)
-    assert not stream.wants(CallFailed)
+    assert (False, False) == (stream.wants(CallSucceeded), stream.wants(CallCancelled))
+
+
+def test_a_short_wait_is_not_logged(caplog):
+    """Nobody wants to read of milliseconds."""
+    caplog.set_level(logging.DEBUG, "resilience_kit")
+    stream = EventStream()
+    listen(stream)
+    stream.emit(CallDelayed(operation="op", guard="host", seconds=0.5))
+    assert [] == caplog.messages
+
+
+def test_a_stream_is_logged_once_however_often_it_is_asked_for(caplog):
+    """Whoever shares a stream has it logged, and nobody twice."""
+    stream = EventStream()
+    listen(stream)
+    listen(stream)
+    stream.emit(AccessLatched(operation="h", why="billing", retry_after=1.0))
+    assert 1 == len(caplog.messages)
+
+
+def test_the_default_stream_is_logged_from_the_start():
+    """A breaker that stands alone reports to it before there is any orchestrator."""
+    assert default_stream().may_want(StateChanged)

@@ -24,11 +24,10 @@ from weakref import WeakValueDictionary
 
 from resilience_kit._fork import renew_after_fork
 from resilience_kit.errors import GuardKind
-from resilience_kit.events import EventStream
+from resilience_kit.events import ChildStream, EventStream
 from resilience_kit.http.credentials import credential_of, fingerprint, host_of, model_of
 from resilience_kit.http.latches import Access
 from resilience_kit.http.pace import Pace, PacePermit, PacingConfig, latest_permit
-from resilience_kit.log import listen
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 __all__ = ["Pace", "PacePermit", "Pacing", "PacingConfig", "shared_pacing"]
@@ -37,15 +36,15 @@ __all__ = ["Pace", "PacePermit", "Pacing", "PacingConfig", "shared_pacing"]
 class Pacing:
     """The paces of all hosts and keys that requests were sent with. Thread-safe; bounded by `max_keys`.
 
-    Share one between clients: `shared_pacing()` is that of the process. `events`: where latches and parking are told; without
-    it they are logged only.
+    Share one between clients: `shared_pacing()` is that of the process. `events`: the stream that latches and parking are
+    emitted on; without it, that of the default orchestrator.
     """
 
     def __init__(
         self, config: PacingConfig | None = None, *, clock: Clock = SYSTEM_CLOCK, events: EventStream | None = None
     ) -> None:
         self.config, self.clock = config or PacingConfig(), clock
-        self.events = events or _logged()
+        self.events = ChildStream() if events is None else events
         self._paces: OrderedDict[tuple[str, bytes, str], Pace] = OrderedDict()
         self._accesses: WeakValueDictionary[tuple[str, bytes], Access] = WeakValueDictionary()
         self._lock = threading.Lock()
@@ -123,12 +122,6 @@ class PacingGuard:
     def fits(self, cost: float = 1.0) -> bool:  # noqa: ARG002 - the same
         """True: nobody knows which host is meant."""
         return True
-
-
-def _logged() -> EventStream:
-    events = EventStream()
-    listen(events)
-    return events
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from procrastinate.tasks import Task
 from typing_extensions import Unpack
 
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError
-from resilience_kit.events import EventStream
+from resilience_kit.events import ChildStream, EventStream
 from resilience_kit.jobs import log
 from resilience_kit.jobs.connector import RetryingConnector
 from resilience_kit.jobs.database import Pool, analyze, defer_many, ensure_schema, place_of
@@ -221,14 +221,15 @@ def make_app(
 ) -> JobsApp:
     """An application of these settings, or of the environment's. Nothing is started or connected until it is opened.
 
-    `events`: a stream to tell of jobs; one of its own when None. The logger `resilience_kit.jobs` tells them.
+    `events`: the stream that job events are emitted on; when None, one of its own, whose events reach the default orchestrator's
+    listeners, too. They are logged by `resilience_kit.jobs`.
     Raises ConfigurationError.
     """
     given: object = settings
     if not isinstance(given, JobSettings | None):
         rule = "make_app takes JobSettings, as make_app(JobSettings(database_url=...))"
         raise ConfigurationError([("settings", rule, NOT_SHOWN)])
-    stream = EventStream() if events is None else events
+    stream = ChildStream() if events is None else events
     log.listen(stream)
     chosen = JobSettings() if settings is None else settings
     if not chosen.log_arguments:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
+from resilience_kit._fork import Mutex
 from resilience_kit.events import Event, EventStream
 from resilience_kit.jobs.events import (
     DatabaseRetried,
@@ -27,11 +29,19 @@ from resilience_kit.jobs.events import (
 from resilience_kit.jobs.redaction import redact_pool
 
 logger = logging.getLogger("resilience_kit.jobs")
+_lock, _logged = Mutex(), weakref.WeakSet[EventStream]()
 
 
 def listen(events: EventStream) -> None:
-    """Log from `events`, as far as the logger's level asks for it. What psycopg's pool logs has no secret from now on."""
+    """Log from `events`, as far as the logger's level asks for it; a second time changes nothing.
+
+    What psycopg's pool logs has no secret from now on.
+    """
     redact_pool()
+    with _lock:
+        if events in _logged:
+            return
+        _logged.add(events)
     for kind, (level, words) in _TOLD.items():
         events.add_listener(functools.partial(_tell, level, words), kind, when=functools.partial(logger.isEnabledFor, level))
 

@@ -17,6 +17,9 @@ from resilience_kit.config import (
 from resilience_kit.config.layers import NotGiven, Seconds
 from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit
 from resilience_kit.errors import ConfigurationError
+from resilience_kit.events import EventStream, default_stream, set_default_stream
+from resilience_kit.log import listen
+from resilience_kit.orchestrator.clients import ClientOperations
 from resilience_kit.orchestrator.request import Custom, Request, Site, protect
 from resilience_kit.orchestrator.service import AIServiceResilience
 from resilience_kit.policies.hedge import HedgeConfig
@@ -25,6 +28,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _default: AIServiceResilience | None = None
+#: The clients that were used before there was a default orchestrator, which takes them over.
+_clients = ClientOperations()
 _default_lock = Mutex()
 _default_sites: weakref.WeakSet[Site] = weakref.WeakSet()
 
@@ -34,17 +39,30 @@ def get_orchestrator() -> AIServiceResilience:
     global _default  # noqa: PLW0603 - there is one default a process
     with _default_lock:
         if _default is None:
-            _default = AIServiceResilience()
+            _default = AIServiceResilience(events=default_stream())
+            _default.adopt_clients(_clients)
         return _default
 
 
+def clients_of_default() -> ClientOperations:
+    """The clients whose numbers the default orchestrator shows, or will show when there is one."""
+    return _clients
+
+
 def set_orchestrator(orchestrator: AIServiceResilience | None) -> None:
-    """Have another default from the next call on, also for functions decorated before; None has it made anew when needed."""
-    global _default
+    """Have another default from the next call on, also for functions decorated before; None has it made anew when needed.
+
+    What clients, pacing, jobs and breakers that stand alone emit and count from now on goes to it, too.
+    """
+    global _default, _clients  # noqa: PLW0603 - as above
     if orchestrator is not None and not isinstance(orchestrator, AIServiceResilience):
         raise ConfigurationError([("orchestrator", "must be an AIServiceResilience or None", orchestrator)])
     with _default_lock:
         old, _default = _default, orchestrator
+        stream = EventStream() if orchestrator is None else orchestrator.events
+        listen(stream)
+        set_default_stream(stream)
+        _clients = ClientOperations() if orchestrator is None else orchestrator.clients
         sites = list(_default_sites)
     if old is not None:
         for site in sites:

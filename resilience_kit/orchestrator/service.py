@@ -7,6 +7,7 @@ gives every site a new plan, and the breaker its new numbers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
 import weakref
@@ -48,6 +49,7 @@ from resilience_kit.events import (
 )
 from resilience_kit.log import listen
 from resilience_kit.metrics import OperationMetrics
+from resilience_kit.orchestrator.clients import ClientOperations, severity
 from resilience_kit.orchestrator.limits import guards_of
 from resilience_kit.orchestrator.request import (
     Custom,
@@ -59,6 +61,7 @@ from resilience_kit.orchestrator.request import (
 )
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Guard
 from resilience_kit.policies.breaker import BreakerStore, CircuitBreaker, CircuitBreakerConfig, CircuitState
+from resilience_kit.policies.breaker.core import Loading
 from resilience_kit.policies.hedge import HedgeConfig, Hedging
 from resilience_kit.policies.retry_budget import RetryBudget
 
@@ -88,17 +91,27 @@ class AIServiceResilience:
     """Protects operations by name. Thread-safe; one instance serves threads and event loops together.
 
     `settings`: a `ResilienceSettings`; None reads the environment, and raises `ConfigurationError` for what is wrong there.
-    `clock` is where all of its time comes from. `store` keeps the breakers' states over a restart.
+    `clock` is where all of its time comes from. `store` keeps the breakers' states over a restart. `events` is the stream that
+    it emits on, one of its own when None.
     """
 
     @names_spelling("AIServiceResilience")
-    def __init__(self, settings: Any = None, *, clock: Clock = SYSTEM_CLOCK, store: BreakerStore | None = None) -> None:
-        _check_parts(clock, store)
+    def __init__(
+        self,
+        settings: Any = None,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        store: BreakerStore | None = None,
+        events: EventStream | None = None,
+    ) -> None:
+        _check_parts(clock, store, events)
         self.settings = _checked(settings)
         self._clock, self._store = clock, store
-        self._events = EventStream()
+        self._events = EventStream() if events is None else events
         listen(self._events)
         self._operations: dict[str, Operation] = {}
+        self._loading: list[Loading] = []
+        self.adopt_clients(ClientOperations())
         self._first_requests: dict[str, Request] = {}
         self._registered: dict[str, ResilienceStrategy] = {}
         self._live: dict[str, ResilienceStrategy] = {}
@@ -109,7 +122,7 @@ class AIServiceResilience:
         self._lock = threading.RLock()
         self._reloading, self._rejected = Mutex(), set[tuple[str, ...]]()
         self._heard = self._wanted_events()
-        self._events.on_subscribe = self._listeners_changed
+        self._events.on_subscribe.append(self._listeners_changed)
         renew_after_fork(self)
 
     # --- protecting ------------------------------------------------------------------------------------------------------
@@ -300,7 +313,7 @@ class AIServiceResilience:
         with self._lock:  # else a plan of before a change could come after that of the change
             self._sites.add(site)
             site.renew()
-        self._events.deliver()
+        self._after_lock()
 
     def plan(self, name: str, request: Request) -> Plan:
         """The plan of a call site of operation `name`, by everything that is known now."""
@@ -347,7 +360,8 @@ class AIServiceResilience:
         with self._lock:
             operation = self._operations.get(name)
             if operation is None:
-                operation = self._operations[name] = self._new_operation(name, config)
+                with self.clients.lock:  # of a client and a function of one name that come at once, both have the same numbers
+                    operation = self._operations[name] = self._new_operation(name, config)
             if request is not None and config.circuit_breaker is not None and name not in self._first_requests:
                 self._first_requests[name] = request
                 operation.breaker.reconfigure(config.circuit_breaker)
@@ -359,10 +373,23 @@ class AIServiceResilience:
     def _new_operation(self, name: str, config: ResilienceConfig) -> Operation:
         options = config.circuit_breaker or CircuitBreakerConfig()
         clock = None if self._clock is SYSTEM_CLOCK else self._clock.monotonic  # None reads time.monotonic without a detour
-        breaker = CircuitBreaker.from_config(options, name, clock=clock, store=self._store, events=self._events)
-        metrics = OperationMetrics(self._clock)
+        breaker = CircuitBreaker.from_config(options, name, clock=clock, events=self._events)
+        loading = breaker.attach_store(self._store)
+        if loading is not None:
+            self._loading.append(loading)
+        client = self.clients.get(name)
+        metrics = OperationMetrics(self._clock) if client is None else client.metrics
+        metrics.use_clock(self._clock)
         breaker.count_of_others(successes=metrics.total_successes, rejections=metrics.total_gate_refusals)
         return Operation(name, breaker, metrics, self._events, self._clock)
+
+    def _after_lock(self) -> None:
+        """What must not be done under the lock: waiting for the states of new breakers, and running listeners."""
+        for loading in list(self._loading):
+            loading.finish()
+            with contextlib.suppress(ValueError):  # another thread has waited, too
+                self._loading.remove(loading)
+        self._events.deliver()
 
     def _compare(self, operation: Operation, config: ResilienceConfig) -> None:
         """Breaker options belong to the operation; a call site that wants others is told once that it does not get them."""
@@ -378,7 +405,7 @@ class AIServiceResilience:
         with self._lock:
             self._registered[name] = chosen
             self._obey(name)
-        self._events.deliver()
+        self._after_lock()
 
     def set_strategy(self, operation: str, strategy: ResilienceStrategy | str) -> None:
         """Change an operation's strategy now, over all else that was said of it. The breaker keeps its state."""
@@ -387,7 +414,8 @@ class AIServiceResilience:
             old = self._live.get(name) or self._registered.get(name)
             self._live[name] = chosen
             self._obey(name)
-        self._events.emit(StrategyChanged(operation=name, old="" if old is None else old.value, new=chosen.value))
+        self._events.put(StrategyChanged(operation=name, old="" if old is None else old.value, new=chosen.value))
+        self._after_lock()
 
     def _obey(self, name: str) -> None:
         self._operation(name, self._reconfigured(name))
@@ -413,9 +441,15 @@ class AIServiceResilience:
             before, self._heard = self._heard, self._wanted_events()
             if self._heard != before:
                 self._renew_sites()
+        self._after_lock()
 
     def _wanted_events(self) -> tuple[bool, bool]:
         return self._events.may_want(CallSucceeded), self._events.wants(CallRejected)
+
+    def adopt_clients(self, clients: ClientOperations) -> None:
+        """Show the numbers of these clients, too, and of those that join them."""
+        self.clients = clients
+        clients.metrics_of = self._own_metrics
 
     def leave(self, site: Site) -> None:
         """Have nothing more to do with `site`."""
@@ -424,18 +458,22 @@ class AIServiceResilience:
         site.forget()
 
     def get_circuit_breaker(self, operation: str) -> CircuitBreaker:
-        """The breaker of an operation, which is made when it was not in use yet."""
+        """The breaker of an operation, which is made when it was not in use yet; for a JSON client's name, the client's."""
         name = check_operation(operation)
-        known = self._operations.get(name)
+        known, client = self._operations.get(name), self.clients.get(name)
+        of_client = None if client is None else client.breaker
+        if known is None and of_client is not None:
+            return of_client
         if known is None:
             with self._lock:  # else it could be made of settings that were replaced meanwhile
                 known = self._operation(name, self._resolve(name, Request(), self.settings))
+        self._after_lock()
         return known.breaker
 
     @property
     def operations(self) -> list[str]:
-        """The names of all operations in use or registered, sorted."""
-        return sorted(self._operations)
+        """The names of all operations in use or registered, those of JSON clients among them, sorted."""
+        return sorted(self._names())
 
     # --- settings --------------------------------------------------------------------------------------------------------
 
@@ -451,7 +489,7 @@ class AIServiceResilience:
         except ConfigurationError as error:
             self._tell_rejected(tuple(map(str, error.errors)))
             raise
-        self._events.deliver()
+        self._after_lock()
         return changes
 
     def _exchange(self, settings: Any) -> tuple[ConfigChange, ...]:
@@ -525,18 +563,32 @@ class AIServiceResilience:
         """
         if operation is not None:
             return self._metrics(operation).snapshot()
-        known = list(self._operations.values())
-        open_count = sum(each.breaker.opened for each in known)
+        breakers = self._breakers()
+        open_count = sum(breaker.opened for breaker in breakers.values())
+        names = self._names()
         return {
-            "operations": {each.name: self._metrics(each.name).snapshot() for each in known},
-            "circuit_breaker": {each.name: each.breaker.describe() for each in known},
+            "operations": {name: self._metrics(name).snapshot() for name in names},
+            "circuit_breaker": {name: breaker.describe() for name, breaker in breakers.items()},
             "summary": {
-                "total_operations": len(known),
-                "healthy_circuit_breakers": len(known) - open_count,
+                "total_operations": len(names),
+                "healthy_circuit_breakers": len(breakers) - open_count,
                 "open_circuit_breakers": open_count,
                 "timestamp": _stamp(),
             },
         }
+
+    def _names(self) -> list[str]:
+        """Its own operations and those of clients, each in the order of their first use."""
+        return list(dict.fromkeys([*self._operations, *(client.name for client in self.clients.known)]))
+
+    def _breakers(self) -> dict[str, CircuitBreaker]:
+        """The breaker of each operation: its own, or that of a client of the same name where that one rejects more."""
+        found = {each.name: each.breaker for each in list(self._operations.values())}
+        for client in self.clients.known:
+            breaker, own = client.breaker, found.get(client.name)
+            if breaker is not None and (own is None or severity(breaker) > severity(own)):
+                found[client.name] = breaker
+        return found
 
     def reset_metrics(self, operation: str | None = None) -> None:
         """Count from zero again: one operation, or all. Breakers keep their states and totals."""
@@ -544,12 +596,16 @@ class AIServiceResilience:
             self._metrics(name).reset()
 
     def _metrics(self, operation: str) -> OperationMetrics:
+        client = self.clients.get(operation)
+        metrics = self._own_metrics(operation) or (None if client is None else client.metrics)
+        if metrics is None:
+            known = nearest(operation, self._names())
+            raise ConfigurationError([("operation", f"must be an operation in use{known}", operation)])
+        return metrics
+
+    def _own_metrics(self, operation: str) -> OperationMetrics | None:
         known = self._operations.get(operation)
-        if known is None:
-            raise ConfigurationError(
-                [("operation", "must be an operation in use" + nearest(operation, self._operations), operation)]
-            )
-        metrics: Any = known.metrics
+        metrics: Any = None if known is None else known.metrics
         return metrics  # type: ignore[no-any-return]  # the driver knows it by what it writes only
 
     def is_healthy(self) -> bool:
@@ -563,18 +619,25 @@ class AIServiceResilience:
             "healthy": not opened,
             "open_circuit_breakers": opened,
             "half_open_circuit_breakers": self._named_in(CircuitState.HALF_OPEN),
-            "total_circuit_breakers": len(self._operations),
-            "total_operations": len(self._operations),
+            "total_circuit_breakers": len(self._breakers()),
+            "total_operations": len(self._names()),
             "timestamp": _stamp(),
         }
 
     def _named_in(self, *states: CircuitState) -> list[str]:
-        return [name for name, operation in sorted(self._operations.items()) if operation.breaker.state in states]
+        return [name for name, breaker in sorted(self._breakers().items()) if breaker.state in states]
+
+    @property
+    def events(self) -> EventStream:
+        """The stream that this orchestrator emits on, for the `events=` of parts that belong to it."""
+        return self._events
 
     def add_listener(self, listener: Listener, *types: type[Event], when: Callable[[], bool] | None = None) -> Callable[[], None]:
         """Send events to `listener`, those of `types` only when some are named; the function returned ends that.
 
-        A listener runs in the thread of the call, outside every lock; what it raises is logged and harms nobody.
+        What transports, pacing, JSON clients, jobs and breakers that stand alone emit reaches the default orchestrator's. A
+        listener runs in the thread of the call, outside every lock; what it raises is logged and changes nothing. Put a slow
+        one into a `resilience_kit.events.QueuedListener`.
         """
         return self._events.add_listener(listener, *types, when=when)
 
@@ -587,11 +650,12 @@ def _stamp() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def _check_parts(clock: object, store: object) -> None:
+def _check_parts(clock: object, store: object, events: object) -> None:
     checks = Checks("AIServiceResilience")
     checks.provides("clock", clock, "monotonic", "nanoseconds", "sleep", "sleep_async", "call_later", "wait", "wait_async")
     if store is not None:
         checks.provides("store", store, "load", "save")
+    checks.instance("events", events, EventStream, type(None))
     checks.done()
 
 

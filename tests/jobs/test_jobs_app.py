@@ -12,9 +12,10 @@ from procrastinate import RetryStrategy
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 
+from resilience_kit import get_orchestrator, set_orchestrator
 from resilience_kit.cli.jobs import work
 from resilience_kit.cli.mistake import Mistake
-from resilience_kit.events import EventStream
+from resilience_kit.events import Event, EventStream
 from resilience_kit.jobs import (
     DatabaseRetried,
     EmbeddedPostgresError,
@@ -247,6 +248,24 @@ def test_the_sentences_of_the_log(event, sentence: str, caplog: pytest.LogCaptur
     with caplog.at_level(logging.INFO, "resilience_kit.jobs"):
         made.events.emit(event)
     assert [sentence] == caplog.messages
+
+
+def test_job_events_reach_the_default_orchestrator_and_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """However many applications there are, or share a stream; each counts its own."""
+    set_orchestrator(None)
+    heard: list[Event] = []
+    get_orchestrator().add_listener(heard.append)
+    apps = [app(), app()]
+    shared = EventStream()
+    apps += [make_app(JobSettings(database_url="postgresql://h/d"), events=shared) for _ in range(2)]
+    with caplog.at_level(logging.INFO, "resilience_kit.jobs"):
+        for made in apps[:3]:
+            made.events.emit(StalledJobsFound(count=3))
+            made.events.emit(SENTENCES[0][0])
+    set_orchestrator(None)
+    assert [StalledJobsFound, JobStarted] * 2 == [type(event) for event in heard]
+    assert 6 == len(caplog.messages)
+    assert [1, 1, 1, 1] == [made.metrics.snapshot()["t"]["started"] for made in apps]
 
 
 def test_metrics_count_by_task(events: EventStream) -> None:

@@ -82,7 +82,7 @@ def _any_success_closes(right: Wrapped) -> Wrapped:
     def succeeded(self: BreakerCore, token: Any, seconds: float = 0.0) -> None:
         if self.snapshot.state is CircuitState.OPEN:
             self._close("some call succeeded", self.now())
-            self._announce()
+            self._announce(self._take_transitions())
         right(self, token, seconds)
 
     return succeeded

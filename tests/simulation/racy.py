@@ -49,7 +49,7 @@ class GenerationBesideState(CircuitBreaker):
         self._successes.add()
         if self.snapshot.state.opened:
             self._close("a call succeeded", self.now())
-            self._announce()
+            self._announce(self._take_transitions())
         else:
             self.succeeded(token)
 
@@ -66,7 +66,7 @@ class AskedBeforeTheLock(CircuitBreaker):
         if self._current(token, now):
             with self._lock:
                 self._take_success(token, seconds, now)
-            self._announce()
+            self._announce(self._take_transitions())
 
     def failed(self, token: Token, error: BaseException, seconds: float = 0.0, retry_after: float | None = None) -> None:
         now = self.now()
@@ -75,7 +75,7 @@ class AskedBeforeTheLock(CircuitBreaker):
             self._failures_total += 1
             if is_current:
                 self._take_failure(token, seconds, now, retry_after)
-        self._announce()
+        self._announce(self._take_transitions())
 
 
 class LentWithoutLock(CircuitBreaker):
@@ -84,8 +84,8 @@ class LentWithoutLock(CircuitBreaker):
     def ask(self, snapshot: Snapshot) -> Any:
         now = self.now()
         token = self._admit(now)
-        if self._moved:
-            self._announce()
+        if self._transitions:
+            self._announce(self._take_transitions())
         return self._refusal(self.snapshot, self.snapshot.until - now) if token is None else token
 
 
@@ -97,7 +97,7 @@ class CountedWithoutLock(CircuitBreaker):
         self._failures_total += 1
         if self._current(token, now):
             self._take_failure(token, seconds, now, retry_after)
-        self._announce()
+        self._announce(self._take_transitions())
 
 
 RACY = (GenerationBesideState, AskedBeforeTheLock, LentWithoutLock, CountedWithoutLock)

@@ -82,7 +82,7 @@ class Stage:
         self._prepare(model, dice.pick(("closed", "failing", "open", "due", "half_open")))
         self._beginning = Story.beginning(model, self.clock.monotonic())
         self._failures_before = model.counted_failures
-        self.heard: list[tuple[str, str]] = []
+        self.heard_by_number: dict[int, tuple[str, str]] = {}
         self.breaker.add_listener(self._hear, StateChanged)
         self.breaker._lock = BatonLock(self.baton)  # type: ignore[assignment]  # of the same use
         stream._lock = BatonLock(self.baton)  # type: ignore[assignment]  # the same
@@ -105,7 +105,12 @@ class Stage:
             self.clock.push(TICK)
 
     def _hear(self, event: Any) -> None:
-        self.heard.append((event.old, event.new))
+        self.heard_by_number[event.sequence] = (event.old, event.new)
+
+    @property
+    def heard(self) -> list[tuple[str, str]]:
+        """The moves in their order; each thread delivers its own."""
+        return [move for _, move in sorted(self.heard_by_number.items())]
 
     # --- acts ------------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from resilience_kit.policies.breaker.circuit import CircuitBreaker, EnhancedCircuitBreaker
 from resilience_kit.policies.breaker.options import CircuitBreakerConfig
 from resilience_kit.policies.breaker.states import CircuitState
-from resilience_kit.policies.breaker.store import BreakerStore, SQLiteBreakerStore, StoredState
+from resilience_kit.policies.breaker.store import BreakerStore, SQLiteBreakerStore, StoredState, close_stores, flush_stores
 from resilience_kit.policies.breaker.window import FailureRateWindow
 
 __all__ = [
@@ -15,4 +15,6 @@ __all__ = [
     "FailureRateWindow",
     "SQLiteBreakerStore",
     "StoredState",
+    "close_stores",
+    "flush_stores",
 ]

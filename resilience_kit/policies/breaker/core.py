@@ -12,17 +12,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from resilience_kit._counter import Counter
 from resilience_kit._fork import renew_after_fork
 from resilience_kit.errors import CircuitBreakerOpenError
-from resilience_kit.events import Event, EventStream, Listener, StateChanged
+from resilience_kit.events import ChildStream, Event, EventStream, Listener, StateChanged, default_stream
 from resilience_kit.policies.breaker.last_failure import without_frames
 from resilience_kit.policies.breaker.options import CircuitBreakerConfig
 from resilience_kit.policies.breaker.states import CircuitState, Snapshot, Token, Trial, Trials
-from resilience_kit.policies.breaker.store import BreakerStore, StoredState
+from resilience_kit.policies.breaker.store import BreakerStore, StoredState, store_thread
 from resilience_kit.policies.breaker.window import judge, tally
 
 _logger = logging.getLogger("resilience_kit")
@@ -39,6 +40,9 @@ _RESTORED = {
 }
 _OPEN = CircuitState.OPEN  # an enum's members are slow to look up
 _TRIAL_UNDER_WAY = "its trial call is still under way"
+
+#: Old and new state, reason, time and number of a transition.
+_Transition = tuple[str, str, str, float, int]
 
 
 class Hearer(Protocol):
@@ -59,6 +63,10 @@ class BreakerCore:
 
     #: Whether an error is one of the expected ones.
     is_failure: Callable[[type[BaseException], BaseException], bool]
+    #: The listeners of this breaker alone, once there are any.
+    _own_stream: ChildStream | None = None
+    #: Whether its state will be saved, as it is by then.
+    _is_queued = False
 
     def __init__(  # noqa: PLR0913 - what it consults
         self,
@@ -73,23 +81,18 @@ class BreakerCore:
         self._options, self._name = options, name
         self._clock, self._store, self._events, self._random = clock, store, events, random
         self._tally = None if options.window is None else tally(options.window)
-        self._renew_locks()
+        self._lock = threading.RLock()  # reentrant: a collection or a signal may run code that comes back here amid a rule
         self._reopenings = self._times_opened = self._failures_total = 0
         self._successes, self._rejections = Counter(), Counter()
         self._others: tuple[Callable[[], int], Callable[[], int]] | None = None
         self._changes: deque[tuple[str, str, float, str]] | None = None
         self._last_failure: BaseException | None = None
         self._last_failure_time: float | None = None
-        self._moved = False
+        self._transitions: tuple[_Transition, ...] = ()
         self._hearer: Hearer = _NOBODY
         self._reason = ""
         self.snapshot = Snapshot(CircuitState.CLOSED, 0, reports=self._tally is not None)
         renew_after_fork(self)
-
-    def _renew_locks(self) -> None:
-        """Reentrant ones: a garbage collection or a signal may run code that comes back here in the midst of a rule."""
-        self._lock = threading.RLock()
-        self._saving = None if self._store is None else threading.RLock()
 
     def __str__(self) -> str:
         return self._name or _UNNAMED
@@ -110,8 +113,9 @@ class BreakerCore:
             return self._refusal(snapshot, left)
         with self._lock:
             token, snapshot = self._admit(self.now()), self.snapshot  # a trial's lease runs from when it is lent
-        if self._moved:
-            self._announce_admission(token)
+            transitions = self._take_transitions()
+        if transitions:
+            self._announce_admission(token, transitions)
         return self._refusal(snapshot, snapshot.until - now) if token is None else token
 
     def enter(self) -> Token:
@@ -138,8 +142,9 @@ class BreakerCore:
             now = self.now()
             if self._current(token, now):
                 self._take_success(token, seconds, now)
-        if self._moved:
-            self._announce()
+            transitions = self._take_transitions()
+        if transitions:
+            self._announce(transitions)
 
     def failed(self, token: Token, error: BaseException, seconds: float = 0.0, retry_after: float | None = None) -> None:
         """A call of this token ended in a failure of the service; `retry_after` is the server's own hint in seconds."""
@@ -150,8 +155,9 @@ class BreakerCore:
             if self._current(token, now):
                 self._last_failure, self._last_failure_time = kept, now
                 self._take_failure(token, seconds, now, retry_after)
-        if self._moved:
-            self._announce()
+            transitions = self._take_transitions()
+        if transitions:
+            self._announce(transitions)
 
     def released(self, token: Token | None) -> None:
         """A call of this token ended in a way that says nothing about the service: its permit goes back, no more.
@@ -298,16 +304,16 @@ class BreakerCore:
         if isinstance(old, Trials):
             old.trials = ()  # they know their stay: together they would be a circle
         if old.state is not new.state:
-            self._note(old.state.value, new.state.value, reason, now)
+            if self._changes is None:
+                self._changes = deque(maxlen=_KEPT_CHANGES)
+            self._changes.append((old.state.value, new.state.value, now, reason))
+            self._transitions = (*self._transitions, (old.state.value, new.state.value, reason, now, new.generation))
         return new
 
-    def _note(self, old: str, new: str, reason: str, at: float) -> None:
-        if self._changes is None:
-            self._changes = deque(maxlen=_KEPT_CHANGES)
-        self._changes.append((old, new, at, reason))
-        if self._events is not None:
-            self._events.put(StateChanged(operation=str(self), old=old, new=new, reason=reason, at=at))
-        self._moved = True  # last: whoever takes it down delivers what has been put
+    def _take_transitions(self) -> tuple[_Transition, ...]:
+        """What this thread has changed since it took the lock, and announces when it has given the lock back."""
+        transitions, self._transitions = self._transitions, ()
+        return transitions
 
     # --- outside the lock ------------------------------------------------------------------------------------------------
 
@@ -330,58 +336,80 @@ class BreakerCore:
             refusal = CircuitBreakerOpenError(name, None, f"forced open: {self._reason}" if forced else _TRIAL_UNDER_WAY)
         return refusal
 
-    def _announce(self) -> None:
-        self._moved = False
-        if self._store is not None and self._saving is not None and self._name is not None:
-            self._save(self._store, self._saving, self._name)
-        if self._events is not None:
-            self._events.deliver()
+    def _announce(self, transitions: tuple[_Transition, ...]) -> None:
+        if self._store is not None and not self._is_queued:
+            self._is_queued = True
+            store_thread.submit(self.save_state)
+        events = self._own_stream or self._events or default_stream()
+        if events.wants(StateChanged):
+            for old, new, reason, at, number in transitions:
+                events.put(StateChanged(operation=str(self), old=old, new=new, reason=reason, at=at, sequence=number))
+            events.deliver()
 
-    def _announce_admission(self, token: Token | None) -> None:
+    def _announce_admission(self, token: Token | None, transitions: tuple[_Transition, ...]) -> None:
         try:
-            self._announce()
+            self._announce(transitions)
         except BaseException:  # Ctrl-C in a listener: this call will not be made
             self.released(token)
             raise
-
-    def _save(self, store: BreakerStore, saving: threading.RLock, name: str) -> None:
-        """The newest state is what is saved last, whichever thread comes first."""
-        try:
-            with saving:
-                snapshot = self.snapshot
-                store.save(name, StoredState(snapshot.state, snapshot.failures, self._remaining(snapshot)))
-        except Exception as error:  # noqa: BLE001 - a store is a hint; whatever it raises, the breaker goes on
-            self._give_up_store(error)
 
     def _remaining(self, snapshot: Snapshot) -> float:
         """Seconds of open time left; 0.0 for a state that is not open."""
         return max(0.0, snapshot.until - self.now()) if snapshot.state.opened else 0.0
 
+    # --- over a restart; the store's own thread calls the store -----------------------------------------------------------
+
     def restore(self) -> None:
-        """Take over the state that the store has under this breaker's name, if any. A trial that was under way is due again."""
+        """Take over the state that the store has under this breaker's name, if any. A trial that was under way is due again.
+
+        A thread with an event loop does not wait for the store: there the state arrives a little later.
+        """
+        loading = self.begin_restoring()
+        if loading is not None:
+            loading.finish()
+
+    def begin_restoring(self) -> Loading | None:
+        """Have the store read; `finish()` of what is returned takes the state over. None where there is nothing to read."""
         if self._store is None or self._name is None:
+            return None
+        return Loading(self, self.snapshot, store_thread.load(self._store, self._name))
+
+    def attach_store(self, store: BreakerStore | None) -> Loading | None:
+        """Keep the state in a store from now on, and `begin_restoring`."""
+        self._store = store
+        return self.begin_restoring()
+
+    def adopt(self, kept: StoredState | None, before: Snapshot) -> None:
+        """Go to a stored state, unless the breaker has moved on from `before` while the store was read."""
+        if kept is None or kept.state not in _RESTORED:
+            return
+        with self._lock:
+            if self.snapshot is before:
+                now = self.now()
+                until = math.inf if kept.state is CircuitState.FORCED_OPEN else now + max(0.0, kept.remaining)
+                state, generation = _RESTORED[kept.state], before.generation + 1
+                self._move(Snapshot(state, generation, failures=kept.failures, until=until), "restored", now)
+            transitions = self._take_transitions()
+        if transitions:
+            self._announce(transitions)
+
+    def save_state(self) -> None:
+        """Write the present state. Called by the store's thread."""
+        self._is_queued = False  # before the state is read: one that comes later is saved later
+        store, snapshot = self._store, self.snapshot
+        if store is None or self._name is None:
             return
         try:
-            kept = self._store.load(self._name)
-        except Exception as error:  # noqa: BLE001 - as above
-            self._give_up_store(error)
-            return
-        if kept is not None and kept.state in _RESTORED:
-            self._resume(kept)
+            store.save(self._name, StoredState(snapshot.state, snapshot.failures, self._remaining(snapshot)))
+        except Exception as error:  # noqa: BLE001 - a store is a hint; whatever it raises, the breaker goes on
+            self.give_up_store(error)
 
-    def _resume(self, kept: StoredState) -> None:
-        with self._lock:
-            now = self.now()
-            until = math.inf if kept.state is CircuitState.FORCED_OPEN else now + max(0.0, kept.remaining)
-            snapshot = Snapshot(_RESTORED[kept.state], self.snapshot.generation + 1, failures=kept.failures, until=until)
-            self._move(snapshot, "restored", now)
-        self._announce()
-
-    def _give_up_store(self, error: Exception) -> None:
-        self._store = None
-        _logger.error(
-            "the store of circuit breaker %r failed (%s); its state stays in this process", str(self), type(error).__name__
-        )
+    def give_up_store(self, error: Exception) -> None:
+        """Go on without a store that failed; logged once."""
+        store, self._store = self._store, None
+        if store is not None:
+            words = "the store of circuit breaker %r failed (%s); its state stays in this process"
+            _logger.error(words, str(self), type(error).__name__)
 
     # --- by hand ---------------------------------------------------------------------------------------------------------
 
@@ -401,7 +429,8 @@ class BreakerCore:
         """Go to a state at once; open lasts for a recovery_timeout from now."""
         with self._lock:
             self._go_to(state, reason)
-        self._announce()
+            transitions = self._take_transitions()
+        self._announce(transitions)
 
     def _go_to(self, state: CircuitState, reason: str) -> None:
         now, generation, failures = self.now(), self.snapshot.generation + 1, self.snapshot.failures
@@ -438,11 +467,38 @@ class BreakerCore:
     def add_listener(self, listener: Listener, *types: type[Event]) -> Callable[[], None]:
         """Send this breaker's state changes to `listener`; the function returned ends that."""
         with self._lock:
-            events = self._events = self._events or EventStream()
-        return events.add_listener(listener, *types)
+            if self._own_stream is None:
+                given = self._events
+                self._own_stream = ChildStream(None if given is None else lambda: given)
+        return self._own_stream.add_listener(listener, *types)
 
     def renew_after_fork(self) -> None:
-        """In a forked child: locks that nobody holds, and no trial of the parent's under way."""
-        self._renew_locks()
+        """In a forked child: a lock that nobody holds, and neither a trial nor a save of the parent's under way."""
+        self._lock = threading.RLock()
+        if self._is_queued:
+            self._is_queued = False
         if isinstance(self.snapshot, Trials):
             self.snapshot = Trials(self.snapshot.generation + 1, failures=self.snapshot.failures)
+
+
+class Loading(NamedTuple):
+    """A state that the store's thread reads for a breaker."""
+
+    breaker: BreakerCore
+    before: Snapshot
+    result: Future[StoredState | None]
+
+    def finish(self) -> None:
+        """Have the breaker take the state over: now, after waiting for it, or on an event loop when it is there."""
+        if store_thread.may_wait() and store_thread.wait(self.result):
+            self._take_over(self.result)
+        else:
+            self.result.add_done_callback(self._take_over)
+
+    def _take_over(self, result: Future[StoredState | None]) -> None:
+        try:
+            kept = result.result()
+        except Exception as error:  # noqa: BLE001 - a store is a hint; whatever it raises, the breaker goes on
+            self.breaker.give_up_store(error)
+        else:
+            self.breaker.adopt(kept, self.before)

@@ -1,19 +1,24 @@
 """Keeps a breaker's state over a restart.
 
 A store is a hint that may vanish: when it cannot be read or written, the breaker goes on alone, and the trouble is logged once.
+All stores of a process are read and written by one thread, so that no call and no event loop waits for a file.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import sqlite3
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
+from resilience_kit._worker import Worker
 from resilience_kit.policies.breaker.states import CircuitState
 
 
@@ -27,7 +32,7 @@ class StoredState:
 
 
 class BreakerStore(Protocol):
-    """Where breakers keep their states, by name. Called at state changes only, without the lock that calls need. Thread-safe."""
+    """Where breakers keep their states, by name. Called at state changes only, by a thread that all stores share."""
 
     def load(self, name: str) -> StoredState | None:
         """The state saved last, with the time passed since then taken off `remaining`; None when there is none."""
@@ -36,6 +41,77 @@ class BreakerStore(Protocol):
     def save(self, name: str, state: StoredState) -> None:
         """Replace the state of `name`."""
         ...
+
+
+#: Seconds that a thread without an event loop waits for a store to be read.
+LONGEST_LOAD: Final = 1.0
+
+
+class StoreThread:
+    """The thread that reads and writes all stores of this process, in the order of the orders. See `flush_stores`."""
+
+    def __init__(self) -> None:
+        self._worker: Worker[Callable[[], object]] = Worker("resilience_kit stores", lambda work: work())
+        self._late: Future[StoredState | None] | None = None
+
+    def submit(self, work: Callable[[], object]) -> None:
+        """Have something done that catches its own errors."""
+        self._worker.submit(work)
+
+    def load(self, store: BreakerStore, name: str) -> Future[StoredState | None]:
+        """Have a state read, after everything that was ordered before."""
+        result: Future[StoredState | None] = Future()
+
+        def work() -> None:
+            try:
+                kept = store.load(name)
+            except Exception as error:  # noqa: BLE001 - told to whoever waits
+                result.set_exception(error)
+            else:
+                result.set_result(kept)
+
+        self._worker.submit(work)
+        return result
+
+    def may_wait(self) -> bool:
+        """Whether the present thread may wait for a store: no event loop stands still meanwhile, and none was late before."""
+        return not _on_event_loop() and (self._late is None or self._late.done())
+
+    def wait(self, result: Future[StoredState | None]) -> bool:
+        """Wait for what a store says, for a bounded time; tells whether it is there."""
+        self._worker.flush(LONGEST_LOAD)
+        self._late = None if result.done() else result
+        return result.done()
+
+    def flush(self, timeout: float | None) -> bool:
+        """See `flush_stores`."""
+        return self._worker.flush(timeout)
+
+    def stop(self, timeout: float | None) -> bool:
+        """See `close_stores`."""
+        return self._worker.stop(timeout)
+
+
+def _on_event_loop() -> bool:
+    """Whether the present thread runs an event loop of asyncio or trio."""
+    trio = sys.modules.get("trio")
+    return asyncio._get_running_loop() is not None or (trio is not None and trio.lowlevel.in_trio_run())  # noqa: SLF001
+
+
+store_thread: Final = StoreThread()
+
+
+def flush_stores(timeout: float | None = 5.0) -> bool:
+    """Wait until the states of all breakers are in their stores, at most `timeout` seconds; tells whether they are.
+
+    A process that ends in an orderly way does this by itself, for at most two seconds.
+    """
+    return store_thread.flush(timeout)
+
+
+def close_stores(timeout: float | None = 5.0) -> bool:
+    """`flush_stores`, and end the thread that writes. A later change of a state starts another one."""
+    return store_thread.stop(timeout)
 
 
 _TABLE = """CREATE TABLE IF NOT EXISTS breaker (

@@ -18,6 +18,7 @@ from resilience_kit.policies.breaker import (
     EnhancedCircuitBreaker,
     FailureRateWindow,
     StoredState,
+    flush_stores,
 )
 
 
@@ -170,6 +171,7 @@ def test_a_config_goes_with_companions(lab):
     events.add_listener(heard.append)
     breaker = CircuitBreaker.from_config(CircuitBreakerConfig(), "x", clock=lab.clock, store=store, events=events)
     breaker.force_open("told")
+    assert flush_stores()
     assert ([("told", lab.clock.now)], ["x"]) == ([(event.reason, event.at) for event in heard], [*kept])
 
 
