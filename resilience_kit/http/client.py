@@ -1,7 +1,6 @@
 """Small JSON clients, sync and async: JSON in, JSON out, typed errors; retries, a breaker and a limiter where they are wanted.
 
-Both follow `rules.ClientRules`; here is only what has to wait or to be closed. Where nothing but the breaker is there, a request
-costs what the client beneath takes for it.
+Both follow `rules.ClientRules`; here is only what has to wait or to be closed.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from resilience_kit.http.reading import EventReader, beginning, is_stream
 from resilience_kit.http.rules import Asked, ClientOptions, ClientRules, is_empty
 from resilience_kit.http.sse import ServerSentEvent
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
+from resilience_kit.policies.breaker import CircuitBreaker, wrap
 from resilience_kit.policies.retry import RetryConfig
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ class _Client:
         options.check(type(self).__name__, awaits=isinstance(self, AsyncAPIClient))
         self.base_url, self.timeout, self.headers = base_url, timeout, headers
         self._client, self._breaker, self._rules = client, circuit_breaker, ClientRules(options, type(self).__name__)
+        # whoever overrides how a breaker is called has it called so
+        self._counts_rejections = isinstance(circuit_breaker, CircuitBreaker) and all(
+            getattr(type(circuit_breaker), name) is getattr(CircuitBreaker, name)
+            for name in ("call", "call_async", "call_generator", "call_async_generator")
+        )
         self._is_own = client is None
         self._closed = False
 
@@ -86,7 +91,10 @@ class _Client:
         return self._closed
 
     def add_listener(self, listener: Listener, *types: type[Event]) -> Callable[[], None]:
-        """Send this client's events to `listener`: its retries, refusals and ends. The function returned ends that."""
+        """Send this client's events to `listener`: its retries, refusals and ends. The function returned ends that.
+
+        The default orchestrator's listeners hear of them, too.
+        """
         return self._rules.events.add_listener(listener, *types)
 
     def __repr__(self) -> str:
@@ -172,6 +180,8 @@ class AsyncAPIClient(_Client):
         asked = self._rules.asked(self._used(), method, url, given)
         if self._breaker is None:
             return await self._attempts(asked)
+        if self._counts_rejections:
+            return await self._breaker.run_async(self._rules.enter(self._breaker), self._attempts, asked)
         return await self._breaker.call_async(self._attempts, asked)
 
     def stream(
@@ -188,6 +198,8 @@ class AsyncAPIClient(_Client):
         attempts = streams.protect_async_generator(site, self._events)
         if self._breaker is None:
             return attempts(asked, terminal)
+        if self._counts_rejections:
+            return wrap.async_generator(self._breaker, attempts, self._rules.enter)(asked, terminal)
         return self._breaker.call_async_generator(attempts, asked, terminal)  # type: ignore[no-any-return]
 
     async def close(self) -> None:
@@ -223,7 +235,10 @@ class AsyncAPIClient(_Client):
 
     async def _attempts(self, asked: Asked) -> Any:
         plan = self._rules.plan(asked)
-        return await (self._attempt(asked) if plan is None else aio.run(plan, self._attempt, (asked,), {}))
+        if plan is not None:
+            return await aio.run(plan, self._attempt, (asked,), {})
+        with self._rules.unruled():
+            return await self._attempt(asked)
 
     async def _attempt(self, asked: Asked) -> Any:
         """One attempt: the JSON, or an error of this kit."""
@@ -356,7 +371,11 @@ class APIClient(_Client):
     def request(self, method: str, url: str, **given: Any) -> Any:
         """See `AsyncAPIClient.request`."""
         asked = self._rules.asked(self._used(), method, url, given)
-        return self._attempts(asked) if self._breaker is None else self._breaker.call(self._attempts, asked)
+        if self._breaker is None:
+            return self._attempts(asked)
+        if self._counts_rejections:
+            return self._breaker.run(self._rules.enter(self._breaker), self._attempts, asked)
+        return self._breaker.call(self._attempts, asked)
 
     def stream(
         self, method: str, url: str, *, terminal: tuple[str, ...] | None = None, **given: Any
@@ -366,6 +385,8 @@ class APIClient(_Client):
         attempts = streams.protect_generator(CallSite(functools.partial(self._rules.stream_plan, asked)), self._events)
         if self._breaker is None:
             return attempts(asked, terminal)
+        if self._counts_rejections:
+            return wrap.generator(self._breaker, attempts, self._rules.enter)(asked, terminal)
         return self._breaker.call_generator(attempts, asked, terminal)  # type: ignore[no-any-return]
 
     def close(self) -> None:
@@ -395,7 +416,10 @@ class APIClient(_Client):
 
     def _attempts(self, asked: Asked) -> Any:
         plan = self._rules.plan(asked)
-        return self._attempt(asked) if plan is None else sync.run(plan, self._attempt, (asked,), {})
+        if plan is not None:
+            return sync.run(plan, self._attempt, (asked,), {})
+        with self._rules.unruled():
+            return self._attempt(asked)
 
     def _attempt(self, asked: Asked) -> Any:
         try:

@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Any, Final
 from resilience_kit._checks import Checks
 from resilience_kit._drive.plan import Operation, Plan
 from resilience_kit._kinds import Kind, is_awaitable, kind_of
+from resilience_kit.classification import classify
 from resilience_kit.classification.peek import attribute
 from resilience_kit.classification.response import lowered
 from resilience_kit.config.echo import names_a_secret
 from resilience_kit.context import remaining_time, request_key
-from resilience_kit.errors import NOT_SHOWN, AIServiceError, ConfigurationError, TransientAIError
-from resilience_kit.events import EventStream
+from resilience_kit.errors import NOT_SHOWN, AIServiceError, CircuitBreakerOpenError, ConfigurationError, TransientAIError
+from resilience_kit.events import CallCancelled, CallFailed, CallRejected, CallSucceeded, ChildStream
 from resilience_kit.http.credentials import credential_of, model_in_path
 from resilience_kit.http.errors import Sent, error_for, error_of
 from resilience_kit.http.reading import EVENT_STREAM, is_error, no_stream
 from resilience_kit.http.wording import host_of, secrets_of
-from resilience_kit.log import listen
-from resilience_kit.metrics import OperationMetrics
+from resilience_kit.orchestrator.default import clients_of_default
 from resilience_kit.outcome import Clock, Guard
 from resilience_kit.policies.breaker import CircuitBreaker
+from resilience_kit.policies.breaker.states import Token
 from resilience_kit.policies.retry import RetryConfig
 
 if TYPE_CHECKING:
@@ -188,10 +189,11 @@ class ClientRules:
         self.options, self._owner = options, owner
         self.host = host_of(str(options.base_url or attribute(options.client, "base_url") or ""))
         self.name = options.name or self.host or "http"
-        self.events = EventStream()
-        listen(self.events)
+        self.events = ChildStream()
         self.limiter = None if options.rate_limiter is None or is_guard(options.rate_limiter) else options.rate_limiter
-        self._operation = Operation(self.name, CircuitBreaker(), OperationMetrics(options.clock), self.events, options.clock)
+        self._operation: Operation | None = None
+        self._operation_of: tuple[object, object] | None = None
+        self._reported: dict[str, None] = {}
         self._plans: dict[tuple[bool, bool], Plan] = {}
 
     # --- the request -----------------------------------------------------------------------------------------------------
@@ -268,8 +270,41 @@ class ClientRules:
 
     # --- how often -------------------------------------------------------------------------------------------------------
 
+    def operation(self) -> Operation:
+        """Where this client's requests are counted: in the default orchestrator, which may have become another one.
+
+        Plans know who listens; so with other listeners they are made anew, too.
+        """
+        clients = clients_of_default()
+        made_of = (clients, self.events.version)
+        operation = self._operation
+        if operation is None or self._operation_of != made_of:
+            clock = self.options.clock
+            joined = clients.join(self.name, clock, self.options.circuit_breaker)
+            operation = Operation(self.name, CircuitBreaker(), joined.metrics, self.events, clock, told=self._reported)
+            self._operation, self._operation_of, self._plans = operation, made_of, {}
+        return operation
+
+    def enter(self, breaker: CircuitBreaker) -> Token:
+        """Have a request admitted by the client's breaker; a rejection is counted and emitted as that of any guard."""
+        try:
+            return breaker.enter()
+        except CircuitBreakerOpenError as rejection:
+            operation = self.operation()
+            operation.metrics.rejected_calls.add()
+            if operation.events.wants(CallRejected):
+                operation.events.emit(
+                    CallRejected(
+                        operation=operation.name,
+                        guard=rejection.guard,
+                        guard_kind=rejection.guard_kind,
+                        retry_after=rejection.retry_after,
+                    )
+                )
+            raise
+
     def plan(self, asked: Asked) -> Plan | None:
-        """What rules the attempts; None where there is nothing to be ruled."""
+        """What rules the attempts; None where there is nothing to be ruled, see `unruled`."""
         options = self.options
         if options.retry_config is None and options.deadline is None and not self._guards(asked):
             return None
@@ -278,15 +313,20 @@ class ClientRules:
     def stream_plan(self, asked: Asked) -> Plan:
         """The same for a stream, whose breaks are always told in this kit's words."""
         guards, retry = self._guards(asked), self.options.retry_config if asked.replayable else None
-        key = (retry is not None, asked.repeatable)
-        plan = self._plans.get(key)
-        if plan is None or plan.guards != guards:
-            plan = self._plans[key] = self._new_plan(retry, guards, idempotent=asked.repeatable)
+        operation, key = self.operation(), (retry is not None, asked.repeatable)
+        plans = self._plans
+        plan = plans.get(key)
+        if plan is None or plan.guards != guards or plan.operation is not operation:
+            plan = plans[key] = self._new_plan(operation, retry, guards, idempotent=asked.repeatable)
         return plan
 
-    def _new_plan(self, retry: RetryConfig | None, guards: tuple[Guard, ...], *, idempotent: bool) -> Plan:
+    def unruled(self) -> Unruled:
+        """Count a request that is made once and raises what it raises: a block around it."""
+        return Unruled(self.operation())
+
+    def _new_plan(self, operation: Operation, retry: RetryConfig | None, guards: tuple[Guard, ...], *, idempotent: bool) -> Plan:
         return Plan(
-            operation=self._operation,
+            operation=operation,
             retry=retry,
             breaker=None,
             deadline=self.options.deadline,
@@ -344,6 +384,45 @@ class ClientRules:
     def no_stream(self, asked: Asked, response: Any, pieces: list[bytes]) -> AIServiceError:
         """The error for an answer that is no stream of events."""
         return no_stream(response.status_code, response.headers, b"".join(pieces), asked.sent)
+
+
+class Unruled:
+    """The block around a request that no plan rules. It is counted and reported as any call, and changes nothing."""
+
+    __slots__ = ("_operation", "_started")
+
+    def __init__(self, operation: Operation) -> None:
+        self._operation = operation
+
+    def __enter__(self) -> None:
+        self._started = self._operation.clock.nanoseconds()
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        operation, now = self._operation, self._operation.clock.nanoseconds()
+        metrics, seconds = operation.metrics, (now - self._started) * 1e-9
+        if error is None:
+            metrics.succeeded(now - self._started)
+            metrics.last_success = now
+            if operation.events.wants(CallSucceeded):
+                operation.events.emit(CallSucceeded(operation=operation.name, attempts=1, duration=seconds))
+        elif isinstance(error, Exception):
+            metrics.failed_calls.add()
+            metrics.last_failure = now
+            if operation.events.wants(CallFailed):
+                operation.events.emit(
+                    CallFailed(
+                        operation=operation.name,
+                        attempts=1,
+                        duration=seconds,
+                        kind=classify(error).kind,
+                        error_type=type(error).__name__,
+                        reason="it has no retries",
+                    )
+                )
+        else:
+            metrics.cancelled_calls.add()
+            if operation.events.wants(CallCancelled):
+                operation.events.emit(CallCancelled(operation=operation.name, attempts=1))
 
 
 def _model_of(asked: Asked) -> str:
