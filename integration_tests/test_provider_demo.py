@@ -1,4 +1,4 @@
-"""The demo for real: a child process with the services, both clients, an outage, and the report."""
+"""The demo for real: a child process with the services, all clients, an outage, and the report."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
+import httpx2
+import openai
 import pytest
 
-from resilience_kit.cli.demo import traffic, upstream
+from resilience_kit.cli.demo import sdk, traffic, upstream
 from resilience_kit.cli.demo.figures import OUTAGE, figures, report
 from resilience_kit.cli.demo.recording import Recording
 from resilience_kit.cli.demo.scenario import Phase, Scenario
 
 
-def test_both_clients_meet_the_same_traffic_and_outage() -> None:
+def test_all_clients_meet_the_same_traffic_and_outage() -> None:
     """The plain client fails through the outage; the kit opens, waits, closes again and answers every call."""
     looks: list[float] = []
     recording = asyncio.run(traffic.run(Scenario(duration=3.0, rate=60.0), lambda seen: looks.append(seen.now)))
-    plain, kit = (figures(side, recording.scenario, OUTAGE) for side in recording.sides)
-    assert recording.plain.issued == recording.kit.issued == len(recording.plain.calls) == len(recording.kit.calls)
+    plain, retrying, kit = (figures(side, recording.scenario, OUTAGE) for side in recording.sides)
+    assert {recording.plain.issued} == {side.issued for side in recording.sides} == {len(side.calls) for side in recording.sides}
     assert [call.issued for call in sorted(recording.plain.calls, key=lambda call: call.issued)] == sorted(
         call.issued for call in recording.kit.calls
     )
     assert (0, plain.calls) == (plain.answered, plain.sent)
+    assert retrying.sent > plain.sent
     assert (kit.calls, True) == (kit.answered, kit.sent < plain.sent / 4)
     assert ["open", "closed"] == [recording.kit.moves[0].state, recording.kit.moves[-1].state]
     assert len(looks) >= 10
@@ -47,6 +51,22 @@ def test_the_retries_are_those_of_the_orchestrator() -> None:
     recording = asyncio.run(traffic.run(Scenario(duration=1.5, rate=60.0), lambda _seen: None))
     assert len(recording.kit.sent) - recording.kit.issued == recording.kit.retries
     assert len(recording.plain.sent) == recording.plain.issued
+    assert len(recording.sdk.sent) - recording.sdk.issued == recording.sdk.retries
+
+
+@pytest.mark.parametrize("retry", range(6))
+@pytest.mark.parametrize("hint", [None, "0.1", "7", "120", "121"])
+def test_the_sdk_lane_waits_as_the_sdk_does(retry: int, hint: str | None) -> None:
+    """The real client of openai, asked for its wait before the same retry of the same answer, stays in the same range."""
+    headers = httpx2.Headers({} if hint is None else {"retry-after": hint})
+    request = httpx.Request("POST", "http://service.test")
+    error = httpx.HTTPStatusError("", request=request, response=httpx.Response(429, headers=dict(headers), request=request))
+    client = openai.OpenAI(api_key="synthetic", base_url="http://service.test")
+    assert sdk.RETRIES == client.max_retries
+    options = openai._models.FinalRequestOptions(method="post", url="/")
+    theirs = [client._calculate_retry_timeout(max(0, sdk.RETRIES - retry), options, headers) for _ in range(100)]
+    ours = [sdk.delay(min(retry, sdk.RETRIES), error) for _ in range(100)]
+    assert (min(ours), max(ours)) == pytest.approx((min(theirs), max(theirs)), rel=0.1)
 
 
 def test_an_operators_variables_do_not_change_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from resilience_kit.cli.demo.figures import OUTAGE, errors, figures, goals, percentile, report
+from resilience_kit.cli.demo.figures import OUTAGE, Waits, burst, errors, figures, goals, percentile, report, waits
 from resilience_kit.cli.demo.recording import CallRecord, Move, Recording, Side
 from resilience_kit.cli.demo.scenario import Phase, Scenario
 
-SCENARIO = Scenario(seed=7, duration=12.0, rate=100.0)
+SCENARIO = Scenario(seed=7, duration=16.0, rate=100.0)
 
 
 def recording() -> Recording:
@@ -48,9 +48,33 @@ def test_phases_add_up_to_the_whole() -> None:
 
 
 def test_goals_compare_with_the_plain_client() -> None:
-    """One attempt against eight is an eighth, which is too much; all calls outside the outage were answered."""
+    """Of eight attempts of the plain client the kit sent one, an eighth, which is too much; all other calls were answered."""
     found = goals(recording())
     assert (1.0, 0.125, False) == (found.outside, found.upstream, found.met)
+
+
+def test_goals_miss_a_recovery_that_comes_too_fast() -> None:
+    """Twice the normal rate in one second after the outage is allowed, one attempt more is not."""
+    made = recording()
+    made.plain.sent = [5.0] * 40
+    made.kit.sent = [8.0] * 200
+    assert (2.0, True) == (goals(made).burst, goals(made).met)
+    made.kit.sent.append(8.99)
+    assert (2.01, False) == (goals(made).burst, goals(made).met)
+
+
+def test_burst_counts_the_fullest_second_after_the_outage() -> None:
+    """Seconds begin at any attempt, and what was sent before the end of the outage is no part of them."""
+    side = Side("any", sent=[7.9] * 50 + [8.4, 9.0, 9.3, 9.39, 9.4])
+    assert 0.04 == burst(side, SCENARIO)
+    assert 0.0 == burst(Side("idle"), SCENARIO)
+
+
+def test_waits_are_those_of_answered_calls() -> None:
+    """A call that failed late has waited in vain, and one that was answered within a second has not waited."""
+    side = Side("any", calls=[CallRecord(0.0, 1.0), CallRecord(0.0, 2.5), CallRecord(1.0, 2.25), CallRecord(0.0, 9.0, "x")])
+    assert Waits(2, 2.5, 2.5) == waits(side)
+    assert Waits(0, 0.0, 0.0) == waits(Side("idle"))
 
 
 def test_goals_are_met_at_their_limits() -> None:
@@ -62,7 +86,8 @@ def test_goals_are_met_at_their_limits() -> None:
 
 def test_goals_without_an_attempt_of_the_plain_client() -> None:
     """Nothing to compare with is no load."""
-    assert (1.0, 0.0) == (goals(Recording(SCENARIO)).outside, goals(Recording(SCENARIO)).upstream)
+    found = goals(Recording(SCENARIO))
+    assert (1.0, 0.0, 0.0) == (found.outside, found.upstream, found.burst)
 
 
 def test_errors_are_counted_by_name() -> None:
@@ -82,11 +107,11 @@ def test_percentile_of_nothing_is_zero() -> None:
     assert percentile([], 0.95) == 0.0
 
 
-def test_the_report_is_json_with_both_clients() -> None:
+def test_the_report_is_json_with_all_clients() -> None:
     """The report goes through JSON unchanged and names what was measured."""
     made = report(recording())
     assert made == json.loads(json.dumps(made))
-    assert {"plain client", "resilience_kit"} == set(made["clients"])
+    assert {"plain client", "SDK, 2 retries", "resilience_kit"} == set(made["clients"])
     assert {"start": 4.0, "connections_refused_from": 6.0, "end": 8.0} == made["outage_s"]
     assert [{"at": 4.1, "state": "open"}, {"at": 8.0, "state": "half_open"}, {"at": 8.1, "state": "closed"}] == made["clients"][
         "resilience_kit"

@@ -1,10 +1,10 @@
-"""The demo's plan: repeatable by its seed, dense enough, and with an outage in the middle third."""
+"""The demo's plan: repeatable by its seed, dense enough, and with an outage in the second quarter."""
 
 from __future__ import annotations
 
 import pytest
 
-from resilience_kit.cli.demo.scenario import FAULT_RATES, STRATEGY, Phase, Scenario
+from resilience_kit.cli.demo.scenario import FAULT_RATES, Phase, Scenario
 from resilience_kit.testing.provider import FaultKind
 
 
@@ -37,14 +37,20 @@ def test_the_same_seed_is_the_same_traffic() -> None:
         (99.0, Phase.AFTER),
     ],
 )
-def test_the_outage_fills_the_middle_third(at: float, phase: Phase) -> None:
+def test_the_outage_fills_the_second_quarter(at: float, phase: Phase) -> None:
     """Its first half fails, its second half refuses."""
-    assert phase == Scenario(duration=12.0).phase(at)
+    assert phase == Scenario(duration=16.0).phase(at)
 
 
 def test_the_faults_and_the_strategy_are_those_that_the_report_names() -> None:
-    """5 % 429 and 2 % 500; four attempts, half a second of recovery, waiting for the reopening."""
+    """5 % 429 and 2 % 500; four attempts, 0.7 s of recovery, waiting for the reopening, at 1.7 times the normal rate."""
     assert {FaultKind.RATE_LIMITED: 0.05, FaultKind.SERVER_ERROR: 0.02} == {
         fault.kind: rate for fault, rate in FAULT_RATES.items()
     }
-    assert (4, 0.5, "wait") == (STRATEGY.retry.max_attempts, STRATEGY.circuit_breaker.recovery_timeout, STRATEGY.circuit_open)
+    strategy = Scenario(rate=100.0).strategy
+    assert (4, 0.7, "wait", 170.0) == (
+        strategy.retry.max_attempts,
+        strategy.circuit_breaker.recovery_timeout,
+        strategy.circuit_open,
+        strategy.rate_limit.rate,
+    )

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from resilience_kit.cli.demo.picture import draw
+from resilience_kit.cli.demo.picture import draw, nice_step
 from resilience_kit.cli.demo.recording import CallRecord, Move, Recording, Side
 from resilience_kit.cli.demo.scenario import Scenario
 from resilience_kit.cli.demo.timeline import Slice, Span, slices, spans, sparkline, sparklines, state_line
@@ -14,7 +14,7 @@ from resilience_kit.cli.demo.timeline import Slice, Span, slices, spans, sparkli
 
 def recording() -> Recording:
     """Nine seconds, a call a second, the plain client's middle ones failed and the kit's late."""
-    made = Recording(Scenario(duration=9.0))
+    made = Recording(Scenario(duration=9.0, rate=1.0))
     for side in made.sides:
         side.issued, side.sent = 9, [at + 0.5 for at in range(9)]
     made.plain.calls = [CallRecord(at + 0.5, at + 0.6, "HTTP 503" if 3 <= at < 6 else None) for at in range(9)]
@@ -54,15 +54,15 @@ def test_the_breakers_line_shows_the_worst_state_of_each_slice() -> None:
 
 
 def test_sparklines_have_one_width_and_one_scale() -> None:
-    """Five labelled lines of the asked width."""
+    """Seven labelled lines of the asked width."""
     lines = sparklines(recording(), 30)
-    assert [30] * 5 == [len(line) for _, line in lines]
+    assert [30] * 7 == [len(line) for _, line in lines]
     assert ["plain client: calls answered", "plain client: sent upstream"] == [label for label, _ in lines[:2]]
 
 
 def test_sparklines_of_nothing_are_empty() -> None:
     """A run that was broken off at once still has a report."""
-    assert ["    "] * 4 == [line for _, line in sparklines(Recording(Scenario()), 4)[:4]]
+    assert ["    "] * 6 == [line for _, line in sparklines(Recording(Scenario()), 4)[:6]]
 
 
 def test_a_run_that_outlasts_its_traffic_is_drawn_to_its_end() -> None:
@@ -80,8 +80,28 @@ def test_the_picture_is_well_formed_and_complete() -> None:
         kind: sum(int(note.split()[0]) for note in notes if note.endswith(f" {kind}"))
         for kind in ("answered", "late", "failed", "sent")
     }
-    assert {"answered": 13, "late": 2, "failed": 3, "sent": 19} == counts
+    assert {"answered": 13, "late": 2, "failed": 3, "sent": 28} == counts
     assert "open from 3.60 s to 6.10 s" in notes
+
+
+def test_the_picture_has_scales_in_calls_a_second() -> None:
+    """Each row has its numbers from zero, and the dashed line stands where twice the normal rate is."""
+    root = ET.fromstring(draw(recording()))
+    svg = "{http://www.w3.org/2000/svg}"
+    numbers = [text.text for text in root.iter(f"{svg}text") if text.get("class") == "y"]
+    assert 6 == numbers.count("0")
+    assert len(numbers) > 12
+    zero, *others = [text for text in root.iter(f"{svg}text") if text.get("class") == "y"][-len(numbers) // 6 :]
+    per_unit = (float(zero.get("y", "")) - float(others[-1].get("y", ""))) / float(others[-1].text or "")
+    dashed = [line for line in root.iter(f"{svg}line") if line.get("stroke-dasharray")]
+    base = float(zero.get("y", "")) - 4
+    assert pytest.approx(base - 2 * per_unit, abs=0.1) == float(dashed[-1].get("y1", ""))
+
+
+@pytest.mark.parametrize(("least", "step"), [(0.0, 1), (1, 1), (1.2, 2), (3, 5), (5, 5), (7, 10), (11, 20), (120, 200)])
+def test_steps_of_a_scale_are_round_numbers(least: float, step: float) -> None:
+    """One, two or five times a power of ten, and never below what is needed."""
+    assert step == nice_step(least)
 
 
 def test_the_picture_of_nothing_can_be_drawn() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,11 @@ from resilience_kit.cli.demo.scenario import Phase, Scenario
 OUTAGE = frozenset({Phase.FAILING, Phase.REFUSING})
 GOAL_OUTSIDE = 0.999
 GOAL_UPSTREAM = 0.05
+GOAL_BURST = 2.0
+#: Seconds over which a rate is counted.
+SECOND = 1.0
+#: Seconds from which on a call has waited.
+PATIENCE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +50,27 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Goals:
-    """What the demo is to show: success outside the outage, and upstream requests during it as a share of the plain client's."""
+    """What the demo is to show.
+
+    `outside`: success outside the outage. `upstream`: attempts during it, as a share of the plain client's. `burst`: the most
+    attempts in any second after it, in multiples of the normal rate: a service that has just come back must not be flattened.
+    """
 
     outside: float
     upstream: float
+    burst: float
 
     @property
     def met(self) -> bool:
-        """Whether both were reached."""
-        return self.outside >= GOAL_OUTSIDE and self.upstream <= GOAL_UPSTREAM
+        """Whether all were reached."""
+        return self.outside >= GOAL_OUTSIDE and self.upstream <= GOAL_UPSTREAM and self.burst <= GOAL_BURST
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
             "protected_success_outside_outage": {"measured": round(self.outside, 5), "at_least": GOAL_OUTSIDE},
             "upstream_during_outage_vs_plain": {"measured": round(self.upstream, 5), "at_most": GOAL_UPSTREAM},
+            "burst_after_outage_vs_normal": {"measured": round(self.burst, 3), "at_most": GOAL_BURST},
             "met": self.met,
         }
 
@@ -88,8 +100,30 @@ def goals(recording: Recording) -> Goals:
     """How the run stands against what it is to show."""
     scenario = recording.scenario
     outside = figures(recording.kit, scenario, frozenset(Phase) - OUTAGE)
-    plain, kit = (figures(side, scenario, OUTAGE).sent for side in recording.sides)
-    return Goals(outside.success_rate, kit / plain if plain else 0.0)
+    plain, kit = (figures(side, scenario, OUTAGE).sent for side in (recording.plain, recording.kit))
+    return Goals(outside.success_rate, kit / plain if plain else 0.0, burst(recording.kit, scenario))
+
+
+def burst(side: Side, scenario: Scenario) -> float:
+    """The most attempts that left in any second after the outage, in multiples of the normal rate."""
+    sent = sorted(at for at in side.sent if at >= scenario.outage[2])
+    most = max((bisect_left(sent, at + SECOND) - first for first, at in enumerate(sent)), default=0)
+    return most / SECOND / scenario.rate
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Calls that waited longer than `PATIENCE`: how many, the longest in seconds, and when the last of them was answered."""
+
+    count: int
+    longest: float
+    until: float
+
+
+def waits(side: Side) -> Waits:
+    """What those waited who were answered late."""
+    late = [call for call in side.calls if call.error is None and call.latency > PATIENCE]
+    return Waits(len(late), max((call.latency for call in late), default=0.0), max((call.ended for call in late), default=0.0))
 
 
 def errors(calls: Sequence[CallRecord]) -> dict[str, int]:
@@ -119,6 +153,8 @@ def _side_report(side: Side, scenario: Scenario) -> dict[str, object]:
         "during_outage": figures(side, scenario, OUTAGE).as_dict(),
         "phases": {phase.value: figures(side, scenario, [phase]).as_dict() for phase in Phase},
         "retries": side.retries,
+        "burst_after_outage": round(burst(side, scenario), 3),
+        "waited": {"calls": waits(side).count, "longest_s": round(waits(side).longest, 3)},
         "errors": errors(side.calls),
         "breaker": [{"at": round(move.at, 3), "state": move.state} for move in side.moves],
     }

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from typing import Self
 
-from resilience_kit.cli.demo.figures import GOAL_OUTSIDE, GOAL_UPSTREAM, OUTAGE, Figures, errors, figures, goals, percentile
+from resilience_kit.cli.demo.figures import (
+    GOAL_BURST,
+    GOAL_OUTSIDE,
+    GOAL_UPSTREAM,
+    OUTAGE,
+    PATIENCE,
+    Figures,
+    burst,
+    errors,
+    figures,
+    goals,
+    percentile,
+    waits,
+)
 from resilience_kit.cli.demo.recording import Recording, Side
-from resilience_kit.cli.demo.scenario import Phase
+from resilience_kit.cli.demo.scenario import PACE, Phase
 from resilience_kit.cli.demo.timeline import sparklines
 
+PAGE = 80
 SPARK_WIDTH = 48
-COLUMNS = (("answered", 8), ("p95 ms", 6), ("sent", 5), ("recvd", 5))
+COLUMNS = (("answered", 9), ("p95 ms", 8), ("sent", 7), ("received", 9))
+LANE_WIDTH = 16
+SHORT = ("plain", "SDK", "kit")
 TOO_LATE = 0.3
 
 
@@ -40,16 +57,10 @@ class LineView:
 
 
 def progress(recording: Recording) -> str:
-    """Both clients so far, in one line."""
-    plain, kit = (_so_far(side) for side in recording.sides)
+    """All clients so far, in one line that fits 80 columns: what was answered of the calls that have ended."""
     phase = recording.scenario.phase(recording.now).value
-    side = recording.kit
-    return f"{recording.now:3.0f} s {phase:15} | plain {plain} | kit {kit}, {side.retries} retries, breaker {side.state}"
-
-
-def _so_far(side: Side) -> str:
-    calls, rate, p95 = standing(side)
-    return f"{rate:6.1%} of {calls} answered, p95 {p95:.0f} ms, {len(side.sent)} sent"
+    rates = "  ".join(f"{name} {standing(side)[1]:6.1%}" for name, side in zip(SHORT, recording.sides, strict=True))
+    return f"{recording.now:2.0f} s {phase:15}  {rates}, {recording.kit.waiting} wait, {recording.kit.state}"
 
 
 def standing(side: Side) -> tuple[int, float, float]:
@@ -59,36 +70,58 @@ def standing(side: Side) -> tuple[int, float, float]:
     return len(side.calls), answered / len(side.calls) if side.calls else 1.0, latency * 1e3
 
 
-def rows(recording: Recording) -> Iterator[tuple[str, Figures, Figures]]:
-    """The report's rows: each phase, then outside, during and in total, with both sides' figures."""
+def rows(recording: Recording) -> Iterator[tuple[str, list[Figures]]]:
+    """The report's stretches: each phase, then outside, during and in total, with all sides' figures."""
     stretches: list[tuple[str, frozenset[Phase]]] = [(phase.value, frozenset({phase})) for phase in Phase]
     stretches += [("outside outage", frozenset(Phase) - OUTAGE), ("in the outage", OUTAGE), ("in total", frozenset(Phase))]
     for name, phases in stretches:
-        plain, kit = (figures(side, recording.scenario, phases) for side in recording.sides)
-        yield name, plain, kit
+        yield name, [figures(side, recording.scenario, phases) for side in recording.sides]
 
 
 def verdict(recording: Recording) -> list[str]:
-    """The two goals with what was measured."""
+    """The three goals with what was measured."""
     goal = goals(recording)
     outside = f"outside the outage {goal.outside:.3%} of protected calls answered (goal: {GOAL_OUTSIDE:.1%})"
     upstream = f"in the outage {goal.upstream:.2%} of the plain client's attempts sent (goal: {GOAL_UPSTREAM:.0%})"
-    return [f"{_mark(goal.outside >= GOAL_OUTSIDE)} {outside}", f"{_mark(goal.upstream <= GOAL_UPSTREAM)} {upstream}"]
+    peak = f"after the outage at most {goal.burst:.2f} times the normal rate sent (goal: {GOAL_BURST:g})"
+    return [
+        f"{_mark(goal.outside >= GOAL_OUTSIDE)} {outside}",
+        f"{_mark(goal.upstream <= GOAL_UPSTREAM)} {upstream}",
+        f"{_mark(goal.burst <= GOAL_BURST)} {peak}",
+    ]
 
 
 def story(recording: Recording) -> list[str]:
-    """What users saw as errors, and how the breaker moved."""
+    """What users saw as errors, how the breaker moved, and why the protected calls waited."""
     lines = []
     for side in recording.sides:
         seen = ", ".join(f"{count} x {name}" for name, count in errors(side.calls).items())
-        lines.append(f"errors that users of the {side.name} saw: {seen or 'none'}")
+        lines.append(f"errors seen by users of {side.name}: {seen or 'none'}")
     moves = [move for move in recording.kit.moves if move.state in {"open", "closed"}]
     opened, closed = ([move.at for move in moves if move.state == state] for state in ("open", "closed"))
     if opened:
         last = f"closed for good at {closed[-1]:.2f} s" if closed and closed[-1] > opened[-1] else "was open at the end"
         lines.append(f"breaker: opened at {opened[0]:.2f} s, {len(opened)} times in all counting failed trials, {last}")
+    lines += explanation(recording)
     lines.append(f"the latest call was issued {recording.late * 1e3:.0f} ms behind its time{_doubt(recording)}")
     return lines
+
+
+def explanation(recording: Recording) -> list[str]:
+    """Why protected calls waited, and what came upon the service when it was back; nothing where none waited."""
+    scenario, waited = recording.scenario, waits(recording.kit)
+    if not waited.count:
+        return []
+    until = max(0.0, waited.until - scenario.outage[2])
+    peaks = ", ".join(f"{side.name} {burst(side, scenario):.2f}" for side in recording.sides)
+    sentences = (
+        f"""waits: {waited.count} protected calls waited more than {PATIENCE:g} s, the longest {waited.longest:.1f} s, instead of
+        failing: their circuit was open, and circuit_open="wait" has them wait until the service is back.""",
+        f"""recovery: what had waited was sent behind a rate limit of {PACE:g} times the normal {scenario.rate:g} calls a second,
+        so that the service that was back was not flattened; new calls queued behind it until {until:.1f} s after the outage.""",
+        f"""most attempts in any second after the outage, in multiples of the normal rate: {peaks}.""",
+    )
+    return [" ".join(sentence.split()) for sentence in sentences]
 
 
 def _doubt(recording: Recording) -> str:
@@ -96,24 +129,26 @@ def _doubt(recording: Recording) -> str:
 
 
 def report_lines(recording: Recording) -> Iterator[str]:
-    """The report in plain text, 80 columns wide but for the story."""
-    head = " ".join(f"{name:>{width}}" for name, width in COLUMNS)
+    """The report in plain text, 80 columns wide."""
+    head = "".join(f"{name:>{width}}" for name, width in COLUMNS)
     yield ""
-    yield f"{'':22}" + " | ".join(f"{side.name:^{len(head)}}" for side in recording.sides).rstrip()
-    yield f"{'issued in':15} {'calls':>5} {head} | {head}"
-    for name, plain, kit in rows(recording):
-        yield f"{name:15} {plain.calls:5} {_row(plain)} | {_row(kit)}"
+    yield f"{'issued in':15} {'calls':>5}  {'client':{LANE_WIDTH}}{head}"
+    for name, sides in rows(recording):
+        for number, (side, entry) in enumerate(zip(recording.sides, sides, strict=True)):
+            stretch = f"{name:15} {entry.calls:5}" if number == 0 else f"{'':21}"
+            yield f"{stretch}  {side.name:{LANE_WIDTH}}{_row(entry)}"
     yield ""
     for label, line in sparklines(recording, SPARK_WIDTH):
         yield f"{label:30} {line}"
     yield ""
-    yield from story(recording)
+    for sentence in story(recording):
+        yield from textwrap.wrap(sentence, PAGE, subsequent_indent="  ")
     yield from verdict(recording)
 
 
 def _row(entry: Figures) -> str:
     cells = f"{entry.success_rate:.2%}", f"{entry.p95_ms:.0f}", f"{entry.sent}", f"{entry.received}"
-    return " ".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, COLUMNS, strict=True))
+    return "".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, COLUMNS, strict=True))
 
 
 def _mark(reached: bool) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from resilience_kit.cli.demo.scenario import Scenario
 
-PLAIN, KIT = "plain client", "resilience_kit"
+PLAIN, SDK, KIT = "plain client", "SDK, 2 retries", "resilience_kit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Move:
 
 @dataclass(slots=True)
 class Side:
-    """One client's half of the record. `sent` holds the start of every attempt, `received` the requests that arrived upstream."""
+    """One client's part of the record. `sent` holds the start of every attempt, `received` the requests that arrived upstream."""
 
     name: str
     issued: int = 0
@@ -46,6 +46,15 @@ class Side:
     retries: int = 0
     moves: list[Move] = field(default_factory=list)
 
+    def count_retry(self) -> None:
+        """One more."""
+        self.retries += 1
+
+    @property
+    def waiting(self) -> int:
+        """Calls that have no answer yet."""
+        return self.issued - len(self.calls)
+
     @property
     def state(self) -> str:
         """The breaker's state now."""
@@ -54,10 +63,11 @@ class Side:
 
 @dataclass(slots=True)
 class Recording:
-    """Both sides of one run. `late` is the worst delay of a call behind its planned time, in seconds."""
+    """All sides of one run. `late` is the worst delay of a call behind its planned time, in seconds."""
 
     scenario: Scenario
     plain: Side = field(default_factory=lambda: Side(PLAIN))
+    sdk: Side = field(default_factory=lambda: Side(SDK))
     kit: Side = field(default_factory=lambda: Side(KIT))
     now: float = 0.0
     late: float = 0.0
@@ -68,6 +78,6 @@ class Recording:
         return max([self.scenario.duration, *(call.ended for side in self.sides for call in side.calls)])
 
     @property
-    def sides(self) -> tuple[Side, Side]:
-        """Plain first."""
-        return self.plain, self.kit
+    def sides(self) -> tuple[Side, Side, Side]:
+        """Plain first, the kit last."""
+        return self.plain, self.sdk, self.kit

@@ -15,10 +15,11 @@ from resilience_kit.cli.demo.recording import Recording, Side
 from resilience_kit.cli.demo.scenario import Phase
 
 STATE_STYLES = {"closed": "green", "half_open": "yellow", "open": "bold red"}
+WIDTH = 64
 GOOD, FAIR = 0.99, 0.9
 COLOURS = {
     r"\b(100\.00|99\.\d\d)%": "green",
-    r"(?<= )\d?\d\.\d\d%(?= .*\|)": "red",
+    r"(?<= )\d?\d\.\d\d%(?= +\d+ +\d+ +\d+$)": "red",
     r"^\[ok\].*": "bold green",
     r"^\[MISS\].*": "bold red",
     r"[▁▂▃▄▅▆▇█─▒]{3,}": "cyan",
@@ -51,19 +52,21 @@ class ScreenView:
 
 
 def live_view(recording: Recording) -> RenderableType:
-    """Where both clients stand."""
-    table = Table("", *(side.name for side in recording.sides), title_justify="left", min_width=64)
+    """Where all clients stand."""
+    table = Table("", *(side.name for side in recording.sides), title_justify="left", min_width=WIDTH)
     for column in table.columns[1:]:
         column.justify = "right"
     sides = [(side, *standing(side)) for side in recording.sides]
     table.add_row("requests", *(f"{side.issued}" for side, *_ in sides))
-    table.add_row("waiting for an answer", *(f"{side.issued - ended}" for side, ended, *_ in sides))
+    table.add_row("waiting for an answer", *(f"{side.waiting}" for side, *_ in sides))
     table.add_row("success rate", *(_rate(rate) for _, _, rate, _ in sides))
     table.add_row("p95 latency", *(f"{p95:.0f} ms" for *_, p95 in sides))
     table.add_row("retries", *(f"{side.retries}" for side, *_ in sides))
     table.add_row("upstream calls", *(f"{len(side.sent)}" for side, *_ in sides))
-    table.add_row("breaker", "-", _state(recording.kit))
-    return Group(_title(recording), ProgressBar(total=recording.scenario.duration, completed=recording.now, width=64), table)
+    table.add_row("breaker", "-", "-", _state(recording.kit))
+    bar = ProgressBar(total=recording.scenario.duration, completed=recording.now, width=WIDTH)
+    end_of_line = Text("")  # a bar of rich's does not end its own
+    return Group(_title(recording), bar, end_of_line, table)
 
 
 def final_view(recording: Recording) -> list[Text]:

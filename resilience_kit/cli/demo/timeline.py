@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from resilience_kit.cli.demo.figures import PATIENCE
 from resilience_kit.cli.demo.recording import Recording, Side
 
-PATIENCE = 1.0
 BARS = "▁▂▃▄▅▆▇█"
 STATE_SIGNS = {"closed": "─", "half_open": "▒", "open": "█"}
 
@@ -72,7 +72,7 @@ def state_line(recording: Recording, count: int) -> str:
 
 
 def sparklines(recording: Recording, count: int) -> list[tuple[str, str]]:
-    """Labelled lines for a terminal: answered calls and upstream attempts of both sides, and the breaker."""
+    """Labelled lines for a terminal: answered calls and upstream attempts of all sides, and the breaker."""
     duration = recording.length
     sides = [(side, slices(side, duration, count)) for side in recording.sides]
     top_calls = max((part.issued for _, parts in sides for part in parts), default=1)

@@ -1,4 +1,4 @@
-"""Sends the scenario's calls through both clients at the same time and writes down what happens."""
+"""Sends the scenario's calls through all clients at the same time and writes down what happens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from contextlib import AsyncExitStack, contextmanager
 import httpx
 
 from resilience_kit.cli.demo.recording import CallRecord, Move, Recording, Side
-from resilience_kit.cli.demo.scenario import CALL_HEADER, STRATEGY, Scenario
+from resilience_kit.cli.demo.scenario import CALL_HEADER, Scenario
+from resilience_kit.cli.demo.sdk import with_sdk_retries
 from resilience_kit.cli.demo.upstream import Upstream
 from resilience_kit.events import Event, StateChanged
 from resilience_kit.orchestrator import AIServiceResilience
@@ -29,7 +30,7 @@ Look = Callable[[], object]
 
 
 class Lane:
-    """One client with a service of its own. `protect` wraps the attempt: not at all, or with the kit."""
+    """One client with a service of its own. `protect` wraps the attempt: not at all, with an SDK's retries, or with the kit."""
 
     def __init__(self, side: Side, url: str, protect: Callable[[Ask], Ask]) -> None:
         self.side, self.epoch = side, 0.0
@@ -75,13 +76,17 @@ async def run(scenario: Scenario, watch: Callable[[Recording], object]) -> Recor
     recording = Recording(scenario)
     with _operator_unheard():
         kit = AIServiceResilience()
-    protections: list[Callable[[Ask], Ask]] = [_unprotected, kit.with_resilience(OPERATION, custom_config=STRATEGY)]
+    protections: list[Callable[[Ask], Ask]] = [
+        _unprotected,
+        lambda ask: with_sdk_retries(ask, recording.sdk.count_retry),
+        kit.with_resilience(OPERATION, custom_config=scenario.strategy),
+    ]
     with Upstream(scenario, len(protections)) as upstream:
         async with AsyncExitStack() as stack:
             lanes = [Lane(*parts) for parts in zip(recording.sides, upstream.urls, protections, strict=True)]
             for lane in lanes:
                 await lane.open(stack)
-            kit.add_listener(lambda event: _note_move(event, lanes[1]))
+            kit.add_listener(lambda event: _note_move(event, lanes[-1]))
             _start(lanes, upstream)
             await _traffic(recording, lanes, lambda: watch(_standing(recording, lanes, kit)))
         _note_received(recording, upstream)
