@@ -14,6 +14,7 @@ PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check --no-input insta
 DEMO := $(VENV)/.demo-stamp
 DEV := $(VENV)/.dev-stamp
 PEERS := .venv-peers
+FOREIGN := .venv-foreign
 
 # The rooms whose every branch has to be run by tests/.
 CORE := resilience_kit/_checks.py,resilience_kit/errors.py,resilience_kit/events.py,resilience_kit/outcome.py,resilience_kit/_turns.py,$\
@@ -29,13 +30,13 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test integration bench scale outage transport hedging limits knee jobs-chaos jobs-throughput stress page peers simulate mutate lint type arrows docs lowest newest freethreaded dist ci lock clean
+.PHONY: help demo test integration bench scale outage transport hedging limits knee jobs-chaos jobs-throughput stress page peers simulate mutate foreign lint type arrows docs lowest newest freethreaded dist ci lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
 		printf '  make %-15s %s\n' "$$name" "$$text"; done
 
-demo: $(DEMO) ## show a plain client and a protected one through an outage, side by side
+demo: $(DEMO) ## show a plain client, one with an SDK's retries and a protected one through an outage
 	@$(BIN)/resilience-kit demo $(ARGS)
 
 test: $(DEV) ## run tests/: no network, no server, no sleep; every branch of the core must run
@@ -90,6 +91,9 @@ mutate: ## change the core in thousands of ways and see whether a test notices: 
 	@$(MAKE) --no-print-directory .venv-mutate/.dev-stamp VENV=.venv-mutate LOCK=mutate
 	@.venv-mutate/bin/python tests/mutation/mutate.py $(ARGS)
 
+foreign: $(FOREIGN)/.foreign-stamp ## run the test suites of other libraries against the kit: ARGS="circuitbreaker httpx"
+	@$(FOREIGN)/bin/python integration_tests/foreign/run.py $(ARGS)
+
 lint: $(DEV) ## ruff, with every rule on that has no written reason to be off
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
@@ -138,6 +142,7 @@ lock: $(VENV)/.uv-stamp ## write requirements/ anew; UPGRADE=--upgrade takes the
 	$(COMPILE) --output-file requirements/lowest.txt --all-extras --group build --group test --group clients --constraint $(VENV)/lowest.txt
 	$(COMPILE) --output-file requirements/mutate.txt --all-extras --group mutate --constraint requirements/dev.txt
 	$(COMPILE) --output-file requirements/peers.txt --group peers --constraint requirements/dev.txt
+	$(COMPILE) --output-file requirements/foreign.txt --extra http --group foreign --constraint requirements/dev.txt
 
 clean: ## remove the virtual environments and everything that tools left behind
 	rm -rf $(VENV) .venv-* dist build .coverage .hypothesis .mutation .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
@@ -166,6 +171,11 @@ $(DEV): $(VENV)/.dev-lock-stamp pyproject.toml
 
 $(DEMO): $(VENV)/.demo-lock-stamp pyproject.toml
 	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(FOREIGN)/.foreign-stamp: requirements/foreign.txt pyproject.toml | $(FOREIGN)/.made-stamp
+	$(subst $(BIN),$(FOREIGN)/bin,$(PIP_INSTALL)) --require-hashes -r requirements/foreign.txt
+	$(subst $(BIN),$(FOREIGN)/bin,$(PIP_INSTALL)) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # What the peers need is kept from what the kit is developed with.
