@@ -1,7 +1,7 @@
 """The retries that the openai SDK makes unless it is told otherwise, without the SDK; others of its make do nearly the same.
 
-Two retries of a failed connection, of 408, 409, 429 and of every 5xx; after the wait that the service asks for, up to two minutes,
-else after 0.5 s, doubled for each retry up to 8 s, less up to a quarter at random.
+Two retries of a failed connection, of 408, 409, 429 and of every 5xx; after the wait that the service asks for, up to two
+minutes, else after 0.5 s, doubled for each retry up to 8 s, less up to a quarter at random.
 """
 
 from __future__ import annotations
