@@ -43,6 +43,8 @@ from typing import NamedTuple, Self
 
 from circuitbreaker import CircuitBreakerError
 
+from resilience_kit._redaction import redact_text
+
 
 class ResilienceError(Exception):
     """The kit itself has something to say; a service's own errors are `AIServiceError`."""
@@ -216,7 +218,7 @@ class Violation(NamedTuple):
 
 def _shown(value: object) -> str:
     try:
-        return repr(value)
+        return redact_text(repr(value), keep_paths=True)
     except Exception:  # noqa: BLE001 - a wrong value may be wrong in this too; an int of 5000 digits is
         return f"a {type(value).__name__} that cannot be shown"
 

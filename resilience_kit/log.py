@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from resilience_kit._fork import Mutex
+from resilience_kit._redaction import redact_text
 from resilience_kit.errors import GuardKind
 from resilience_kit.events import (
     AccessLatched,
@@ -53,7 +54,7 @@ def listen(events: EventStream) -> None:
 
 def _state_changed(event: StateChanged) -> None:
     level = logging.WARNING if CircuitState(event.new).opened else logging.INFO
-    reason = " ".join(event.reason.split())  # a person's words may hold line breaks
+    reason = redact_text(" ".join(event.reason.split()), keep_paths=True)  # a person's words may hold line breaks, and a key
     logger.log(level, "circuit %r: %s -> %s (%s)", event.operation, event.old, event.new, reason)
 
 

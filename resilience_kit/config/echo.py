@@ -5,27 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from resilience_kit._redaction import looks_secret, names_a_secret
 from resilience_kit.errors import NOT_SHOWN
 
 Where = tuple[str | int, ...]
 
 _LONGEST: Final = 64
 _FEW_BITS: Final = 64
-_SECRET_NAME: Final = re.compile(
-    r"api[_-]?key|secret|passw|passphrase|token|auth|credential|bearer|cookie|(private|access)[_-]?key", re.IGNORECASE
-)
-#: Beginnings that providers give their keys, a password in an address, a PEM block, or any long run with a digit in it.
-_SECRET_VALUE: Final = re.compile(
-    r"(?<![A-Za-z0-9])((sk|pk|rk|hf|gh[oprsu]|github_pat|glpat|xox[a-z])[-_]|(bearer|basic) )"
-    r"|AKIA|ASIA|AIza|eyJ|://[^/\s]*@|-----BEGIN|(?=[A-Za-z+/=_-]*\d)[A-Za-z0-9+/=_-]{20,}",
-    re.IGNORECASE,
-)
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-
-
-def names_a_secret(name: object) -> bool:
-    """Whether a setting of that name would hold a secret."""
-    return isinstance(name, str) and _SECRET_NAME.search(name[:_LONGEST]) is not None
 
 
 def shown(value: object) -> object:
@@ -61,4 +48,4 @@ def _step(part: str | int) -> str:
 
 
 def _is_harmless(text: str) -> bool:
-    return len(text) <= _LONGEST and _SECRET_VALUE.search(text) is None
+    return len(text) <= _LONGEST and not looks_secret(text)

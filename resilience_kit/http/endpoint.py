@@ -12,8 +12,9 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from resilience_kit._checks import Checks, nearest
+from resilience_kit._redaction import names_a_secret
 from resilience_kit.classification.peek import attribute
-from resilience_kit.config.echo import names_a_secret, shown
+from resilience_kit.config.echo import shown
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
 from resilience_kit.http.client import AsyncAPIClient
 from resilience_kit.http.rules import SCHEMES, check_base_url, check_headers, check_origin, with_headers

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from resilience_kit._checks import Checks
 from resilience_kit._drive.plan import Operation, Plan
 from resilience_kit._kinds import Kind, is_awaitable, kind_of
+from resilience_kit._redaction import names_a_secret
 from resilience_kit.classification import classify
 from resilience_kit.classification.peek import attribute
 from resilience_kit.classification.response import lowered
-from resilience_kit.config.echo import names_a_secret
 from resilience_kit.context import remaining_time, request_key
 from resilience_kit.errors import NOT_SHOWN, AIServiceError, CircuitBreakerOpenError, ConfigurationError, TransientAIError
 from resilience_kit.events import CallCancelled, CallFailed, CallRejected, CallSucceeded, ChildStream

@@ -13,13 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from resilience_kit._redaction import REDACTED, names_a_secret, redact_text
 from resilience_kit.classification.body import LONGEST_BODY
 from resilience_kit.classification.peek import attribute
-from resilience_kit.config.echo import names_a_secret
 from resilience_kit.http.credentials import DEFAULT_PORTS
 
 LONGEST_EXCERPT: Final = 300
-TAKEN_OUT: Final = "..."
 _LONGEST_ID: Final = 128
 _LONGEST_VALUE: Final = 4096
 _MOST_VALUES: Final = 200
@@ -54,12 +53,6 @@ _WORDS: Final = (
     "code",
 )
 _TAG: Final = re.compile(r"<(title|h1|h2)[^>]{0,200}>([^<]{0,400})", re.IGNORECASE)
-#: How providers' keys begin, a scheme of authorization, a password in an address, a PEM block, a long run with a digit in it.
-_SECRET: Final = re.compile(
-    r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|hf|gh[oprsu]|github_pat|glpat|xox[a-z]|xai|gsk|pplx)[-_]|AKIA|ASIA|AIza|eyJ)[^\s\"'<>,;)]*"
-    r"|\b(?:bearer|basic)\s+[^\s\"'<>,;]+|(?<=://)[^/\s@]+(?=@)|-----BEGIN.*|(?<![A-Za-z0-9+/=_-])(?=[A-Za-z+/=_-]*\d)[A-Za-z0-9+/=_-]{20,}",
-    re.IGNORECASE,
-)
 
 
 def excerpt(body: object, secrets: Iterable[str] = ()) -> str | None:
@@ -72,8 +65,8 @@ def scrubbed(text: str, secrets: Iterable[str] = ()) -> str:
     """`text` on one line, without `secrets` and without what looks like one."""
     text = text[:_LONGEST_VALUE]
     for secret in sorted(set(secrets), key=len, reverse=True):
-        text = text.replace(secret, TAKEN_OUT)
-    return " ".join(_SECRET.sub(TAKEN_OUT, text).split())
+        text = text.replace(secret, REDACTED)
+    return " ".join(redact_text(text).split())
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:

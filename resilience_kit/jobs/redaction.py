@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import procrastinate
 
+from resilience_kit._redaction import redact_text
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 HIDDEN: Final = "..."
@@ -52,7 +53,7 @@ class Redaction(logging.Filter):
 
     def _message(self, record: logging.LogRecord) -> str:
         text = _without_calls(record.getMessage(), getattr(record, "job", None))
-        text = text.partition(_RESULT)[0]
+        text = redact_text(text.partition(_RESULT)[0], keep_paths=True)
         return text + _type_of(record.exc_info, text)
 
 
@@ -106,7 +107,7 @@ class PoolLines(logging.Filter):
         arguments = record.args if isinstance(record.args, tuple) else ()
         about = str(record.msg)
         wanted = not about.startswith(_FAILED) or self._is_news(arguments[:1])
-        record.args = tuple(_reason(each) if isinstance(each, Exception) else each for each in arguments)
+        record.args = tuple(_shown(each) for each in arguments)
         record.exc_info, record.exc_text = None, None
         return wanted and not about.startswith(_GIVEN_UP)
 
@@ -114,6 +115,12 @@ class PoolLines(logging.Filter):
         now = self._clock.monotonic()
         before, self._failed[pool] = self._failed.get(pool), now
         return before is None or now - before > _ONE_OUTAGE
+
+
+def _shown(argument: object) -> object:
+    if isinstance(argument, Exception):
+        return _reason(argument)
+    return redact_text(argument, keep_paths=True) if isinstance(argument, str) else argument
 
 
 def _reason(error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from resilience_kit.config.echo import names_a_secret
+from resilience_kit._redaction import names_a_secret
 from resilience_kit.errors import Violation
 
 

@@ -1,0 +1,61 @@
+"""What of a foreign text may be repeated: one rule for errors, logs, the command line and jobs.
+
+A secret is recognised in four ways: by how providers' keys begin; by a scheme of authorization before it; by the name that it
+stands under, as in a header, a query or JSON; and as a long run of letters with a digit in it. A word that is no secret but
+looks like one is the price: it is left out of a message, never of a request.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+REDACTED: Final = "..."
+
+_LONGEST_NAME: Final = 64
+_SECRET_NAME: Final = re.compile(
+    r"api[_-]?key|secret|passw|passphrase|token|auth|credential|bearer|cookie|(private|access)[_-]?key", re.IGNORECASE
+)
+
+#: How keys begin. After a letter or a digit it is another word (`task-1`); the second line is words of every day as well.
+_BEGINNINGS: Final = (
+    r"(?<![A-Za-z0-9])(?:"
+    r"(?:sk|pk|rk|csk|hf|r8|gh[oprsu]|github_pat|glpat|xox[a-z]|xapp|xai|gsk|pplx|tvly|nvapi|pcsk|whsec|dop_v1|lsv2|ek)[-_]"
+    r"|(?:fw|key|pa|ak|tgp_v1|jina|vck|npm|lin_api)[-_](?=[A-Za-z_-]{0,40}\d)(?=[A-Za-z0-9_-]{12})"
+    r"|(?-i:AKIA|ASIA)(?=[A-Z0-9])|(?-i:AIza|eyJ)|ya29\.|(?-i:SG)\.(?=[\w-]{16})|dapi(?=[0-9a-f]{8}))[^\s\"'<>,;)&]*"
+)
+_SCHEMES: Final = r"\b(?:bearer|basic|digest|negotiate)\s+[^\s\"'<>,;]+"
+_ADDRESS: Final = r"(?<=://)[^/\s\"'<>]*(?=@)"
+_PEM: Final = r"-----BEGIN.*"
+_LONG_RUN: Final = r"(?<![A-Za-z0-9+/=_-])(?=[A-Za-z+/=_-]*\d)[A-Za-z0-9+/=_-]{20,}"
+_SURE: Final = f"{_BEGINNINGS}|{_SCHEMES}|{_ADDRESS}|{_PEM}"
+_SECRET_IN_PATHS: Final = re.compile(_SURE, re.IGNORECASE)
+_SECRET: Final = re.compile(f"{_SURE}|{_LONG_RUN}", re.IGNORECASE)
+
+#: The value of a header, a field of JSON or a setting whose name says that it holds a secret, and of a signed query.
+_NAMED: Final = re.compile(
+    r"((?:api[_-]?key|secret(?:[_-]?access)?(?:[_-]?key)?|passw(?:or)?d|passphrase|authorization"
+    r"|cookie|private[_-]?key|access[_-]?key|(?:access|auth|api|refresh|id|session|bearer)[_-]?token|client[_-]?secret)"
+    r"\\?[\"']?\s*[:=]\s*\\?[\"']?(?:(?:bearer|basic|token)\s+)?"
+    r"|[?&](?:key|token|sig|signature|auth|pwd|code|x-amz-[a-z]+|x-goog-[a-z]+)=)"
+    r"(?![\"'\s]|\.\.\.|(?:is|are|was|has|must|may|should|not|of|for|in|to|required|missing|invalid|expected)\b)[^\s\"'<>,;&)\\}]+",
+    re.IGNORECASE,
+)
+
+
+def names_a_secret(name: object) -> bool:
+    """Return whether a setting, a header or a field of that name would hold a secret."""
+    return isinstance(name, str) and _SECRET_NAME.search(name[:_LONGEST_NAME]) is not None
+
+
+def looks_secret(text: str) -> bool:
+    """Return whether a text holds something that looks like a secret."""
+    return _SECRET.search(text) is not None or _NAMED.search(text) is not None
+
+
+def redact_text(text: str, *, keep_paths: bool = False) -> str:
+    """Return the text with three dots in place of everything that looks like a secret; the names of secrets stay.
+
+    `keep_paths`: leave long runs, which the paths of files are; for texts of this program, such as a traceback.
+    """
+    return (_SECRET_IN_PATHS if keep_paths else _SECRET).sub(REDACTED, _NAMED.sub(rf"\1{REDACTED}", text))
