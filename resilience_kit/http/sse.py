@@ -35,13 +35,20 @@ class ServerSentEvent:
 
 
 class EventParser:
-    """Gives events as their bytes come. What stands after the last empty line is no event. Used by one reader at a time."""
+    """Gives events as their bytes come. What stands after the last empty line is no event. Used by one reader at a time.
 
-    __slots__ = ("_data", "_decoder", "_event", "_id", "_largest", "_pending", "_rest", "_retry", "_size", "_skips", "_some")
+    `largest`: characters of one event, its comments included. A larger one is a `ServerError`; with `shortens`, it is given with
+    the beginning of its data instead, and `is_short` is true until the next one is asked for.
+    """
 
-    def __init__(self, largest: int = LARGEST_EVENT) -> None:
+    __slots__ = (
+        "_data", "_decoder", "_event", "_id", "_largest", "_pending", "_rest", "_retry", "_shortens", "_size", "_skips", "_some",
+        "is_short",
+    )  # fmt: skip
+
+    def __init__(self, largest: int = LARGEST_EVENT, *, shortens: bool = False) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
-        self._largest = largest
+        self._largest, self._shortens = largest, shortens
         self._rest: list[str] = []
         self._skips = False
         self._id = ""
@@ -51,37 +58,54 @@ class EventParser:
     def _clear(self) -> None:
         self._event, self._data, self._size, self._some = "", list[str](), 0, False
         self._retry: int | None = None
+        self.is_short = False
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
         """The events that are complete with these bytes. Raises `ServerError` for one that is too large to be kept."""
-        for line in self._lines(self._decoder.decode(chunk)):
+        *lines, rest = self._split(self._decoder.decode(chunk))
+        for line in lines:
+            if self._rest:
+                line, self._rest, self._pending = "".join((*self._rest, line)), [], 0  # noqa: PLW2901 - its beginning came before
             if not line:
                 yield from self._dispatched()
             else:
                 self._take(line)
-        self._check()
+        if rest:
+            self._keep(rest)
 
-    def _lines(self, text: str) -> list[str]:
-        """Whole lines; a line feed after a carriage return ends none, also where a chunk ends between them."""
-        if self._skips and text:
-            text = text.removeprefix("\n")
-        self._skips = text.endswith("\r") or (self._skips and not text)
-        *lines, rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        if lines:
-            lines[0] = "".join((*self._rest, lines[0]))
-            self._rest, self._pending = [], 0
-        self._rest.append(rest)
-        self._pending += len(rest)
-        return lines
+    def finish(self) -> Iterator[ServerSentEvent]:
+        """The event that the body ended in, if it has data. To the standard it is none, to some consumers it is."""
+        yield from self.feed(b"\n\n")
 
-    def _check(self) -> None:
-        if self._size + self._pending > self._largest:
-            raise ServerError(f"the service sent an event of more than {self._largest} characters")
+    def _split(self, text: str) -> list[str]:
+        """Lines, the last of them unfinished; a line feed after a carriage return ends none, also at the start of a chunk."""
+        if text:
+            if self._skips:
+                text = text.removeprefix("\n")
+            self._skips = text.endswith("\r")
+        return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+    def _keep(self, rest: str) -> None:
+        rest = self._fitting(rest)
+        if rest:
+            self._rest.append(rest)
+            self._pending += len(rest)
 
     def _take(self, line: str) -> None:
+        line = self._fitting(line)
         self._size += len(line)
         name, _, value = line.partition(":")
         self._note(name, value.removeprefix(" "))
+
+    def _fitting(self, text: str) -> str:
+        """A text of the present event, as far as there is room for it. Raises `ServerError` where events are not shortened."""
+        room = self._largest - self._size - self._pending
+        if len(text) <= room:
+            return text
+        if not self._shortens:
+            raise ServerError(f"the service sent an event of more than {self._largest} characters")
+        self.is_short = True
+        return text[:room]
 
     def _note(self, name: str, value: str) -> None:
         if name == "data":

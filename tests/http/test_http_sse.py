@@ -81,3 +81,37 @@ def test_an_event_that_is_too_large_is_refused(endless: bytes) -> None:
     with pytest.raises(ServerError, match="more than 100 characters"):
         for _ in range(30):
             list(parser.feed(endless))
+
+
+@pytest.mark.parametrize("text", [b"data: a\r\n\r\ndata: b\r\n\ndata: c\r\r\n", b"data: a\r\n\ndata: b\n\r\ndata: c\n\n"])
+def test_a_line_feed_is_taken_from_one_carriage_return_only(text: bytes) -> None:
+    """Cut at every byte, and at every two, mixed line ends give the same three events."""
+    for first in range(len(text) + 1):
+        for second in range(first, len(text) + 1):
+            assert ["a", "b", "c"] == [event.data for event in parsed(text[:first], text[first:second], text[second:])]
+
+
+def sizes(size: int, largest: int, *, shortens: bool = False) -> list[str]:
+    """What becomes of an event between two small ones, in pieces of a size."""
+    parser, found = EventParser(largest, shortens=shortens), list[str]()
+    text = b"data: a\n\n: a comment\ndata: " + b"x" * 40 + b"\ndata: y\n\ndata: b\n\n"
+    try:
+        for at in range(0, len(text), size):
+            for event in parser.feed(text[at : at + size]):
+                found.append(event.data + "..." * parser.is_short)
+    except ServerError as error:
+        found.append(str(error))
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 50, 1000])
+def test_the_limit_of_an_event_does_not_depend_on_the_pieces(size: int) -> None:
+    """Its lines count, comments included, whether they come at once or one by one; others in the same piece do not."""
+    assert ["a", f"{'x' * 40}\ny", "b"] == sizes(size, 64)
+    assert ["a", "the service sent an event of more than 63 characters"] == sizes(size, 63)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 50, 1000])
+def test_what_is_too_large_can_be_shortened(size: int) -> None:
+    """The beginning of its data is given, and the events after it are whole."""
+    assert ["a", f"{'x' * 33}...", "b"] == sizes(size, 50, shortens=True)
