@@ -70,8 +70,11 @@ _MULTIPLE_CHOICES = 300
 def error_envelope(top: Body) -> Envelope | None:
     """Return the envelope when `top` is an error object, None when it is an answer."""
     found = _surely(top)
-    if found is not None or _is_resource(top) or _delivers(top) or not (words := _words(top)):
+    if found is not None or _is_resource(top) or _delivers(top):
         return found
+    words = _words(top)
+    if not words:
+        return PLAIN if top.get("type") == "error" else None
     return PLAIN if _is_flagged(top) else _by_code(top, words)
 
 
@@ -136,7 +139,12 @@ def _delivers(top: Body) -> bool:
 def _words(top: Body) -> str:
     told = (top.get(name) for name in _WORDS)
     found = next((words for words in told if isinstance(words, str) and words.strip()), "")
-    return "errors" if not found and top.get("errors") else found
+    return "errors" if not found and _has_objects(top.get("errors")) else found
+
+
+def _has_objects(errors: object) -> bool:
+    """Whether `errors` holds errors; a list of texts may be what a check has found."""
+    return any(isinstance(each, Mapping) for each in errors) if isinstance(errors, list) else bool(errors)
 
 
 def _is_flagged(top: Body) -> bool:
