@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from resilience_kit.http.client import APIClient, AsyncAPIClient
     from resilience_kit.http.endpoint import Endpoint, EndpointConfig
     from resilience_kit.http.sse import ServerSentEvent
+    from resilience_kit.http.stream_progress import TERMINAL_EVENTS
     from resilience_kit.http.tokens import tokens_at_most, tokens_used
     from resilience_kit.http.transport import AsyncResilientTransport, ResilientTransport
-    from resilience_kit.http.transport_events import TERMINAL_EVENTS
 
 __all__ = [
     "TERMINAL_EVENTS",
@@ -37,7 +37,7 @@ _HOMES = {
     "ServerSentEvent": "sse",
     "AsyncResilientTransport": "transport",
     "ResilientTransport": "transport",
-    "TERMINAL_EVENTS": "transport_events",
+    "TERMINAL_EVENTS": "stream_progress",
     "tokens_at_most": "tokens",
     "tokens_used": "tokens",
 }

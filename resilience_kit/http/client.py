@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import functools
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,7 +23,7 @@ from resilience_kit.errors import AIServiceError
 from resilience_kit.events import Event, Listener
 from resilience_kit.http._library import library
 from resilience_kit.http.reading import EventReader, beginning, is_stream
-from resilience_kit.http.rules import Asked, ClientOptions, ClientRules, is_empty
+from resilience_kit.http.rules import Asked, ClientOptions, ClientRules
 from resilience_kit.http.sse import ServerSentEvent
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 from resilience_kit.policies.breaker import CircuitBreaker, wrap
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _keeping = Mutex()
 _closing: set[asyncio.Task[None]] = set()
+#: Of the loop, until the generators have ended that httpx and httpcore leave to it where a body is not read to its end: seven of
+#: them, one within the other.
+_TURNS_TO_END = 16
 
 
 class _Client:
@@ -58,6 +61,7 @@ class _Client:
         deadline: float | None = None,
         idempotency_header: str | None = "Idempotency-Key",
         name: str | None = None,
+        max_event_size: int = 1 << 20,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         options = ClientOptions(
@@ -72,6 +76,7 @@ class _Client:
             deadline=deadline,
             idempotency_header=idempotency_header,
             name=name,
+            max_event_size=max_event_size,
             clock=clock,
         )
         options.check(type(self).__name__, awaits=isinstance(self, AsyncAPIClient))
@@ -148,7 +153,7 @@ class AsyncAPIClient(_Client):
 
     Errors: `AIServiceError` and its subclasses for what the service did, `CircuitBreakerOpenError`, `RateLimitExceededError` and
     `DeadlineExceededError` for what this kit did, `ConfigurationError` for wrong options. `name` stands in events and refusals;
-    `clock` is where all of its time comes from.
+    `max_event_size` bounds one event of a stream, in characters; `clock` is where all of its time comes from.
     """
 
     _closes = "`async with`, or await close()"
@@ -268,7 +273,7 @@ class AsyncAPIClient(_Client):
             return response
         rules.heard(asked, response)
         await _awaited(response.raise_for_status())
-        if is_empty(response):
+        if rules.is_none(asked, response):
             return None
         with rules.reading(asked):
             body = await _awaited(response.json())
@@ -278,14 +283,15 @@ class AsyncAPIClient(_Client):
     async def _events(self, asked: Asked, terminal: tuple[str, ...] | None) -> AsyncGenerator[ServerSentEvent, None]:
         """One attempt at a stream."""
         await self._paced()
-        reader = EventReader(asked.url, asked.sent, terminal)
+        reader = self._rules.reader(asked, terminal)
         async with contextlib.aclosing(self._chunks(asked)) as chunks:
-            async for chunk in chunks:
+            while (chunk := await _next(chunks, reader)) is not None:
                 for event in reader.feed(chunk):
                     yield event
                 if reader.done:
                     await _read_out(chunks)
-        reader.finish()
+        for event in reader.finish():
+            yield event
 
     async def _chunks(self, asked: Asked) -> AsyncGenerator[bytes, None]:
         """The bytes of a stream of events; errors are of this kit."""
@@ -298,6 +304,10 @@ class AsyncAPIClient(_Client):
                 async for chunk in response.aiter_bytes():
                     yield chunk
                 return
+        except GeneratorExit:
+            for _ in range(_TURNS_TO_END):
+                await asyncio.sleep(0)
+            raise
         except Exception as error:  # noqa: BLE001 - as above
             failure = rules.failure(asked, error)
         try:
@@ -308,6 +318,26 @@ class AsyncAPIClient(_Client):
 
 async def _awaited(result: Any) -> Any:
     return await result if is_awaitable(result) else result
+
+
+async def _next(chunks: AsyncIterator[bytes], reader: EventReader) -> bytes | None:
+    """The next bytes, None at the end. What breaks after the proof of the end breaks nothing."""
+    try:
+        return await anext(chunks, None)
+    except AIServiceError:
+        if not reader.complete:
+            raise
+        return None
+
+
+def _next_of(chunks: Iterator[bytes], reader: EventReader) -> bytes | None:
+    """As `_next`."""
+    try:
+        return next(chunks, None)
+    except AIServiceError:
+        if not reader.complete:
+            raise
+        return None
 
 
 async def _read_out(chunks: AsyncIterator[bytes]) -> None:
@@ -439,7 +469,7 @@ class APIClient(_Client):
             return response
         rules.heard(asked, response)
         response.raise_for_status()
-        if is_empty(response):
+        if rules.is_none(asked, response):
             return None
         with rules.reading(asked):
             body = response.json()
@@ -447,15 +477,15 @@ class APIClient(_Client):
         return body
 
     def _events(self, asked: Asked, terminal: tuple[str, ...] | None) -> Generator[ServerSentEvent, None, None]:
-        reader = EventReader(asked.url, asked.sent, terminal)
+        reader = self._rules.reader(asked, terminal)
         with contextlib.closing(self._chunks(asked)) as chunks:
-            for chunk in chunks:
+            while (chunk := _next_of(chunks, reader)) is not None:
                 yield from reader.feed(chunk)
                 if reader.done:
                     with contextlib.suppress(AIServiceError):
                         for _ in chunks:
                             pass
-        reader.finish()
+        yield from reader.finish()
 
     def _chunks(self, asked: Asked) -> Generator[bytes, None, None]:
         rules = self._rules

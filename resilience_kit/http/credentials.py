@@ -14,6 +14,8 @@ _PARAMETERS = ("key", "api_key", "api-key")
 #: quotes are escaped.
 _IN_PATH = re.compile(r"/(?:deployments|models)/([^/:?]{1,80})")
 _IN_BODY = re.compile(rb'"model"\s*:\s*"([^"\\]{1,80})"')
+#: Schemes in which a 401 asks for the next step, whatever credential stands behind it.
+HANDSHAKES = frozenset({b"digest", b"negotiate", b"ntlm"})
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
 #: The part that stays the same where the header is made anew for each request: of AWS's signature, and of digest access.
@@ -30,6 +32,11 @@ def fingerprint(credential: str | None) -> bytes:
     lasting = _LASTING.match(credential)
     text = lasting[1] if lasting else credential
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=_SALT).digest()
+
+
+def is_of_handshake(credential: str | None) -> bool:
+    """Whether a credential is one step of several, so that its refusal may be the next one."""
+    return bool(credential) and str(credential).partition(" ")[0].lower().encode() in HANDSHAKES
 
 
 def host_of(url: Any) -> str:

@@ -107,10 +107,10 @@ def _by_rule(rule: _Rule, error: Exception, sent: Sent) -> kit.AIServiceError:
     return found
 
 
-def error_of(status: int, headers: object, body: object, sent: Sent) -> kit.AIServiceError:
-    """The error that an answer is."""
+def error_of(status: int, headers: object, body: object, sent: Sent, verdict: Verdict | None = None) -> kit.AIServiceError:
+    """The error that an answer is, by the verdict on it where that is known."""
     known = lowered(headers)
-    return _told(classify_response(status, known, body), status, known, body, sent)
+    return _told(verdict or classify_response(status, known, body), status, known, body, sent)
 
 
 def _told(verdict: Verdict, status: int, headers: Mapping[str, str], body: object, sent: Sent) -> kit.AIServiceError:

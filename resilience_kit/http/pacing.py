@@ -25,7 +25,7 @@ from weakref import WeakValueDictionary
 from resilience_kit._fork import renew_after_fork
 from resilience_kit.errors import GuardKind
 from resilience_kit.events import ChildStream, EventStream
-from resilience_kit.http.credentials import credential_of, fingerprint, host_of, model_of
+from resilience_kit.http.credentials import credential_of, fingerprint, host_of, is_of_handshake, model_of
 from resilience_kit.http.latches import Access
 from resilience_kit.http.pace import Pace, PacePermit, PacingConfig, latest_permit
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
@@ -62,17 +62,17 @@ class Pacing:
         with self._lock:
             pace = self._paces.get(key)
             if pace is None:
-                pace = self._paces[key] = self._made(*key)
+                pace = self._paces[key] = self._made(*key, is_named=bool(key[1]) and not is_of_handshake(credential))
                 if len(self._paces) > self.config.max_keys:
                     self._paces.popitem(last=False)
             else:
                 self._paces.move_to_end(key)
         return pace
 
-    def _made(self, host: str, mark: bytes, model: str) -> Pace:
+    def _made(self, host: str, mark: bytes, model: str, *, is_named: bool) -> Pace:
         config, access = self.config, self._accesses.get((host, mark))
         if access is None:
-            access = Access(host, config.credential_trial, config.billing_trial, is_named=bool(mark))
+            access = Access(host, config.credential_trial, config.billing_trial, is_named=is_named)
             self._accesses[host, mark] = access
         return Pace(f"{host} ({model})" if model else host, config, self.clock, self.events, access)
 

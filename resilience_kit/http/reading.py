@@ -2,70 +2,85 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from resilience_kit.classification.body import LONGEST_BODY
 from resilience_kit.errors import AIServiceError, InvalidRequestError
 from resilience_kit.http.errors import Sent, error_of
-from resilience_kit.http.sse import EventParser, ServerSentEvent
-from resilience_kit.http.transport_events import TERMINAL_EVENTS, TruncatedStreamError, terminal_for
+from resilience_kit.http.promised_json import verdict_of
+from resilience_kit.http.sse import LARGEST_EVENT, EventParser, ServerSentEvent
+from resilience_kit.http.stream_progress import TERMINAL_EVENTS, StreamProgress, is_done, terminal_for
+from resilience_kit.outcome import Verdict
 
 EVENT_STREAM: Final = "text/event-stream"
-_DONE: Final = "[DONE]"
 _OK: Final = 200
 
 
-def is_error(body: object) -> bool:
-    """Whether the JSON of an answer is an error object, whatever the status says."""
-    if not isinstance(body, Mapping):
-        return False
-    error = body.get("error")
-    return (isinstance(error, Mapping | str) and bool(error)) or body.get("type") == "error" or body.get("object") == "error"
-
-
 class EventReader:
-    """One stream. `done`: the event has come that its protocol ends with; what follows is not looked at."""
+    """One stream. `done`: the event has come that its protocol ends with; what follows is not looked at.
 
-    def __init__(self, url: str, sent: Sent, terminal: tuple[str, ...] | None) -> None:
-        self._sent, self._parser = sent, EventParser()
-        self._terminal = terminal_for(sent.host, urlsplit(url).path, TERMINAL_EVENTS) if terminal is None else terminal
-        self._count = 0
-        self.done = False
+    Events without content are given with the first one that has some: until then the stream may be begun again.
+    """
+
+    def __init__(
+        self, url: str, sent: Sent, terminal: tuple[str, ...] | None, *, choices: int = 1, largest: int = LARGEST_EVENT
+    ) -> None:
+        self._sent, self._parser = sent, EventParser(largest)
+        self._progress = StreamProgress(
+            terminal_for(sent.host, urlsplit(url).path, TERMINAL_EVENTS) if terminal is None else terminal
+        )
+        self._progress.choices = choices
+        self._held: list[ServerSentEvent] = []
+        self._head = b""  # until an event has come: it may be no stream at all
+
+    @property
+    def done(self) -> bool:
+        """Whether the terminal event has come."""
+        return self._progress.done
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing of the answer can be missing, even if the connection breaks now."""
+        return self._progress.complete
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
         """The events that these bytes complete. Raises for one that is an error."""
+        if not self._progress.items and len(self._head) < LONGEST_BODY:
+            self._head += chunk
         for event in self._parser.feed(chunk):
             if self.done:
                 return
-            self._refuse(event)
-            self.done = event.data in self._terminal or event.event in self._terminal
-            self._count += 1
-            if event.data != _DONE:
-                yield event
+            yield from self._given(event)
 
-    def finish(self) -> None:
+    def finish(self) -> Iterator[ServerSentEvent]:
         """No more bytes come. Raises `TruncatedStreamError` where the protocol would have had another event."""
-        if self._terminal and not self.done:
-            raise TruncatedStreamError(
-                f"The stream ended after {self._count} event{'s'[: self._count != 1]} without {' or '.join(self._terminal)}"
-            )
+        if not self.done:
+            for event in self._parser.finish():
+                yield from self._given(event, is_last=True)
+            if not self._progress.items:
+                self._refuse_plain()
+            self._progress.finish()
+        yield from self._held
 
-    def _refuse(self, event: ServerSentEvent) -> None:
-        if event.event == "error" or '"error"' in event.data:
-            body = _parsed(event.data)
-            if event.event == "error" or is_error(body):
-                told = body if isinstance(body, Mapping) else {"error": {"message": event.data}}
-                raise error_of(_OK, {}, told, self._sent)
+    def _given(self, event: ServerSentEvent, *, is_last: bool = False) -> Iterator[ServerSentEvent]:
+        progress = self._progress
+        progress.note(event.event, event.data, is_last=is_last)
+        if progress.failure is not None:
+            raise error_of(_OK, {}, progress.failure.body, self._sent, progress.failure.verdict)
+        if not progress.is_cut and not is_done(event.data):
+            self._held.append(event)
+        if progress.items:
+            held, self._held = self._held, []
+            yield from held
 
-
-def _parsed(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
+    def _refuse_plain(self) -> None:
+        """Raise for a body that is no stream but one error, sent as it would have been without a stream."""
+        text = self._head.lstrip()
+        verdict = _judged(self._head) if text[:1] == b"{" else None
+        if verdict is not None:
+            raise error_of(_OK, {}, text, self._sent, verdict)
 
 
 def is_stream(response: Any) -> bool:
@@ -83,8 +98,14 @@ def beginning(chunks: Iterable[bytes]) -> Iterator[bytes]:
             return
 
 
+def _judged(body: bytes) -> Verdict | None:
+    """The verdict on a body of which at least the beginning is known, and all of it where it is short."""
+    return verdict_of("POST", _OK, {}, body) if len(body) < LONGEST_BODY else None
+
+
 def no_stream(status: int, headers: object, body: bytes, sent: Sent) -> AIServiceError:
     """The error for an answer that is no stream of events."""
-    if status != _OK or is_error(_parsed(body.decode("utf-8", "replace"))):
-        return error_of(status, headers, body, sent)
+    verdict = _judged(body) if status == _OK else None
+    if status != _OK or verdict is not None:
+        return error_of(status, headers, body, sent, verdict)
     return InvalidRequestError(f"The answer is no stream of events; ask for one, as with stream=True in the body ({sent})")

@@ -16,15 +16,18 @@ from resilience_kit._checks import Checks
 from resilience_kit._drive.plan import Operation, Plan
 from resilience_kit._kinds import Kind, is_awaitable, kind_of
 from resilience_kit._redaction import names_a_secret
-from resilience_kit.classification import classify
+from resilience_kit.classification import classify, response_error
+from resilience_kit.classification.body import promises_json
 from resilience_kit.classification.peek import attribute
 from resilience_kit.classification.response import lowered
 from resilience_kit.context import remaining_time, request_key
-from resilience_kit.errors import NOT_SHOWN, AIServiceError, CircuitBreakerOpenError, ConfigurationError, TransientAIError
+from resilience_kit.errors import NOT_SHOWN, AIServiceError, CircuitBreakerOpenError, ConfigurationError, ServerError
 from resilience_kit.events import CallCancelled, CallFailed, CallRejected, CallSucceeded, ChildStream
 from resilience_kit.http.credentials import credential_of, model_in_path
 from resilience_kit.http.errors import Sent, error_for, error_of
-from resilience_kit.http.reading import EVENT_STREAM, is_error, no_stream
+from resilience_kit.http.promised_json import ANSWERED
+from resilience_kit.http.reading import EVENT_STREAM, EventReader, no_stream
+from resilience_kit.http.stream_progress import choices_in
 from resilience_kit.http.wording import host_of, secrets_of
 from resilience_kit.orchestrator.default import clients_of_default
 from resilience_kit.outcome import Clock, Guard
@@ -59,6 +62,7 @@ class ClientOptions:
     deadline: float | None
     idempotency_header: str | None
     name: str | None
+    max_event_size: int
     clock: Clock
 
     def check(self, owner: str, *, awaits: bool) -> None:
@@ -77,6 +81,7 @@ class ClientOptions:
             checks.provides("pacing", self.pacing, "of")
         checks.optional_seconds("deadline", self.deadline)
         checks.instance("name", self.name, str, type(None))
+        checks.whole("max_event_size", self.max_event_size, 1)
         checks.provides("clock", self.clock, "monotonic", "nanoseconds", "sleep", "sleep_async", "call_later")
         _check_limiter(checks, self.rate_limiter, awaits=awaits)
         _check_header_name(checks, self.idempotency_header)
@@ -370,8 +375,27 @@ class ClientRules:
 
     def refuse(self, asked: Asked, response: Any, body: object) -> None:
         """Raise for a good status whose body is an error."""
-        if is_error(body):
-            raise _of(response, body, asked.sent)
+        status, headers = attribute(response, "status_code"), attribute(response, "headers")
+        status = status if isinstance(status, int) else _OK
+        verdict = response_error(status, headers, body) if isinstance(body, Mapping) else None
+        if verdict is not None:
+            raise error_of(status, headers, body, asked.sent, verdict)
+
+    def is_none(self, asked: Asked, response: Any) -> bool:
+        """Whether an answer has no body, so that it is None in JSON. Raises `ServerError` where one was promised."""
+        if attribute(response, "status_code") in _NO_CONTENT:
+            return True
+        if attribute(response, "content") != b"":
+            return False
+        promised = promises_json(lowered(attribute(response, "headers")))
+        if promised and asked.sent.method in ANSWERED and attribute(response, "status_code") == _OK:
+            raise ServerError(f"The answer is empty ({asked.sent})")
+        return True
+
+    def reader(self, asked: Asked, terminal: tuple[str, ...] | None) -> EventReader:
+        """What follows the stream of events that answers a request."""
+        choices = choices_in(asked.given.get("json"))
+        return EventReader(asked.url, asked.sent, terminal, choices=choices, largest=self.options.max_event_size)
 
     @contextlib.contextmanager
     def reading(self, asked: Asked) -> Iterator[None]:
@@ -379,7 +403,7 @@ class ClientRules:
         try:
             yield
         except (ValueError, RecursionError):
-            raise TransientAIError(f"The answer is no JSON ({asked.sent})") from None
+            raise ServerError(f"The answer is no JSON ({asked.sent})") from None
 
     def no_stream(self, asked: Asked, response: Any, pieces: list[bytes]) -> AIServiceError:
         """The error for an answer that is no stream of events."""
@@ -429,16 +453,6 @@ def _model_of(asked: Asked) -> str:
     body = asked.given.get("json")
     model = body.get("model") if isinstance(body, Mapping) else None
     return model_in_path(str(asked.url)) or (model if isinstance(model, str) else "")
-
-
-def is_empty(response: Any) -> bool:
-    """Whether an answer has no body, so that it is None in JSON."""
-    return attribute(response, "status_code") in _NO_CONTENT or attribute(response, "content") == b""
-
-
-def _of(response: Any, body: object, sent: Sent) -> AIServiceError:
-    status = attribute(response, "status_code")
-    return error_of(status if isinstance(status, int) else _OK, attribute(response, "headers"), body, sent)
 
 
 def with_headers(given: Mapping[str, Any], added: Mapping[str, str]) -> dict[str, Any]:

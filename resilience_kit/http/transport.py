@@ -20,7 +20,7 @@ from resilience_kit._spelling import names_spelling
 from resilience_kit.config import ResilienceConfig
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError
 from resilience_kit.http.pacing import Pacing
-from resilience_kit.http.transport_events import TERMINAL_EVENTS, TruncatedStreamError
+from resilience_kit.http.stream_progress import TERMINAL_EVENTS, TruncatedStreamError
 from resilience_kit.http.transport_exchange import ErrorAnswer, Exchange, TransportCall
 from resilience_kit.http.transport_options import DEFAULT_CONFIG, Operations, TransportOptions, name_of
 from resilience_kit.http.transport_shapes import (
@@ -76,6 +76,7 @@ class _Base(_Transport):  # type: ignore[misc]  # see above
             checks.provides("transport", None if is_other_kind else transport, *self._methods)
             checks.done()
         self._inner: Any = transport
+        self._is_entered = False
         self._known: type | None = None  # the class of requests that the inner transport may send
         self._lock = Mutex()
         self._operations = Operations(self._options)
@@ -121,7 +122,13 @@ class ResilientTransport(_Base):
         try:
             sync.drive(call)
         except (ErrorAnswer, TruncatedStreamError) as error:
-            return exchange.last_word(error)
+            response = exchange.last_word(error)
+            if exchange.is_held:
+                response.stream = observed(exchange, asynchronous=False)
+            return response
+        except BaseException:
+            self._let_go(exchange)
+            raise
         response = exchange.handed_on()
         if not exchange.whole:
             response.stream = observed(exchange, asynchronous=False)
@@ -137,6 +144,7 @@ class ResilientTransport(_Base):
 
     def _attempt(self, exchange: Exchange) -> Any:
         """One attempt: the answer, read as far as is needed to know what it is worth."""
+        self._let_go(exchange)
         exchange.begin()
         response = self._sender(exchange.request).handle_request(exchange.request)
         source = response.stream
@@ -148,13 +156,24 @@ class ResilientTransport(_Base):
                 exchange.take(next(chunks, None))
                 if exchange.reads_on:
                     exchange.check_time()
-            if not exchange.keeps_connection:
-                source.close()
-            exchange.judge()
+            failure = exchange.judge()
         except BaseException:
             close(source, exchange.chunks)
             raise
-        return response
+        if not exchange.keeps_connection:
+            close(source, exchange.chunks)
+        if failure is None:
+            return response
+        try:
+            raise failure
+        finally:
+            del failure
+
+    def _let_go(self, exchange: Exchange) -> None:
+        """Close the answer of an earlier attempt that was an error, and not read to its end."""
+        if exchange.is_held:
+            exchange.is_held = False
+            close(exchange.source, exchange.chunks)
 
     def close(self) -> None:
         """Close the transport that sends."""
@@ -162,10 +181,19 @@ class ResilientTransport(_Base):
             self._inner.close()
 
     def __enter__(self) -> Self:
+        """Enter the transport that sends, where it is one that can be entered."""
+        enter = getattr(type(self._inner), "__enter__", None)
+        if enter is not None:
+            enter(self._inner)
+            self._is_entered = True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        """Leave the transport that sends, or close it where it was not entered."""
+        if self._is_entered:
+            self._inner.__exit__(kind, error, trace)
+        else:
+            self.close()
 
     def handle_async_request(self, _request: Any) -> NoReturn:
         """Raise `ConfigurationError`: an async client needs `AsyncResilientTransport`."""
@@ -192,7 +220,13 @@ class AsyncResilientTransport(_Base):
         try:
             await aio.drive(call)
         except (ErrorAnswer, TruncatedStreamError) as error:
-            return exchange.last_word(error)
+            response = exchange.last_word(error)
+            if exchange.is_held:
+                response.stream = observed(exchange, asynchronous=True)
+            return response
+        except BaseException:
+            await self._let_go(exchange)
+            raise
         response = exchange.handed_on()
         if not exchange.whole:
             response.stream = observed(exchange, asynchronous=True)
@@ -208,6 +242,7 @@ class AsyncResilientTransport(_Base):
 
     async def _attempt(self, exchange: Exchange) -> Any:
         """As `ResilientTransport`'s."""
+        await self._let_go(exchange)
         exchange.begin()
         response = await self._sender(exchange.request).handle_async_request(exchange.request)
         source = response.stream
@@ -217,13 +252,24 @@ class AsyncResilientTransport(_Base):
             chunks = exchange.chunks = aiter(source)
             while exchange.reads_on:
                 exchange.take(await anext(chunks, None))
-            if not exchange.keeps_connection:
-                await source.aclose()
-            exchange.judge()
+            failure = exchange.judge()
         except BaseException:
             await close_async(source, exchange.chunks)
             raise
-        return response
+        if not exchange.keeps_connection:
+            await close_async(source, exchange.chunks)
+        if failure is None:
+            return response
+        try:
+            raise failure
+        finally:
+            del failure
+
+    async def _let_go(self, exchange: Exchange) -> None:
+        """As `ResilientTransport`'s."""
+        if exchange.is_held:
+            exchange.is_held = False
+            await close_async(exchange.source, exchange.chunks)
 
     async def aclose(self) -> None:
         """Close the transport that sends."""
@@ -231,10 +277,19 @@ class AsyncResilientTransport(_Base):
             await self._inner.aclose()
 
     async def __aenter__(self) -> Self:
+        """As `ResilientTransport.__enter__`."""
+        enter = getattr(type(self._inner), "__aenter__", None)
+        if enter is not None:
+            await enter(self._inner)
+            self._is_entered = True
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self.aclose()
+        """As `ResilientTransport.__exit__`."""
+        if self._is_entered:
+            await self._inner.__aexit__(kind, error, trace)
+        else:
+            await self.aclose()
 
     def handle_request(self, _request: Any) -> NoReturn:
         """Raise `ConfigurationError`: a plain client needs `ResilientTransport`."""

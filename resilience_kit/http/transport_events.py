@@ -9,94 +9,98 @@ from __future__ import annotations
 import re
 import zlib
 from collections import deque
-from collections.abc import Mapping
-from types import MappingProxyType
 
-from resilience_kit.classification import classify_response
-from resilience_kit.errors import APIConnectionError, ServerError
-from resilience_kit.http.sse import DONE, EventParser
-from resilience_kit.outcome import FailureKind, Verdict
+from resilience_kit.http.sse import EventParser
+from resilience_kit.http.stream_progress import TERMINAL_EVENTS, StreamProgress, TruncatedStreamError, is_cut, terminal_for
+from resilience_kit.outcome import Verdict
 
-#: By the end of host and path, the first that fits: the events, by name or by data, of which one has to come before a stream
-#: may end. None of them: it may end anywhere.
-TERMINAL_EVENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "api.perplexity.ai/chat/completions": (),  # ends after its last chunk
-        "/completions": ("[DONE]",),  # OpenAI, and whoever speaks as it does; `/chat/completions` ends in the same
-        "/messages": ("message_stop",),  # Anthropic
-        "/responses": ("response.completed", "response.incomplete", "response.failed"),  # OpenAI
-    }
-)
+__all__ = ["TERMINAL_EVENTS", "EventWatch", "TruncatedStreamError", "is_cut", "is_readable", "terminal_for"]
 
 #: Not the `"usage":null` of most chunks, nor the word within a text, whose quotes are escaped.
 _USAGE = re.compile(r'"usage"\s*:\s*\{')
 _KEPT_EVENTS = 1000
 _LONGEST_KEPT = 64 * 1024
-_ENDS = {"{": "}", "[": "]"}
 _ENCODINGS = ("gzip", "deflate")
 _EITHER_HEADER = 47  # zlib's word for "gzip or zlib, see for yourself"
-_OK = 200
-_ANSWERED = frozenset({FailureKind.UNKNOWN, FailureKind.CONTENT_FILTER, FailureKind.CONTEXT_LENGTH})
-
-
-class TruncatedStreamError(APIConnectionError):
-    """A stream of events ended in good order, but before the event that its protocol ends with."""
 
 
 class EventWatch:
     """Reads events as their bytes pass. Used by one thread or task at a time.
 
-    `count`: events so far; `last`: the data of at most the last 1000 of them; `done`: the terminal event has come; `verdict`: of
-    the event that told of a failure; `told`: the data of the first and the last event with a usage. Nothing is said of what
-    comes after an event that is too large for the parser.
+    `count`: events with data so far; `last`: the data of at most the last 1000 of them; `told`: the data of the first and the
+    last event with a usage; `progress`: what they mean. Nothing is said of what comes after the end or a failure.
     """
 
-    __slots__ = ("_decoder", "_parser", "_terminal", "count", "done", "last", "told", "verdict")
+    __slots__ = ("_decoder", "_is_seen", "_parser", "count", "last", "progress", "told")
 
     def __init__(self, terminal: tuple[str, ...], encoding: str = "") -> None:
-        self._terminal = terminal
         self._decoder = zlib.decompressobj(_EITHER_HEADER) if encoding in _ENCODINGS else None
-        self._parser = EventParser()
+        self._parser = EventParser(shortens=True)
+        self._is_seen = True
+        self.progress = StreamProgress(terminal)
         self.count = 0
-        self.done = False
         self.last: deque[str] = deque(maxlen=_KEPT_EVENTS)
         self.told: tuple[str, ...] = ()
-        self.verdict: Verdict | None = None
+
+    @property
+    def items(self) -> int:
+        """Events with content so far: no comments, no pings."""
+        return self.progress.items
+
+    @property
+    def done(self) -> bool:
+        """Whether the terminal event has come."""
+        return self.progress.done
+
+    @property
+    def complete(self) -> bool:
+        """Whether the end is proved, by the terminal event or by finish reasons."""
+        return self.progress.complete
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict on the event that told of a failure."""
+        failure = self.progress.failure
+        return None if failure is None else failure.verdict
 
     @property
     def settled(self) -> bool:
         """Whether what follows changes nothing."""
-        return self.done or self.verdict is not None
+        return self.progress.settled
 
     @property
     def unreadable(self) -> bool:
-        """Whether the last event is no JSON, which whoever reads it will say in no words that anybody handles."""
-        return bool(self.last) and is_cut(self.last[-1])
+        """Whether whoever reads the last event will make nothing of it that anybody handles: it is no JSON, or has no end."""
+        return bool(self.last) and (not self._is_seen or is_cut(self.last[-1]))
 
     def feed(self, chunk: bytes) -> None:
         """More bytes, as they came over the wire."""
         if self._decoder is not None:
             chunk = _undone(self._decoder, chunk)
-        try:
-            for event in self._parser.feed(chunk):
-                self._note(event.event, event.data)
-        except ServerError:
-            self.done = True
+        for event in self._parser.feed(chunk):
+            if self.progress.settled:
+                return
+            self._note(event.event, event.data)
 
-    def finish(self) -> None:
-        """No more bytes come. Raises `TruncatedStreamError` where the stream had to end otherwise."""
-        self.feed(b"\n\n")  # SDKs take an event without its empty line
-        if self._terminal and not self.settled:
-            raise TruncatedStreamError(f"the stream ended after {self.count} events without {' or '.join(self._terminal)}")
+    def finish(self, choices: int = 1) -> None:
+        """No more bytes come. Raises `TruncatedStreamError` where the stream had to end otherwise.
+
+        `choices`: how many were asked for.
+        """
+        self.progress.choices = choices
+        if not self.progress.settled:
+            for event in self._parser.finish():
+                self._is_seen = False
+                self._note(event.event, event.data)
+        self.progress.finish()
 
     def _note(self, event: str, data: str) -> None:
-        self.count += 1
-        self.last.append(data[:_LONGEST_KEPT])
-        if '"usage"' in data and _USAGE.search(data):
-            self.told = (*self.told[:1], data)
-        if self.verdict is None:
-            self.verdict = _failure(event, data)
-        self.done = self.done or data in self._terminal or event in self._terminal or _type_of(data) in self._terminal
+        if data:
+            self.count += 1
+            self.last.append(data[:_LONGEST_KEPT])
+            if '"usage"' in data and _USAGE.search(data):
+                self.told = (*self.told[:1], data)
+        self.progress.note(event, data, is_short=self._parser.is_short, is_last=not self._is_seen)
 
 
 def _undone(decoder: zlib._Decompress, chunk: bytes) -> bytes:
@@ -104,33 +108,6 @@ def _undone(decoder: zlib._Decompress, chunk: bytes) -> bytes:
         return decoder.decompress(chunk)
     except zlib.error:  # whoever consumes the stream meets it too
         return b""
-
-
-def _type_of(data: str) -> str:
-    """The event's type where it stands first in its data, as some gateways leave the name line out."""
-    return data[9 : data.find('"', 9)] if data.startswith('{"type":"') else ""
-
-
-def _failure(event: str, data: str) -> Verdict | None:
-    """The verdict of an event that tells of a failure, None for all others."""
-    if event != "error" and '"error":' not in data and not is_cut(data):
-        return None
-    return failing(classify_response(_OK, {}, data)) if data else None
-
-
-def is_cut(text: str) -> bool:
-    """Whether JSON begins that does not end. Looks at both ends only."""
-    return text[:1] in _ENDS and text != DONE and not text.endswith(_ENDS[text[:1]])
-
-
-def failing(verdict: Verdict) -> Verdict | None:
-    """The verdict on a 200, None when it says that an answer was given, of whatever worth."""
-    return None if verdict.kind in _ANSWERED else verdict
-
-
-def terminal_for(host: str, path: str, rules: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The terminal events of a host's path, empty where there is no rule."""
-    return next((names for end, names in rules.items() if (host + path).endswith(end)), ())
 
 
 def is_readable(encoding: str) -> bool:

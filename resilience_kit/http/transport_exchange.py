@@ -1,14 +1,15 @@
 """The rules of one request on its way through a transport, and of the answer on its way back. Nothing is sent or read here.
 
 An answer is read inside its attempt as far as is needed to judge it, so that it can still be repeated: errors and JSON whole, a
-stream of events up to its first event. From there on its consumer sets the pace, and the attempt ends with the terminal event,
-with an event that tells of a failure, with the end of the body, or when the consumer leaves.
+stream of events up to its first event with content. From there on its consumer sets the pace, and the attempt ends with the
+terminal event, with an event that tells of a failure, with the end of the body, or when the consumer leaves.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,12 +17,16 @@ from resilience_kit._drive.call import Call
 from resilience_kit._drive.plan import Plan
 from resilience_kit.classification import classify_response, register_classifier
 from resilience_kit.classification.sending import ATTEMPTS_HEADER
+from resilience_kit.classification.verdicts import SERVER_ERROR
 from resilience_kit.context import current_call, remaining_time, request_key
 from resilience_kit.errors import APITimeoutError, StreamInterruptedError
 from resilience_kit.events import NestedRetry
+from resilience_kit.http.credentials import HANDSHAKES
 from resilience_kit.http.pace import PacePermit
+from resilience_kit.http.promised_json import verdict_of
+from resilience_kit.http.stream_progress import TruncatedStreamError, choices_in, terminal_for
 from resilience_kit.http.transport_answer import Answer
-from resilience_kit.http.transport_events import EventWatch, TruncatedStreamError, failing, is_cut, is_readable, terminal_for
+from resilience_kit.http.transport_events import EventWatch, is_readable
 from resilience_kit.http.transport_options import Manner, TransportOptions
 from resilience_kit.http.transport_shapes import Headers, Request, Response, headers_of, parts_of, replay, text_of
 from resilience_kit.outcome import FailureKind, Verdict
@@ -39,7 +44,10 @@ IDEMPOTENT = SAFE | {"PUT", "DELETE"}
 _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 _RETRIED_BY_SDKS = frozenset({408, 409, 429})
 _LONGEST_ERROR = 1 << 20
-_OK, _BAD_GATEWAY = 200, 502
+_OK, _UNAUTHORIZED, _BAD_GATEWAY = 200, 401, 502
+_STALE, _HAS_TOKEN = re.compile(rb"\bstale\s*=\s*\"?true", re.IGNORECASE), re.compile(rb"^(?:ntlm|negotiate)\s+\S", re.IGNORECASE)
+#: Seconds after which a body that is neither JSON nor an error is handed on with its next piece, though it is short.
+_SLOW = 0.25
 
 #: An SDK takes every 200 for an answer, also one whose body is an error; with these it raises its own error.
 _STATUS: Mapping[FailureKind, int] = {
@@ -95,10 +103,13 @@ class TransportCall(Call):
 
     def succeeded(self, value: Any) -> None:  # noqa: ARG002 - guards see of the response what has been read of it
         """The attempt has an answer, which may have to be read on by its consumer."""
-        if self.exchange.flows:
+        exchange = self.exchange
+        if exchange.flows:
             self.flows()
+            exchange.follow()
         else:
-            super().succeeded(self.exchange.shown() if self._permits else None)
+            exchange.is_good = True
+            super().succeeded(exchange.shown() if self._permits else None)
 
     def _let_go(self) -> None:
         """See `Call`; the exchange holds its call, too."""
@@ -125,13 +136,15 @@ class Exchange:
     """One request and its answers. Used by one thread or task at a time.
 
     For the driver: `reads_on`: the answer has to be read further before it is judged; `whole`: it has been read to its end;
-    `over`: the attempt has ended, well or badly; `flows`: it goes on beyond the answer. `attempts`: set when the call has ended.
+    `over`: the attempt has ended, well (`is_good`) or badly; `flows`: it goes on beyond the answer. `is_held`: an answer that is
+    an error is still open, since there may be more of it. `attempts`: set when the call has ended.
     """
 
     __slots__ = (
-        "_body", "_count", "_head", "_headers", "_is_error", "_is_json", "_keyed", "_limit", "_options", "_pieces", "_read",
-        "_replayable", "_timeout", "attempts", "call", "chunks", "given", "manner", "over", "plan", "reads_on", "request",
-        "response", "source", "watch", "whole",
+        "_body", "_count", "_hand_on_at", "_head", "_headers", "_idle_left", "_is_error", "_is_json", "_is_page", "_is_plain",
+        "_keyed", "_limit", "_options", "_pieces", "_read", "_replayable", "_timeout", "_waits_since", "attempts", "call",
+        "chunks", "given", "is_good", "is_held", "manner", "over", "plan", "reads_on", "request", "response", "source", "watch",
+        "whole",
     )  # fmt: skip
 
     call: TransportCall
@@ -148,6 +161,7 @@ class Exchange:
         )
         self._timeout: Mapping[str, float | None] = request.extensions.get("timeout") or {}
         self.attempts = 0
+        self.is_good = self.is_held = False
         self.response: Any = None
         self.source: Any = None
         self.chunks: Any = None
@@ -201,17 +215,27 @@ class Exchange:
         self.response, self.source = response, response.stream
         self._body = list[bytes]()
         self._read = self._pieces = 0
-        self.over = self.whole = False
+        self.over = self.whole = self._is_plain = False
         self._head = response.status_code, response.headers, type(response)
         self._headers = headers = headers_of(response)
         self._is_error = response.status_code >= _CLIENT_ERROR
         self.call.heard(headers, is_error=self._is_error)
         kind = headers.get(b"content-type", b"").partition(b";")[0].rstrip().lower()
         self._is_json = kind == b"application/json" or kind.endswith(b"+json")
+        self._is_page = kind == b"text/html" and response.status_code == _OK and self._wants_json
         has_events = kind == b"text/event-stream" and response.status_code == _OK and self.request.method != "HEAD"
         self.watch = self._watch(headers) if has_events else None
         self._limit = self._most(headers)
         self.reads_on = self._limit > 0
+        is_judged = self._is_error or self._is_json or self._is_page or self.watch is not None
+        self._hand_on_at = None if is_judged or not self.reads_on else self.plan.now() + int(_SLOW * 1e9)
+        self._idle_left = self._waits_since = 0
+
+    @property
+    def _wants_json(self) -> bool:
+        """Whether the request accepts JSON and nothing else, as those of SDKs do."""
+        accepted = self.given.get(b"accept", b"")
+        return b"json" in accepted and b"*/*" not in accepted and b"html" not in accepted and self.request.method != "HEAD"
 
     def _watch(self, headers: Headers) -> EventWatch | None:
         encoding = headers.get(b"content-encoding", b"").decode("latin-1")
@@ -223,7 +247,7 @@ class Exchange:
     def _most(self, headers: Headers) -> int:
         """How many bytes are read before anything is handed on."""
         most = self._options.buffer_bytes
-        if self._is_error:
+        if self._is_error or self._is_page:
             return max(_LONGEST_ERROR, most)
         if self._is_json or self.watch is not None:
             return most
@@ -239,8 +263,9 @@ class Exchange:
         self._read += len(chunk)
         if self.watch is not None:
             self.watch.feed(chunk)
-            self.reads_on = not (self.watch.count or self.watch.settled)
-        self.reads_on = self.reads_on and self._read < self._limit
+            self.reads_on = not (self.watch.items or self.watch.settled)
+        is_slow = self._hand_on_at is not None and self.plan.now() >= self._hand_on_at
+        self.reads_on = self.reads_on and self._read < self._limit and not is_slow
 
     def check_time(self) -> None:
         """For an attempt that cannot be cut off, between two pieces of an answer: raise when its time is over.
@@ -257,39 +282,73 @@ class Exchange:
     @property
     def keeps_connection(self) -> bool:
         """Whether there is more to read. An error that is longer than anybody reads ends here."""
-        return not (self.whole or self._is_error)
+        return not (self.whole or self._is_error or self._is_page)
 
-    def judge(self) -> None:
-        """Raise what the answer is an error for, as far as it has been read."""
+    def judge(self) -> Exception | None:
+        """What the answer is an error for, as far as it has been read; None where it is none."""
         if not self.keeps_connection:
             self.response.stream = replay(self.source, b"".join(self._body))
-        if self.watch is None:
-            self._judge_body()
-        else:
-            self._judge_events(self.watch)
+        return self._judge_body() if self.watch is None else self._judge_events(self.watch)
 
-    def _judge_body(self) -> None:
+    def _judge_body(self) -> Exception | None:
         response = self.response
+        if self._is_error and self._is_handshake:
+            self.whole = True
+            return None
         if self._is_error:
-            raise ErrorAnswer(response, classify_response(response.status_code, text_of(self._headers), self._text()))
-        if self.whole and self._body and self._is_json:
-            verdict = _of_answer(response.status_code, self._headers, self._text())
-            if verdict is not None:
-                raise ErrorAnswer(response, verdict)
+            return ErrorAnswer(response, classify_response(response.status_code, text_of(self._headers), self._text() or b""))
+        if self._is_page:
+            return ErrorAnswer(response, SERVER_ERROR)
+        return self._judge_json() if self.whole and self._is_json else None
 
-    def _judge_events(self, watch: EventWatch) -> None:
+    def _judge_json(self) -> Exception | None:
+        text = self._text()
+        if text is None:
+            return None
+        verdict = verdict_of(self.request.method, self.response.status_code, text_of(self._headers), text)
+        return None if verdict is None else ErrorAnswer(self.response, verdict)
+
+    @property
+    def _is_handshake(self) -> bool:
+        """Whether a 401 is a step that the client goes on with: a first challenge, a stale nonce, an answer to its token."""
+        scheme = self.given.get(b"authorization", b"").partition(b" ")[0].lower()
+        if self.response.status_code != _UNAUTHORIZED or (scheme and scheme not in HANDSHAKES):
+            return False
+        offers = [value for name, value in self.response.headers.raw if name.lower() == b"www-authenticate"]
+        found = [offer for offer in offers if offer.partition(b" ")[0].rstrip(b",").lower() in HANDSHAKES]
+        return any(not scheme or _STALE.search(offer) or _HAS_TOKEN.search(offer) for offer in found)
+
+    def _judge_events(self, watch: EventWatch) -> Exception | None:
+        if self.whole and not watch.count and b"".join(self._body).lstrip()[:1] == b"{":
+            failure = self._judge_json()  # an error, sent as it would have been without a stream
+            self._is_plain = failure is not None
+            if failure is not None:
+                return failure
         if self.whole:
-            watch.finish()
-        if watch.verdict is not None:
-            self.response.stream = replay(self.source, b"".join(self._body))
-            raise ErrorAnswer(self.response, watch.verdict)
+            try:
+                watch.finish(self._choices())
+            except TruncatedStreamError as error:
+                return error.with_traceback(None)
+        if watch.verdict is not None and not watch.items:
+            self.is_held = not self.whole
+            return ErrorAnswer(self.response, watch.verdict)
         self.over = watch.done
+        return None
 
-    def _text(self) -> bytes:
-        """The body that has been read, without its encoding where that is worth while; cut JSON where it cannot be undone."""
+    def _choices(self) -> int:
+        """How many choices the request asks for."""
+        try:
+            return choices_in(json.loads(self.request.content))  # type: ignore[attr-defined]  # of both libraries
+        except Exception:  # noqa: BLE001 - no JSON, or not in memory
+            return 1
+
+    def _text(self) -> bytes | None:
+        """The body that has been read, without its encoding; None where it is long, cut JSON where it cannot be undone."""
         body, encoding = b"".join(self._body), self._headers.get(b"content-encoding")
-        if not encoding or not body or len(body) > _LONGEST_DECODED:
-            return b"" if encoding else body
+        if not encoding or not body:
+            return body
+        if len(body) > _LONGEST_DECODED:
+            return None
         try:
             return bytes(
                 type(self.response)(self.response.status_code, headers={b"content-encoding": encoding}, content=body).content
@@ -323,13 +382,26 @@ class Exchange:
         watch = self.watch
         if chunk is None:
             if watch is not None:
-                watch.finish()
+                watch.finish(self._choices())
+                if watch.verdict is not None:
+                    raise _FailedEventError(watch.verdict)
             self._end()
             return
         self._pieces += 1
         if watch is None:
+            self._idle_left = 0
             return
+        items = watch.items
         watch.feed(chunk)
+        if self._idle_left:
+            self._idle_left = 0 if watch.items > items else max(1, self._idle_left - (self.plan.now() - self._waits_since))
+        self.follow()
+
+    def follow(self) -> None:
+        """The attempt ends where the events so far say so; their consumer gets them as they are."""
+        watch = self.watch
+        if watch is None:
+            return
         if watch.verdict is not None:
             self.call.interrupted(_FailedEventError(watch.verdict), watch.count, ())
         elif watch.done:
@@ -339,20 +411,34 @@ class Exchange:
         self.over = True
         self.call.succeeded(None)
 
-    def broken(self, error: Exception) -> Exception:
-        """What the consumer gets to hear when the body breaks.
+    def broken(self, error: Exception) -> Exception | None:
+        """What the consumer gets when the body breaks; None where nothing of the answer can be missing.
 
         A stream of events tells what was delivered of it. Any other body breaks with its own error.
         """
         if self.watch is None:
             self.call.interrupted(error, self._pieces, ())
             return error
+        if self._is_complete(self.watch):
+            self._end()
+            return None
         return self.call.interrupted(error, self.watch.count, tuple(self.watch.last))
 
+    def _is_complete(self, watch: EventWatch) -> bool:
+        watch.progress.choices = self._choices()
+        return watch.complete
+
     def idle_until(self) -> int | None:
-        """When the next piece is overdue, in nanoseconds of the clock; None: never."""
+        """When the next item is overdue, in nanoseconds of the clock; None: never.
+
+        What the consumer takes for itself between two pieces does not count, nor do pieces without an event.
+        """
         plan = self.plan
-        return None if plan.idle_timeout is None else plan.now() + int(plan.idle_timeout * 1e9)
+        if plan.idle_timeout is None:
+            return None
+        self._waits_since = plan.now()
+        self._idle_left = self._idle_left or int(plan.idle_timeout * 1e9)
+        return self._waits_since + self._idle_left
 
     def idle(self) -> APITimeoutError:
         """The error of a piece that is overdue."""
@@ -360,8 +446,12 @@ class Exchange:
         return APITimeoutError(f"{plan.operation.name!r}: nothing came for {plan.idle_timeout:.3g} s")
 
     def leave(self) -> None:
-        """The consumer wants no more: nothing is learnt, unless the attempt has ended before."""
-        if not self.attempts:
+        """The consumer wants no more: nothing is learnt, unless the answer was complete, or the attempt has ended before."""
+        if self.attempts:
+            return
+        if self.watch is not None and self._is_complete(self.watch):
+            self._end()
+        else:
             self.call.abandon(GeneratorExit())
 
     # --- the last word ---------------------------------------------------------------------------------------------------
@@ -378,7 +468,7 @@ class Exchange:
             response.headers[ATTEMPTS_HEADER] = str(self.attempts)
         if self._tells_sdk(error):
             response.headers[_SHOULD_RETRY] = "false"
-        if self._count is not None and not self._is_error and (self.watch is None or self.watch.unreadable):
+        if self._count is not None and not self._is_error and (self.watch is None or self._is_plain or self.watch.unreadable):
             response.status_code = _STATUS.get(error.verdict.kind, _BAD_GATEWAY)
         return response
 
@@ -416,20 +506,3 @@ def _bounded(timeout: Mapping[str, float | None], left: float) -> dict[str, floa
     left = max(left, _SHORTEST)
     given = {name: timeout.get(name) for name in _TIMEOUTS}
     return {name: left if seconds is None else min(seconds, left) for name, seconds in given.items()}
-
-
-def _of_answer(status: int, headers: Headers, body: bytes) -> Verdict | None:
-    """The verdict on a 200 that is an error all the same. An object with an id is what was asked for, however it fares."""
-    body = body.strip()
-    cut = is_cut((body[:1] + body[-1:]).decode("latin-1"))
-    if not cut and (b'"error"' not in body or _is_thing(body)):
-        return None
-    return failing(classify_response(status, text_of(headers), body))
-
-
-def _is_thing(body: bytes) -> bool:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    return not isinstance(found, dict) or ("id" in found and found.get("object") != "error")

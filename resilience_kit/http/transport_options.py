@@ -16,7 +16,7 @@ from resilience_kit.config import ResilienceConfig
 from resilience_kit.errors import NOT_SHOWN
 from resilience_kit.http.credentials import credential_of, fingerprint, host_of
 from resilience_kit.http.pacing import Pacing, shared_pacing
-from resilience_kit.http.transport_events import TERMINAL_EVENTS
+from resilience_kit.http.stream_progress import TERMINAL_EVENTS
 from resilience_kit.http.transport_shapes import Headers, text_of
 from resilience_kit.orchestrator import AIServiceResilience
 from resilience_kit.orchestrator.default import site_of_default

@@ -88,7 +88,11 @@ class _Observed:
                 chunk = self._next()
                 if chunk:
                     yield chunk
-            yield from exchange.chunks
+            try:
+                yield from exchange.chunks
+            except Exception:
+                if not exchange.is_good:
+                    raise
         finally:
             exchange.leave()
 
@@ -101,6 +105,8 @@ class _Observed:
             broken = exchange.broken(error)
         else:
             return chunk
+        if broken is None:
+            return None
         try:
             raise broken
         finally:
@@ -137,8 +143,12 @@ class _AsyncObserved:
                 piece = await self._next()
                 if piece:
                     yield piece
-            async for chunk in exchange.chunks:
-                yield chunk
+            try:
+                async for chunk in exchange.chunks:
+                    yield chunk
+            except Exception:
+                if not exchange.is_good:
+                    raise
         finally:
             self._leave()
 
@@ -151,6 +161,8 @@ class _AsyncObserved:
             broken = exchange.broken(error)
         else:
             return chunk
+        if broken is None:
+            return None
         try:
             raise broken
         finally:

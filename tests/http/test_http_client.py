@@ -41,7 +41,6 @@ from resilience_kit.errors import (
     RateLimitError,
     RateLimitExceededError,
     ServerError,
-    TransientAIError,
 )
 from resilience_kit.events import CallFailed, CallSucceeded, Event, RetryScheduled
 from resilience_kit.http import APIClient, AsyncAPIClient
@@ -384,9 +383,19 @@ def test_an_empty_answer_is_none(face: Face, status: int) -> None:
     assert None is face.run(Script(httpx.Response(status, content=b"")), get)
 
 
+def test_an_empty_answer_is_an_error_where_json_was_promised(face: Face) -> None:
+    """By its content type: then it is the service's failure, and asked for again; to a DELETE it is an answer."""
+    empty = {"content": b"", "headers": {"content-type": "application/json"}}
+    with pytest.raises(ServerError, match=r"^The answer is empty \(GET api\.example\.com\)$"):
+        face.run(Script(httpx.Response(200, **empty)), get)
+    assert None is face.run(Script(httpx.Response(200, **empty)), lambda client: client.delete("/things/1"))
+    service = Script(httpx.Response(200, **empty), {"a": 1})
+    assert {"a": 1} == face.run(service, get, retry_config=RetryConfig(base_delay=0.0))
+
+
 def test_a_body_that_is_no_json_is_the_services_fault(face: Face) -> None:
     """It is typed and retryable, and the body is not repeated."""
-    with pytest.raises(TransientAIError, match=r"^The answer is no JSON \(GET api\.example\.com\)$") as caught:
+    with pytest.raises(ServerError, match=r"^The answer is no JSON \(GET api\.example\.com\)$") as caught:
         face.run(Script(httpx.Response(200, content=b"<html>sk-canary</html>")), get)
     assert (True, True) == (caught.value.__suppress_context__, classify(caught.value).retryable)
 

@@ -16,13 +16,15 @@ from resilience_kit import CircuitBreaker, CircuitBreakerOpenError, CircuitState
 from resilience_kit.errors import (
     APIConnectionError,
     AuthenticationError,
+    ConfigurationError,
     InvalidRequestError,
+    QuotaExceededError,
     RateLimitError,
     ServerError,
     StreamInterruptedError,
 )
 from resilience_kit.http import APIClient, AsyncAPIClient, ServerSentEvent
-from resilience_kit.http.transport_events import TruncatedStreamError
+from resilience_kit.http.stream_progress import TruncatedStreamError
 from resilience_kit.testing import FakeClock
 
 BASE = "https://api.example.com/v1"
@@ -210,6 +212,77 @@ def test_answers_that_are_no_streams(face: Face) -> None:
         face.read(Service(httpx.Response(200, json={"error": {"type": "rate_limit_error", "message": "slow"}})))
     with pytest.raises(InvalidRequestError, match="no stream of events; ask for one"):
         face.read(Service(httpx.Response(200, json={"choices": []})))
+
+
+def test_a_body_that_is_one_error_is_told_as_one(face: Face, clock: FakeClock) -> None:
+    """Under the content type of a stream; an empty account is asked for once."""
+    error = (
+        b'{"error": {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": "insufficient_quota"}}'
+    )
+    for path in (CHAT, "/own"):
+        service = Service(Body(error[:50], error[50:]))
+        with pytest.raises(QuotaExceededError, match="exceeded your current quota"):
+            face.read(service, path=path, retry_config=RETRY, clock=clock)
+        assert 1 == len(service.requests)
+
+
+def test_a_page_instead_of_a_stream_is_the_services_fault(face: Face, clock: FakeClock) -> None:
+    """It is asked for again; a long answer of JSON is the caller's."""
+    page = {"content": b"<html><title>502 Bad Gateway</title></html>", "headers": {"content-type": "text/html"}}
+    assert ["a"] == texts(
+        face.read(Service(httpx.Response(200, **page), Body(piece("a"), DONE)), retry_config=RETRY, clock=clock)
+    )
+    with pytest.raises(ServerError, match="502 Bad Gateway"):
+        face.read(Service(httpx.Response(200, **page)))
+    with pytest.raises(InvalidRequestError, match="ask for one"):
+        face.read(Service(httpx.Response(200, json={"text": "x" * 100_000})))
+
+
+@pytest.mark.parametrize("begun", [b"data:\n\n", b": hello\n\nevent: ping\ndata: {}\n\n", b'data: {"type": "ping"}\n\n'])
+def test_what_has_no_content_does_not_begin_a_stream(face: Face, clock: FakeClock, begun: bytes) -> None:
+    """An error or the end after it is asked for again; with the first content it is given, too."""
+    overloaded = b'data: {"error": {"message": "Overloaded", "type": "overloaded_error"}}\n\n'
+    service = Service(Body(begun, overloaded), Body(begun), Body(begun, piece("a"), DONE))
+    events = face.read(service, retry_config=RETRY, clock=clock)
+    assert ("a", 3, [1.0, 2.0]) == (events[-1].json()["text"], len(service.requests), clock.sleeps)
+    assert 1 == len(face.read(Service(Body(b"data: hello\n\n")), path="/own"))
+    assert 1 + begun.count(b"data") == len(events)
+
+
+def test_an_event_that_is_named_an_error_is_one(face: Face, clock: FakeClock) -> None:
+    """Whatever its data: DashScope's have neither an object `error` nor a status."""
+    data = (
+        '{"request_id":"0","code":"Throttling.AllocationQuota","message":"Allocated quota exceeded, please increase your limit."}'
+    )
+    event = f"id:1\nevent:error\n:HTTP_STATUS/429\ndata:{data}\n\n".encode()
+    service = Service(Body(event), Body(piece("a"), DONE))
+    assert ["a"] == texts(face.read(service, retry_config=RETRY, clock=clock))
+    with pytest.raises(StreamInterruptedError) as caught:
+        face.read(Service(Body(piece("a"), event)))
+    assert RateLimitError is type(caught.value.__cause__)
+
+
+def test_a_break_after_a_finish_reason_breaks_nothing(face: Face) -> None:
+    """It proves the end as well as the last word; with two choices both need one, also where the second has not begun."""
+    chunk = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+    assert 2 == len(face.read(Service(Body(piece("a"), chunk, httpx.ReadError("reset")))))
+    assert 2 == len(face.read(Service(Body(piece("a"), chunk))))
+    for more in ((), (b'data: {"choices": [{"index": 0, "delta": {"content": "more"}}]}\n\n',)):
+        client = APIClient(BASE, client=httpx.Client(transport=httpx.MockTransport(Service(Body(chunk, *more)))))
+        with pytest.raises(StreamInterruptedError):
+            list(client.stream("POST", CHAT, json={"n": 1 if more else 2}))
+
+
+def test_an_event_has_a_limit(face: Face) -> None:
+    """Of 1 MiB, or what is said; what is larger ends the stream, before its first event with an ordinary error."""
+    large = b"data: " + b"x" * 2_000_000 + b"\n\n"
+    with pytest.raises(ServerError, match="more than 1048576 characters"):
+        face.read(Service(Body(large)), path="/own")
+    assert 2_000_000 == len(face.read(Service(Body(large)), path="/own", max_event_size=2**21)[0].data)
+    with pytest.raises(ServerError, match="more than 10 characters"):
+        face.read(Service(Body(b"data: 1234567890\n\n")), path="/own", max_event_size=10)
+    with pytest.raises(ConfigurationError, match="max_event_size"):
+        face.kind(BASE, max_event_size=0)
 
 
 def test_a_stream_that_is_left_is_closed_and_says_nothing(face: Face) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 from collections.abc import Callable, Iterator
@@ -77,7 +78,7 @@ async def test_the_same_is_sent_again(transport_lab: Lab) -> None:
 async def test_safe_methods_need_no_key(transport_lab: Lab, method: str) -> None:
     """They are repeated without one."""
     lab = transport_lab
-    lab.script(error(lab), lab.Answer(pieces=()))
+    lab.script(error(lab), lab.Answer(pieces=() if method == "HEAD" else (b"{}",)))
     await lab.send(method)
     assert [None, None] == lab.keys
 
@@ -124,7 +125,7 @@ async def test_without_a_key_only_what_was_not_carried_out_is_repeated(
         "read": lab.http.ReadError("reset"),
         "connect": lab.http.ConnectError("refused"),
     }
-    lab.script(faults[fault], lab.Answer(pieces=()))
+    lab.script(faults[fault], lab.Answer())
     try:
         await lab.send(method)
     except lab.http.ReadError:
@@ -268,6 +269,10 @@ async def test_a_body_that_breaks_is_read_again(transport_lab: Lab) -> None:
         b'{"error" oops}',
         b"[1, 2",
         json.dumps({"object": "error", "id": "1", **ERROR}).encode(),
+        b"",
+        b" \n",
+        b"<html><title>502 Bad Gateway</title></html>",
+        b"upstream connect error",
     ],
 )
 async def test_a_200_may_be_an_error(transport_lab: Lab, body: bytes) -> None:
@@ -289,7 +294,10 @@ async def test_a_200_may_be_an_error(transport_lab: Lab, body: bytes) -> None:
         b'{"id": "1", "error": null}',
         b'["error"]',
         b'"error"',
-        b"",
+        b"\xef\xbb\xbf{}",
+        '{"text": "\u2026"}'.encode("utf-16"),
+        b'data: {"choices": []}\n\n',
+        b"-1.5e3",
     ],
 )
 async def test_most_200s_are_answers(transport_lab: Lab, body: bytes) -> None:
@@ -744,3 +752,175 @@ def test_the_config_is_the_default_one_where_none_is_given() -> None:
     config = ResilientTransport()._options.config
     assert (3, True, None) == (config.retry and config.retry.max_attempts, config.retry_budget is not None, config.deadline)
     assert isinstance(config, ResilienceConfig)
+
+
+# --- the transport beneath, and handshakes ---------------------------------------------------------------------------------
+
+
+class Inner:
+    """A transport that has to be entered."""
+
+    def __init__(self, service: Any) -> None:
+        self.service, self.is_open, self.closed = service, False, 0
+
+    def __enter__(self) -> Any:
+        self.is_open = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.is_open = False
+
+    async def __aenter__(self) -> Any:
+        return self.__enter__()
+
+    async def __aexit__(self, *error: object) -> None:
+        self.__exit__(*error)
+
+    def handle_request(self, request: Any) -> Any:
+        assert self.is_open
+        return self.service.handle_request(request)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        assert self.is_open
+        return await self.service.handle_async_request(request)
+
+    def close(self) -> None:
+        self.closed += 1
+
+    async def aclose(self) -> None:
+        self.close()
+
+
+async def test_the_transport_beneath_is_entered_and_left(transport_lab: Lab) -> None:
+    """As a client would do it; one that cannot be entered is closed, and so is each when the client is."""
+    lab = transport_lab
+    inner = Inner(lab.service)
+    lab.build(inner)
+    client = lab.client()
+    if lab.asynchronous:
+        async with client:
+            assert 200 == (await client.get("https://api.example.com/")).status_code
+        await lab.client().aclose()
+    else:
+        with client:
+            assert 200 == client.get("https://api.example.com/").status_code
+        lab.client().close()
+    assert (False, 1) == (inner.is_open, inner.closed)
+
+
+@pytest.mark.parametrize(
+    "name", ["error", "answer", "broken", "error in a 200", "truncated stream", "stream that fails", "refused stream"]
+)
+async def test_each_answer_is_closed_once(transport_lab: Lab, name: str) -> None:
+    """Whatever comes of it."""
+    lab = transport_lab
+    events = {"content-type": "text/event-stream"}
+    failed = b"event: error\ndata: {}\n\n"
+    lab.script(
+        {
+            "error": error(lab),
+            "answer": lab.Answer(),
+            "broken": lab.Answer(breaks=lab.http.ReadError("reset")),
+            "error in a 200": answer(lab, json.dumps(ERROR).encode()),
+            "truncated stream": lab.Answer(200, (b": hello\n\n",), events),
+            "stream that fails": lab.Answer(200, (failed, failed), events),
+            "refused stream": lab.Answer(200, (b"data: 1\n\n", failed), events),
+        }[name]
+    )
+    closes = []
+    plain = lab.service._stream
+
+    def counting(given: Any) -> Any:
+        stream = plain(given)
+        kind, number = type(stream), len(closes)
+        closes.append(0)
+        close = kind.close
+
+        def closing(self: Any) -> None:
+            closes[number] += 1
+            close(self)
+
+        kind.close = closing
+        return stream
+
+    lab.service._stream = counting
+    with contextlib.suppress(Exception):
+        await lab.send()
+    assert [1] * lab.requests == closes
+
+
+CHALLENGES = {
+    "digest": ("", 'Digest realm="a", nonce="1", qop="auth"', True),
+    "stale": ('Digest username="me", nonce="1"', 'Digest realm="a", nonce="2", stale=true', True),
+    "another nonce": ('Digest username="me", nonce="1"', 'Digest realm="a", nonce="2"', False),
+    "negotiate": ("", "Negotiate", True),
+    "a round": ("NTLM TlRMTVNTUAAB", "NTLM TlRMTVNTUAAC", True),
+    "kerberos": ("Negotiate YII", "Negotiate oYG2", True),
+    "refused": ("NTLM TlRMTVNTUAAD", "NTLM", False),
+}
+
+
+@pytest.mark.parametrize("name", CHALLENGES)
+async def test_a_step_of_a_handshake_latches_nothing(transport_lab: Lab, name: str) -> None:
+    """The client goes on with the next one; where the 401 is a step for sure, it is no failure either."""
+    lab = transport_lab
+    reply, challenge, is_step = CHALLENGES[name]
+    lab.build(pacing=Pacing(clock=lab.clock))
+    unauthorized = lab.Answer(401, (b"",), {"www-authenticate": challenge})
+    lab.script(unauthorized, unauthorized, lab.Answer())
+    headers = {"authorization": reply} if reply else {}
+    assert [401, 401, 200] == [(await lab.send(headers=headers)).status_code for _ in range(3)]
+    assert (3 if is_step else 1) == lab.counted()["successful_calls"]
+
+
+async def test_a_401_of_any_other_kind_latches(transport_lab: Lab) -> None:
+    """A bearer token is refused for good, whatever else the service would take."""
+    lab = transport_lab
+    lab.build(pacing=Pacing(clock=lab.clock))
+    lab.script(lab.Answer(401, (b"",), {"www-authenticate": "Negotiate, Digest"}))
+    await lab.send(headers={"authorization": "Bearer wrong"})
+    with pytest.raises(CredentialRefusedError):
+        await lab.send(headers={"authorization": "Bearer wrong"})
+
+
+async def test_digest_access_goes_through(transport_lab: Lab) -> None:
+    """Httpx's own flow, with a nonce that is stale from one request to the next."""
+    lab = transport_lab
+    lab.build(pacing=Pacing(clock=lab.clock))
+
+    def challenge(nonce: str) -> Any:
+        return lab.Answer(401, (b"",), {"www-authenticate": f'Digest realm="a", nonce="{nonce}", qop="auth", stale=true'})
+
+    auth = lab.http.DigestAuth("me", "secret")
+    for nonce in ("1", "2", "3"):
+        lab.script(challenge(nonce), lab.Answer())
+        assert 200 == (await lab.send(auth=auth)).status_code
+        assert 2 == lab.requests
+
+
+# --- JSON that was promised ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("accept", "requests"), [("application/json", 3), ("*/*", 1), ("text/html, application/json", 1)])
+async def test_a_page_is_an_error_for_who_accepts_json_only(transport_lab: Lab, accept: str, requests: int) -> None:
+    """As SDKs do: asked for again, counted, and at last handed over as it is; to anybody else it may be the answer."""
+    lab = transport_lab
+    lab.listen(CallFailed)
+    page = b"<html><title>Sign in</title></html>"
+    lab.script(lab.Answer(200, (page,), {"content-type": "text/html; charset=utf-8"}))
+    response = await lab.send(headers={"accept": accept})
+    assert (200, page, requests) == (response.status_code, response.content, lab.requests)
+    assert ["server_error"] * (requests == 3) == [event.kind.value for event in lab.events]
+
+
+async def test_an_empty_answer_to_some_methods_is_one(transport_lab: Lab) -> None:
+    """To HEAD, and to those that delete or replace; and with a status that says so."""
+    lab = transport_lab
+    empty = lab.Answer(200, (), {"content-type": "application/json"})
+    for method in ("HEAD", "DELETE", "PUT"):
+        lab.script(empty)
+        await lab.send(method)
+        assert 1 == lab.requests
+    lab.script(lab.Answer(202, (), {"content-type": "application/json"}))
+    await lab.send()
+    assert {"total_calls": 4, "successful_calls": 4} == lab.counted()

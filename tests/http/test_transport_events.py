@@ -6,14 +6,8 @@ import gzip
 
 import pytest
 
-from resilience_kit.http.transport_events import (
-    TERMINAL_EVENTS,
-    EventWatch,
-    TruncatedStreamError,
-    is_cut,
-    is_readable,
-    terminal_for,
-)
+from resilience_kit.http.stream_progress import TERMINAL_EVENTS, TruncatedStreamError, is_cut, terminal_for
+from resilience_kit.http.transport_events import EventWatch, is_readable
 from resilience_kit.outcome import FailureKind
 
 CHAT = b'data: {"id":"1","choices":[{"delta":{"content":"Hi"}}]}\n\n'
@@ -76,6 +70,8 @@ def test_where_there_is_no_rule_a_stream_may_end_anywhere() -> None:
         (OVERLOADED, FailureKind.OVERLOADED),
         (b'data: {"error": {"message": "boom", "type": "server_error"}}\n\n', FailureKind.SERVER_ERROR),
         (b'data: {"id":"1","choices":[{"delta":{"content":"H\n\n', FailureKind.TRANSIENT),
+        (b"event: error\ndata:\n\n", FailureKind.SERVER_ERROR),
+        (b"event: error\ndata: gone\n\n", FailureKind.SERVER_ERROR),
         (b'event: response.failed\ndata: {"response":{"error":{"code":"server_error"}}}\n\n', FailureKind.SERVER_ERROR),
     ],
 )
@@ -94,7 +90,6 @@ def test_an_event_may_tell_of_a_failure(event: bytes, kind: FailureKind) -> None
         b'data: {"response":{"error":null}}\n\n',
         b'data: {"delta":"say \\"error\\": no"}\n\n',
         b'data: {"choices":[{"finish_reason":"content_filter"}],"error": null}\n\n',
-        b"event: error\ndata:\n\n",
         b"event: named only\n\n",
         b"data: [1, 2]\n\n",
     ],

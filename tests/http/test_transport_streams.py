@@ -16,7 +16,7 @@ import pytest
 from resilience_kit import CircuitBreakerConfig, CircuitState, RetryConfig
 from resilience_kit.errors import APITimeoutError, StreamInterruptedError
 from resilience_kit.events import CallFailed
-from resilience_kit.http.transport_events import TruncatedStreamError
+from resilience_kit.http.stream_progress import TruncatedStreamError
 from resilience_kit.outcome import FailureKind
 
 Lab = Any
@@ -119,8 +119,8 @@ async def test_a_stream_that_never_begins(transport_lab: Lab) -> None:
     with pytest.raises(StreamInterruptedError) as caught:
         await lab.read()
     assert (0, 3) == (caught.value.delivered, lab.requests)
-    lab.script(stream(lab, FAILED, b"never read"))
-    assert FAILED == b"".join(await lab.read())
+    lab.script(stream(lab, FAILED, b": what follows\n\n"))
+    assert FAILED + b": what follows\n\n" == b"".join(await lab.read())
     assert 3 == lab.requests
 
 
@@ -132,6 +132,118 @@ async def test_an_sdk_is_told_of_a_first_event_that_nobody_can_read(transport_la
     assert 502 == (await lab.send(headers=sdk)).status_code
     lab.script(stream(lab, FAILED))
     assert 200 == (await lab.send(headers=sdk)).status_code
+
+
+@pytest.mark.parametrize("url", [f"{HOST}/v1/chat/completions", f"{HOST}/v1/other"])
+async def test_a_body_that_is_one_error_is_one(transport_lab: Lab, url: str) -> None:
+    """Under the content type of a stream: one request, nothing against the circuit, and an SDK gets the status of it."""
+    lab = transport_lab
+    error = (
+        b'{"error": {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": "insufficient_quota"}}'
+    )
+    lab.script(stream(lab, error[:40], error[40:]))
+    response = await lab.send(url=url, headers={"x-stainless-retry-count": "0"})
+    assert (429, error, 1) == (response.status_code, response.content, lab.requests)
+    assert (BADLY, 0) == (lab.counted(), lab.kit.get_circuit_breaker("api.example.com").failure_count)
+
+
+@pytest.mark.parametrize("begun", [b"data:\n\n", b": hello\n\n", b'event: ping\ndata: {"type": "ping"}\n\n'])
+@pytest.mark.parametrize("next_piece", [(FAILED,), ()])
+async def test_what_has_no_content_does_not_begin_a_stream(
+    transport_lab: Lab, begun: bytes, next_piece: tuple[bytes, ...]
+) -> None:
+    """An error or the end after a bare frame, a comment or a ping is asked for again."""
+    lab = transport_lab
+    lab.script(stream(lab, begun, *next_piece), stream(lab, begun, FIRST, DONE))
+    assert begun + FIRST + DONE == b"".join(await lab.read())
+    assert (2, {"total_calls": 1, "successful_calls": 1, "retry_attempts": 1}) == (lab.requests, lab.counted())
+
+
+async def test_an_error_is_handed_on_with_what_follows_it(transport_lab: Lab) -> None:
+    """Some services go on: all of it reaches the caller, also where the circuit refuses the next attempt, and is closed once."""
+    lab = transport_lab
+    lab.script(stream(lab, FAILED, FIRST, DONE))
+    assert FAILED + FIRST + DONE == b"".join(await lab.read())
+    lab.build(config=lab.config(circuit_breaker=CircuitBreakerConfig(failure_threshold=1)))
+    lab.script(stream(lab, FAILED, FIRST, DONE))
+    lab.kit.get_circuit_breaker("api.example.com").reset()
+    assert FAILED + FIRST + DONE == b"".join(await lab.read())
+
+
+async def test_an_error_is_closed_when_it_is_not_handed_on(make_lab: Callable[..., Lab], http: ModuleType) -> None:
+    """Before the next attempt, and when the call is cancelled in its pause."""
+    lab = make_lab(http, asynchronous=True)
+    lab.script(stream(lab, FAILED, FIRST))
+    pause = asyncio.Event()
+
+    async def sleep(_seconds: float) -> None:
+        assert 1 == lab.left_open
+        pause.set()
+        await asyncio.Event().wait()
+
+    lab.clock.sleep_async = sleep  # type: ignore[method-assign]
+    task = asyncio.create_task(lab.read())
+    await pause.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (LEFT, 0) == (lab.counted(), lab.left_open)
+
+
+async def test_a_finish_reason_proves_the_end(transport_lab: Lab) -> None:
+    """Without a last word, at a clean end, at a break, and for a consumer who leaves."""
+    lab = transport_lab
+    finish = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+    for breaks in (None, lab.http.ReadError("reset")):
+        lab.script(stream(lab, FIRST, finish, breaks=breaks))
+        assert [FIRST, finish] == await lab.read()
+    lab.script(stream(lab, FIRST, finish, DONE))
+    await lab.read(most=2)
+    assert {"total_calls": 3, "successful_calls": 3} == lab.counted()
+    lab.script(stream(lab, FIRST, finish))
+    with pytest.raises(StreamInterruptedError, match="broke after 2 items"):
+        await lab.read(json={"n": 2})
+    lab.script(stream(lab, FIRST, DONE, breaks=lab.http.ReadError("reset")))
+    assert [FIRST, DONE] == await lab.read()
+
+
+async def test_an_error_without_its_empty_line_breaks_the_stream(transport_lab: Lab) -> None:
+    """Consumers never see it, so it is told: as the first event by the status, later by the error of a break."""
+    lab = transport_lab
+    lab.script(stream(lab, FIRST, FAILED.rstrip()))
+    with pytest.raises(StreamInterruptedError):
+        await lab.read()
+    lab.script(stream(lab, FAILED.rstrip()))
+    assert 502 == (await lab.send(headers={"x-stainless-retry-count": "0"})).status_code
+
+
+async def test_text_on_an_unknown_path_is_no_cut_json(transport_lab: Lab) -> None:
+    """Somebody's own stream of words may hold a brace, an error as a word, and end anywhere between two events."""
+    lab = transport_lab
+    words = (b"data: {\n\n", b"data: [\n\n", b'data: {"n": 1}\n\n', b"data: error\n\n")
+    lab.script(stream(lab, *words))
+    assert [*words] == await lab.read(f"{HOST}/own")
+    assert WELL == lab.counted()
+    lab.script(stream(lab, b'data: {"n": 1}\n\ndata: {"n'))
+    with pytest.raises(StreamInterruptedError) as caught:
+        await lab.read(f"{HOST}/own")
+    assert "The stream ended after 1 event inside another one" == str(caught.value.__cause__)
+
+
+async def test_an_event_that_is_too_large_is_passed_over(transport_lab: Lab) -> None:
+    """What follows it still counts; where it may have been the last one, nothing is said of the end."""
+    lab = transport_lab
+    large = b'data: {"type": "response.completed", "response": "' + b"x" * 2**20 + b'"}\n\n'
+    image = large.replace(b"response.completed", b"response.image")
+    lab.script(stream(lab, FIRST, large))
+    await lab.read(f"{HOST}/v1/responses", most=2)
+    assert WELL == lab.counted()
+    lab.script(stream(lab, FIRST, image, FAILED))
+    await lab.read(f"{HOST}/v1/responses")
+    assert 1 == lab.counted()["failed_calls"]
+    lab.script(stream(lab, FIRST, image))
+    await lab.read(f"{HOST}/v1/responses")
+    assert 2 == lab.counted()["successful_calls"]
 
 
 async def test_an_error_event_counts_and_comes_through(transport_lab: Lab) -> None:
@@ -239,6 +351,61 @@ async def test_a_deadline_is_for_the_beginning(make_lab: Callable[..., Lab], htt
         await lab.read()
     assert "'api.example.com': nothing came for 1 s" == str(caught.value.__cause__)
     lab.service.closed = lab.service.opened
+
+
+async def test_pieces_without_an_event_do_not_keep_a_stream_alive(make_lab: Callable[..., Lab], http: ModuleType) -> None:
+    """The idle time runs between items, while nobody but the service is waited for: 3 s a piece, so the third is too late."""
+    lab = make_lab(http, asynchronous=True)
+    lab.service._stream = lambda answer: _slow(lab, answer)
+    lab.build(config=lab.config(idle_timeout=7.0, retry=RetryConfig(max_attempts=1)))
+    lab.script(stream(lab, FIRST, *[b": keepalive\n\n"] * 9))
+    began = lab.clock.monotonic()
+    with pytest.raises(StreamInterruptedError) as caught:
+        await lab.read()
+    assert (10.0, 1) == (lab.clock.monotonic() - began, caught.value.delivered)
+    lab.script(stream(lab, FIRST, b": one\n\n", SECOND, b"event: ping\ndata: {}\n\n", DONE))
+    assert 5 == len(await lab.read())
+    lab.build(config=lab.config(idle_timeout=7.0, first_item_timeout=5.0, retry=RetryConfig(max_attempts=1)))
+    lab.script(stream(lab, b"data:\n\n", FIRST, DONE))
+    with pytest.raises(APITimeoutError, match="no answer within 5 s"):
+        await lab.read()
+    lab.service.closed = lab.service.opened
+
+
+async def test_what_the_consumer_takes_for_itself_is_not_idle(make_lab: Callable[..., Lab], http: ModuleType) -> None:
+    """Ten seconds between two reads are its own affair; a download is idle between any two pieces."""
+    lab = make_lab(http, asynchronous=True)
+    lab.service._stream = lambda answer: _slow(lab, answer)
+    lab.build(config=lab.config(idle_timeout=7.0))
+    for answer in (stream(lab, FIRST, b": one\n\n", SECOND, DONE), download(lab, b"one", b"two", b"three", b"four")):
+        lab.script(answer)
+        async with lab.client().stream("POST", f"{HOST}/v1/chat/completions") as response:
+            async for _ in response.aiter_raw():
+                lab.clock.advance(10.0)
+    assert {"total_calls": 2, "successful_calls": 2} == lab.counted()
+    lab.service.closed = lab.service.opened
+
+
+async def test_a_slow_body_is_handed_on(transport_lab: Lab) -> None:
+    """Known to be short, and read inside its attempt, but not for long: after a quarter of a second with its next piece."""
+    lab = transport_lab
+    text = {"content-type": "text/plain", "content-length": "5"}
+
+    class Pieces(tuple[bytes, ...]):
+        __slots__ = ()
+
+        def __iter__(self) -> Any:
+            for piece in tuple.__iter__(self):
+                lab.clock.advance(0.2)
+                yield piece
+
+    lab.script(lab.Answer(200, Pieces((b"1", b"2", b"3", b"4", b"5")), text))
+    began = lab.clock.monotonic()
+    client = lab.client()
+    request = client.build_request("GET", f"{HOST}/file")
+    response = await client.send(request, stream=True) if lab.asynchronous else client.send(request, stream=True)
+    assert 0.4 == pytest.approx(lab.clock.monotonic() - began)
+    assert b"12345" == (await response.aread() if lab.asynchronous else response.read())
 
 
 def _slow(lab: Lab, answer: Any) -> Any:

@@ -1,0 +1,40 @@
+"""What a good status is worth to somebody who asked for JSON: an answer, an error in its own words, or nothing to be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from resilience_kit.classification import response_error
+from resilience_kit.classification.verdicts import TRANSIENT
+from resilience_kit.outcome import Verdict
+
+_OK = 200
+#: An empty 200 is no answer to these; to others it may be.
+ANSWERED = frozenset({"GET", "POST"})
+
+
+def verdict_of(method: str, status: int, headers: Mapping[str, str], body: bytes) -> Verdict | None:
+    """The verdict on a good status whose body, whole and decoded, is an error or no JSON; None for an answer.
+
+    Errors of JSON-RPC are answers: whoever speaks it looks for them.
+    """
+    text = body.strip()
+    if not text and (status != _OK or method not in ANSWERED):
+        return None
+    if b'"jsonrpc"' in text[:200] and text[-1:] in b"}]":
+        return None
+    if text and text[:1] not in b'{["' and _is_json(body):  # such as a number, or another encoding
+        return response_error(status, headers, json.loads(body))
+    found = response_error(status, headers, text, expects_json=True)
+    if found is None and text[:1] == b"{" and b'"error"' in text and not _is_json(text):
+        return TRANSIENT  # to parse each answer would cost more than all else
+    return found
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
