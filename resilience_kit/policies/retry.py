@@ -293,7 +293,12 @@ async def retry_with_backoff(  # noqa: PLR0913 - the signature is fixed
     jitter_factor: float = 0.2,
     **kwargs: object,
 ) -> R:
-    """Run `f`, plain or async, at most `1 + max_retries` times, with growing waits in between.
+    """Run `f`, plain or async, at most `1 + max_retries` times, with growing waits in between, and do nothing else.
+
+    There is no circuit breaker, deadline or attempt timeout, retry budget, rate limit, idempotency key, metric, event or log
+    line. With the default `retry_exceptions` nobody asks what an error means: a wrong key, a bad request and a used-up quota are
+    tried again like an outage, and a service's Retry-After is never read, whatever is named. A plain `f` blocks the event loop.
+    `with_resilience` does all of that; this is for what is not a service.
 
     Wait n, from 0, is `base_delay * backoff_factor ** n` seconds, times `random.uniform(1 - jitter_factor, 1 + jitter_factor)`
     with jitter, and at most `max_delay`. `retry_exceptions` and `exclude_exceptions` are those of `RetryConfig`. The last error
