@@ -255,14 +255,15 @@ def test_many_processes_write_to_one_store(tmp_path: Path) -> None:
     path = tmp_path / "breakers.db"
     script = """
         import logging, sys
-        from resilience_kit.policies.breaker import CircuitBreaker, SQLiteBreakerStore
+        from resilience_kit.policies.breaker import CircuitBreaker, SQLiteBreakerStore, flush_stores
 
-        logging.basicConfig()
+        logging.basicConfig(level=logging.ERROR)
         store = SQLiteBreakerStore(sys.argv[1], timeout=10.0)
         breaker = CircuitBreaker(1, 10.0, name="everybody's", store=store)
         for _ in range(60):
             breaker.state = "open"
             breaker.reset()
+            flush_stores()
         print(store.load("everybody's").state.value in ("open", "closed"))
     """
     processes = [start(script, path) for _ in range(4)]

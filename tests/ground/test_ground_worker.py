@@ -68,8 +68,8 @@ def test_an_idle_worker_has_no_thread_and_starts_another(short_idle):
     for number in range(3):
         worker.submit(number)
         assert worker.flush()
-        while worker._thread is not None:
-            worker._thread.join(1)
+        while (thread := worker._thread) is not None:
+            thread.join(1)
     assert [0, 1, 2] == done
     gone = weakref.ref(worker)
     del worker
