@@ -7,7 +7,6 @@ and a forked child, to which no thread comes along, starts one of its own.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import sys
 import threading
@@ -22,7 +21,7 @@ from resilience_kit._fork import renew_after_fork
 T = TypeVar("T")
 
 #: Seconds without an item after which the thread ends.
-_IDLE = 5.0
+_IDLE = 10.0
 #: Seconds that the end of the interpreter waits for the queues of all workers.
 _AT_EXIT = 2.0
 
@@ -37,10 +36,12 @@ class Worker(Generic[T]):
     def __init__(self, name: str, work: Callable[[T], object], *, maxsize: int | None = None, drop_newest: bool = False) -> None:
         self._name, self._work, self._maxsize, self._drop_newest = name, work, maxsize, drop_newest
         self.dropped = 0
-        self._queue: deque[T] = deque()
+        #: Items with their numbers, of which the thread has one under way; 0: none.
+        self._queue: deque[tuple[int, T]] = deque()
+        self._under_way = 0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._submitted = self._done = 0
+        self._submitted = 0
         self._stopping = False
         renew_after_fork(self)
         _workers.add(self)
@@ -57,9 +58,8 @@ class Worker(Generic[T]):
                 if self._drop_newest:
                     return
                 self._queue.popleft()
-                self._done += 1
-            self._queue.append(item)
             self._submitted += 1
+            self._queue.append((self._submitted, item))
             self._changed.notify_all()
             self._start()
 
@@ -71,11 +71,17 @@ class Worker(Generic[T]):
         with self._changed:
             wanted = self._submitted
             if threading.current_thread() is self._thread:
-                return self._done >= wanted
-            if self._done >= wanted or self._start():
-                return self._changed.wait_for(lambda: self._done >= wanted, timeout)
-        self._run_queue(wanted)  # at the interpreter's end no thread starts
+                return self._has_done(wanted)
+            if self._has_done(wanted) or self._start():
+                return self._changed.wait_for(lambda: self._has_done(wanted), timeout)
+        while self._queue and self._queue[0][0] <= wanted:  # at the interpreter's end no thread starts
+            self._run(self._queue.popleft()[1])
         return True
+
+    def _has_done(self, number: int) -> bool:
+        """Whether no item up to this number waits or is under way; those that were dropped do neither."""
+        waits = bool(self._queue) and self._queue[0][0] <= number
+        return not waits and not 0 < self._under_way <= number
 
     def stop(self, timeout: float | None = 5.0) -> bool:
         """`flush`, and have the thread end. The next item starts another one."""
@@ -105,7 +111,8 @@ class Worker(Generic[T]):
                     if self._stopping or (not self._changed.wait(_IDLE) and not self._queue):
                         self._thread = None
                         return
-                item = self._queue.popleft()
+                number, item = self._queue.popleft()
+                self._under_way = number
             self._run(item)
             del item
 
@@ -114,20 +121,15 @@ class Worker(Generic[T]):
             self._work(item)
         finally:
             with self._changed:
-                self._done += 1
+                self._under_way = 0
                 self._changed.notify_all()
-
-    def _run_queue(self, wanted: int) -> None:
-        with contextlib.suppress(IndexError):  # another thread does the rest
-            while self._done < wanted:
-                self._run(self._queue.popleft())
 
     def renew_after_fork(self) -> None:
         """In a forked child: a lock that nobody holds, no thread, and an empty queue: what was in it is the parent's."""
         self._changed = threading.Condition()
         self._queue.clear()
         self._thread = None
-        self._submitted = self._done = 0
+        self._submitted = self._under_way = 0
         self._stopping = False
 
 

@@ -305,7 +305,7 @@ class Pace:
         with self._lock:
             events = [*self._learn(permit, outcome, self._clock.monotonic())]
         for event in events:
-            self._events.emit(event)
+            (permit.events or self._events).emit(event)
 
     def _learn(self, permit: PacePermit, outcome: Outcome, now: float) -> Iterator[Event]:
         if outcome.kind is OutcomeKind.CANCELLED and permit.is_trial:
@@ -357,13 +357,15 @@ class PacePlace(Place):
 class PacePermit:
     """Leave to send one request, once its `turn` has come; that is None when it may go at once. See `Permit`."""
 
-    __slots__ = ("generation", "hint", "is_trial", "number", "pace", "started", "turn")
+    __slots__ = ("events", "generation", "hint", "is_trial", "number", "pace", "started", "turn")
 
     wait = 0.0
 
     def __init__(self, pace: Pace, generation: int, *, is_trial: bool) -> None:
         self.pace, self.generation, self.is_trial = pace, generation, is_trial
         self.turn: PacePlace | None = None
+        #: The stream of the orchestrator whose call it is, where that is not the default one.
+        self.events: EventStream | None = None
         #: When its request started, and as which one of all; None while it waits.
         self.started: float | None = None
         self.number = 0

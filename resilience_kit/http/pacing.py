@@ -37,7 +37,7 @@ class Pacing:
     """The paces of all hosts and keys that requests were sent with. Thread-safe; bounded by `max_keys`.
 
     Share one between clients: `shared_pacing()` is that of the process. `events`: the stream that latches and parking are
-    emitted on; without it, that of the default orchestrator.
+    emitted on; without it, that of the orchestrator whose call has caused them, which is the default one for most.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Pacing:
     ) -> None:
         self.config, self.clock = config or PacingConfig(), clock
         self.events = ChildStream() if events is None else events
+        self.has_own_stream = events is not None
         self._paces: OrderedDict[tuple[str, bytes, str], Pace] = OrderedDict()
         self._accesses: WeakValueDictionary[tuple[str, bytes], Access] = WeakValueDictionary()
         self._lock = threading.Lock()
@@ -110,10 +111,18 @@ class PacingGuard:
 
     def __init__(self, pacing: Pacing, request_of: Callable[..., Any]) -> None:
         self._pacing, self._request_of = pacing, request_of
+        self._events: EventStream | None = None
+
+    def emit_on(self, events: EventStream) -> None:
+        """Emit what its calls cause on the stream of their orchestrator, unless the pacing was given a stream."""
+        if not self._pacing.has_own_stream:
+            self._events = events
 
     def admit_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PacePermit:
         """See `Pace.admit`."""
-        return self._pacing.of_request(self._request_of(*args, **kwargs)).admit()
+        permit = self._pacing.of_request(self._request_of(*args, **kwargs)).admit()
+        permit.events = self._events
+        return permit
 
     def admit(self, cost: float = 1.0) -> PacePermit:  # noqa: ARG002 - a guard's shape
         """Not without a request. Raises TypeError."""

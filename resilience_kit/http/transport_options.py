@@ -15,7 +15,7 @@ from resilience_kit._fork import Mutex
 from resilience_kit.config import ResilienceConfig
 from resilience_kit.errors import NOT_SHOWN
 from resilience_kit.http.credentials import credential_of, fingerprint, host_of
-from resilience_kit.http.pacing import Pacing, shared_pacing
+from resilience_kit.http.pacing import Pacing, PacingGuard, shared_pacing
 from resilience_kit.http.stream_progress import TERMINAL_EVENTS
 from resilience_kit.http.transport_shapes import Headers, text_of
 from resilience_kit.orchestrator import AIServiceResilience
@@ -130,6 +130,10 @@ class Operations:
         self._options = options
         pacing = shared_pacing() if options.pacing == "shared" else options.pacing
         self._guards = () if pacing is None else (pacing.guard(_request_of),)
+        if options.resilience is not None:
+            for guard in self._guards:
+                if isinstance(guard, PacingGuard):
+                    guard.emit_on(options.resilience.events)
         self._sites: dict[tuple[str, Manner], Site] = {}
         self._names: set[str] = set()
         self._lock = Mutex()

@@ -136,12 +136,31 @@ def test_where_no_thread_starts_a_flush_does_the_work(monkeypatch):
         assert worker.flush()
         assert [1] == done
         worker.submit(2)
-        worker._queue.clear()  # as when another thread has done it
-        assert worker.flush()
-    worker._done += 1
     worker.submit(3)
     assert worker.flush()
-    assert [1, 3] == done
+    assert [1, 2, 3] == done
+
+
+def test_a_flush_waits_for_what_is_under_way_while_other_items_are_dropped():
+    """A dropped item is not taken for the one that the thread still works on."""
+    gate, entered = threading.Event(), threading.Event()
+
+    def work(_: int) -> None:
+        entered.set()
+        assert gate.wait(30)
+
+    worker = Worker("worker", work, maxsize=1)
+    worker.submit(1)
+    assert entered.wait(30)
+    flushed: list[bool] = []
+    waiting = threading.Thread(target=lambda: flushed.append(worker.flush(0.05)))
+    waiting.start()
+    for item in range(2, 10):
+        worker.submit(item)
+    waiting.join()
+    assert ([False], 7) == (flushed, worker.dropped)
+    gate.set()
+    assert worker.flush()
 
 
 def test_a_renewed_worker_has_nothing_of_the_parent_s(monkeypatch):

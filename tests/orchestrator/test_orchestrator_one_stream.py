@@ -161,6 +161,21 @@ def test_an_orchestrator_s_own_breakers_report_to_it_alone() -> None:
     assert ([], ["op", "given", "h"]) == (heard, own)
 
 
+@pytest.mark.parametrize("given", [False, True], ids=["shared", "given"])
+def test_pacing_of_a_transport_reports_to_the_transport_s_orchestrator(given: bool) -> None:
+    """Unless it was given a stream: what a call causes is heard where the call is heard, and there only."""
+    stream = EventStream()
+    pacing = Pacing(events=stream) if given else Pacing()
+    heard: dict[str, list[str]] = {"default": [], "transport": [], "given": []}
+    kit = AIServiceResilience(ResilienceSettings())
+    for name, listened in (("default", get_orchestrator()), ("transport", kit), ("given", stream)):
+        listened.add_listener(lambda event, name=name: heard[name].append(event.operation), AccessLatched)
+    inner = httpx.MockTransport(lambda _: httpx.Response(401))
+    with httpx.Client(transport=ResilientTransport(inner, resilience=kit, pacing=pacing)) as client:
+        client.get("https://h/x", headers={"Authorization": "Bearer key"})
+    assert {"default": [], "transport": [] if given else ["h"], "given": ["h"] if given else []} == heard
+
+
 def test_a_breaker_s_own_listener_hears_of_that_breaker_only() -> None:
     """Also where the breaker shares a stream with all else of its orchestrator."""
     kit = AIServiceResilience(ResilienceSettings())

@@ -94,8 +94,8 @@ class StoreThread:
 
 def _on_event_loop() -> bool:
     """Whether the present thread runs an event loop of asyncio or trio."""
-    trio = sys.modules.get("trio")
-    return asyncio._get_running_loop() is not None or (trio is not None and trio.lowlevel.in_trio_run())  # noqa: SLF001
+    in_trio = getattr(getattr(sys.modules.get("trio"), "lowlevel", None), "in_trio_run", None)
+    return asyncio._get_running_loop() is not None or (in_trio is not None and in_trio())  # noqa: SLF001
 
 
 store_thread: Final = StoreThread()
