@@ -22,13 +22,14 @@ _ENDS = {"{": "}", "[": "]"}
 #: A key that an error envelope is known by, with a value that is neither empty nor a success.
 _MARKS = re.compile(
     r'"(?:(?:[Ee]rrors?|err(?:or)?_?(?:[Cc]ode|[Mm]sg|no|Message))"\s*:\s*(?!null|""|\[\s*\]|\{\s*\}|false|0\s*[,}])'
-    r'|(?:object|type|event|event_type|status|finish_?[Rr]eason|stop_?[Rr]eason)"\s*:\s*"(?:[A-Za-z_]*[Ee]rror|ERROR|[Ff]ail|FAIL|exception)'
-    r'|(?:ok|is_?[Ss]uccess|success|successful|succeeded)"\s*:\s*false'
+    r'|(?:object|type|event|event_type|status|result|finish_?[Rr]eason|stop_?[Rr]eason)"\s*:\s*"(?:[A-Za-z_]*[Ee]rror|ERROR|[Ff]ail|FAIL|exception)'
+    r'|(?:ok|is_?[Ss]uccess|success|successful|succeeded)"\s*:\s*"?false'
     r'|(?:code|status_code)"\s*:\s*(?!null|""|"?0"?\s*[,}]|"?2[0-9]{2}"?\s*[,}])'
+    r'|(?:status(?:Code)?|http_status)"\s*:\s*[45][0-9]{2}|fault"\s*:\s*\{'
     r'|[A-Za-z]+Exception"\s*:\s*\{)'
 )
 _MARKS_IN_BYTES = re.compile(_MARKS.pattern.encode())
-_PARTS = (b"rror", b'"err', b'"code"', b"uccess", b'"ok"', b'"fail', b'"FAIL', b"Exception", b"base_resp")
+_PARTS = (b"rror", b'"err', b'"code"', b"uccess", b'"ok"', b'"fail', b'"FAIL', b"Exception", b"base_resp", b"status", b'"fault"')
 
 
 def event_error(name: str, data: str) -> Verdict | None:
@@ -98,6 +99,8 @@ def _is_marked(text: str | bytes) -> bool:
         or '"FAIL' in text
         or "Exception" in text
         or "base_resp" in text
+        or "status" in text
+        or '"fault"' in text
     ) and _MARKS.search(text, 0, bodies.LONGEST_BODY) is not None
 
 

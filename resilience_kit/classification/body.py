@@ -53,6 +53,7 @@ _WORDS = (
     "title",
     "raw",
     "limit_name",
+    "faultstring",
 )
 _INNER = (
     "error",
@@ -71,6 +72,7 @@ _INNER = (
     "delta",
     "Response",
     "ResponseMetadata",
+    "fault",
     "Error",
 )
 _IDENTIFIER = re.compile(r"[A-Za-z]+(?:[_.-][A-Za-z]+)*", re.ASCII)
@@ -80,6 +82,8 @@ _FINISHES = ("finish_reason", "finishReason", "stop_reason", "stopReason")
 _PAGE = re.compile(r"<(title|h1|h2)[^>]{0,200}>(.{0,400}?)</\1", re.IGNORECASE | re.DOTALL)
 _STREAM = ("data:", "event:", "id:", "retry:", ":")
 _SCALAR = re.compile(r"(?:-?[0-9][0-9.eE+-]*|true|false|null)\s*", re.ASCII)
+_DEEPEST_JSON = 200
+_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _MOST_LINES = 400
 _STATUS_COMMENT = ":HTTP_STATUS/"  # DashScope names the status of a failed event in a comment
@@ -197,8 +201,11 @@ def _parsed(text: str) -> object:
 def _json(text: str) -> object:
     """The value in the text: its lines' where it is JSON line by line, the text itself where it is none.
 
-    What is nested too deeply for this interpreter, or holds too large a number for it, is JSON all the same and says nothing.
+    What is nested deeper than any error is, or holds too large a number for the interpreter, is JSON all the same and says
+    nothing. Depth is measured, since how much the parser takes differs between interpreters.
     """
+    if _is_deep(text):
+        return None
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -207,6 +214,17 @@ def _json(text: str) -> object:
     except (ValueError, RecursionError):
         return None
     return [_json(line) for line in text.split("\n", _MOST_ITEMS)[:_MOST_ITEMS] if line.strip()]
+
+
+def _is_deep(text: str) -> bool:
+    if text.count("{") + text.count("[") <= _DEEPEST_JSON:
+        return False
+    depth = 0
+    for bracket in _BRACKET.findall(text):
+        depth += 1 if bracket in ("{", "[") else -1 if bracket in ("}", "]") else 0
+        if depth > _DEEPEST_JSON:
+            return True
+    return False
 
 
 def _events(text: str) -> Iterator[object]:

@@ -36,9 +36,11 @@ _FAILED = frozenset({"error", "fail", "failed", "failure", "exception"})
 _FLAGS = ("success", "ok", "is_success", "isSuccess", "successful", "succeeded")
 _WORDS = (
     "message", "msg", "error_msg", "errmsg", "err_msg", "error_message", "errorMessage", "error_description", "detail", "Message",
-    "reason", "error",
+    "reason", "error", "title",
 )  # fmt: skip
 _CODES = ("error_code", "errorCode", "errcode", "err_code", "errno", "err_no")
+_STATUSES = ("status", "statusCode", "status_code", "http_status")
+_NO: tuple[object, ...] = (False, "false")
 _RESULTS = ("data", "result", "output", "results", "response")
 #: Keys that say something of a failure, or of the exchange itself, and deliver nothing.
 _ABOUT = frozenset(
@@ -97,8 +99,10 @@ def _surely(top: Body) -> Envelope | None:
 
 
 def _inner_errors(top: Body) -> list[object]:
-    """Errors that stand one level deeper: OpenAI's `response.failed`, Cohere's last event, Tencent Cloud, Volcengine."""
-    places = (("response", "error"), ("delta", "error"), ("Response", "Error"), ("ResponseMetadata", "Error"))
+    """Errors that stand one level deeper: OpenAI's `response.failed`, Cohere's last event, Tencent Cloud, Volcengine, Apigee."""
+    places = (
+        ("response", "error"), ("delta", "error"), ("Response", "Error"), ("ResponseMetadata", "Error"), ("fault", "faultstring"),
+    )  # fmt: skip
     holders = ((top.get(holder), name) for holder, name in places)
     return [holder.get(name) for holder, name in holders if isinstance(holder, Mapping)]
 
@@ -133,13 +137,17 @@ def _delivers(top: Body) -> bool:
     return any(
         isinstance(value, (str, list, Mapping)) and value and key not in _ABOUT and not str(key).endswith(_ABOUT_ENDS)
         for key, value in top.items()
+        if not (key == "result" and isinstance(value, str) and value.lower() in _FAILED)
     )
 
 
 def _words(top: Body) -> str:
     told = (top.get(name) for name in _WORDS)
     found = next((words for words in told if isinstance(words, str) and words.strip()), "")
-    return "errors" if not found and _has_objects(top.get("errors")) else found
+    if found:
+        return found
+    refused = any(top.get(flag) in _NO for flag in _FLAGS) and bool(top.get("errors"))
+    return "errors" if refused or _has_objects(top.get("errors")) or _lists_words(top.get("error")) else ""
 
 
 def _has_objects(errors: object) -> bool:
@@ -147,13 +155,20 @@ def _has_objects(errors: object) -> bool:
     return any(isinstance(each, Mapping) for each in errors) if isinstance(errors, list) else bool(errors)
 
 
+def _lists_words(error: object) -> bool:
+    """Whether an `error` is a list of errors, rather than of measures."""
+    return isinstance(error, list) and any(isinstance(each, (str, Mapping)) for each in error)
+
+
 def _is_flagged(top: Body) -> bool:
-    errors, error, status = top.get("errors"), top.get("error"), top.get("status")
+    errors, error = top.get("errors"), top.get("error")
     code = next((code for name in _CODES if (code := top.get(name))), None)
     return (
-        any(top.get(flag) is False for flag in _FLAGS)
-        or (isinstance(status, str) and status.lower() in _FAILED)
-        or (isinstance(errors, (list, Mapping)) and bool(errors))
+        any(top.get(flag) in _NO for flag in _FLAGS)
+        or any(isinstance(status := top.get(name), str) and status.lower() in _FAILED for name in ("status", "result"))
+        or any(_is_number(status := top.get(name)) and _is_http_error(status) for name in _STATUSES)
+        or (isinstance(errors, (list, Mapping)) and _has_objects(errors))
+        or _lists_words(error)
         or "error" in (top.get("type"), top.get("event"), top.get("event_type"))
         or (_is_number(error) and error != 0)
         or error is True

@@ -112,6 +112,19 @@ def test_json_that_this_interpreter_cannot_hold_is_an_answer():
     assert ["unknown"] * 2 == [short(classify_response(200, {}, text)) for text in (deep[:30_000] + "}" * 30, large)]
 
 
+@pytest.mark.parametrize(("depth", "expected"), [(199, "server_error RC"), (200, None), (5000, None)])
+def test_depth_is_measured_and_not_left_to_the_interpreter(depth, expected):
+    """The same depth on every version, whatever its parser takes; brackets within texts are none."""
+    texts = [
+        '{"error": ' * depth + '{"message": "x"}' + "}" * depth,
+        '{"error": ' * depth + '{"message": "\\"[[{{"}' + "}" * depth,
+    ]
+    assert [expected] * 2 == [short(response_error(200, JSON, text)) for text in texts]
+    assert "server_error RC" == short(
+        response_error(200, JSON, json.dumps({"error": {"message": "[{" * 500, "details": [[]] * 300}}))
+    )
+
+
 def test_json_line_by_line_is_an_answer_unless_a_line_is_an_error():
     """Ollama streams so; the first line that is an error decides."""
     fine = '{"response": "a", "done": false}\n{"response": "", "done": true}\n'
@@ -171,6 +184,19 @@ def test_json_line_by_line_is_an_answer_unless_a_line_is_an_error():
         ({"header": {"code": 11202, "message": "x", "sid": "0", "status": 2}}, "rate_limit R"),
         ({"id": "1", "object": "chat.completion.chunk", "choices": [], "error": {"code": 429, "message": "x"}}, "rate_limit R"),
         ({"id": "chatcmpl-0", "error": {"code": "limit_requests", "message": "x"}, "request_id": "0"}, "rate_limit R"),
+        ({"success": False, "errors": ["Rate limit exceeded"]}, "rate_limit R"),
+        ({"success": "false", "message": "Rate limit exceeded"}, "rate_limit R"),
+        ({"result": "error", "message": "Rate limit exceeded"}, "rate_limit R"),
+        ({"error": [{"message": "Rate limit exceeded"}]}, "rate_limit R"),
+        ({"error": ["x"], "message": "Rate limit exceeded"}, "rate_limit R"),
+        ({"error": ["Rate limit exceeded"]}, "rate_limit R"),
+        ({"error": [0.25, 0.5]}, None),
+        ({"statusCode": 429, "message": "x"}, "rate_limit R"),
+        ({"type": "https://example.com/slow", "title": "Too Many Requests", "status": 429}, "rate_limit R"),
+        ({"fault": {"faultstring": "Rate limit quota violation", "detail": {"errorcode": "x"}}}, "rate_limit R"),
+        ({"type": "error"}, "server_error RC"),
+        ({"errors": ["a comma is missing"]}, None),
+        ({"errors": ["a comma is missing"], "message": "checked"}, None),
         ({"code": 42, "message": "x"}, None),
         ({"code": True, "message": "x"}, None),
         ({"code": 1001, "message": "done", "data": None}, None),
