@@ -133,7 +133,16 @@ def request_key(*parts: bytes, is_repetition: bool = False) -> str | None:
     return hashlib.blake2b(text.encode(errors="surrogatepass"), key=digest, digest_size=_DIGEST_BYTES).hexdigest()
 
 
+class TrialObserver(Protocol):
+    """Who has to know that what it runs was the trial call of a half-open circuit, and failed: a job, whom that must not cost."""
+
+    def trial_failed(self, error: BaseException, seconds: float) -> None:
+        """A trial call ended in `error`; the circuit is open for further `seconds`."""
+        ...
+
+
 current_call: ContextVar[CallContext | None] = ContextVar("resilience_kit_call", default=None)
+trial_observer: ContextVar[TrialObserver | None] = ContextVar("resilience_kit_trial_observer", default=None)
 
 
 def _digest_of(parts: Iterable[bytes]) -> bytes:

@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 
 from resilience_kit._counter import Counter
 from resilience_kit._fork import renew_after_fork
+from resilience_kit.context import trial_observer
 from resilience_kit.errors import CircuitBreakerOpenError
 from resilience_kit.events import ChildStream, Event, EventStream, Listener, StateChanged, default_stream
 from resilience_kit.policies.breaker.last_failure import without_frames
@@ -158,6 +159,8 @@ class BreakerCore:
             transitions = self._take_transitions()
         if transitions:
             self._announce(transitions)
+        if isinstance(token, Trial) and (observer := trial_observer.get()) is not None:
+            observer.trial_failed(error, self._remaining(self.snapshot))
 
     def released(self, token: Token | None) -> None:
         """A call of this token ended in a way that says nothing about the service: its permit goes back, no more.
