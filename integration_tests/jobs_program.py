@@ -43,3 +43,9 @@ async def secret(token: str) -> str:
         (MARKS / "failed").touch()
         raise ValueError(token)
     return token
+
+
+@app.task(name="wrong")
+async def wrong(token: str) -> None:
+    """Fail with what it was given, always."""
+    raise ValueError(token)

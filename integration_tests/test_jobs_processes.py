@@ -140,6 +140,90 @@ def test_a_told_worker_loses_nothing(crew: Crew) -> None:
     assert [(1, "succeeded", 1), (2, "todo", 0)] == crew.rows()
 
 
+def test_docker_stop_loses_no_attempt(crew: Crew) -> None:
+    """With default settings and within the 10 s after which it kills, jobs of a minute wait again at no cost (invariant 67)."""
+    for name in ("JOB_SHUTDOWN_GRACE", "MAX_RETRIES", "HEARTBEAT_INTERVAL", "STALLED_TIMEOUT"):
+        del crew.environment[name]
+    for _ in range(3):
+        crew.defer("mark", seconds=60.0)
+    worker = crew.hire()
+    crew.until(lambda: crew.count("start") == 3)
+    told = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    assert 0 == worker.wait(10.0)
+    assert time.monotonic() - told < 9.0
+    assert [(job, "todo", 0) for job in (1, 2, 3)] == crew.rows()
+
+
+def test_a_failed_jobs_error_has_a_type_and_a_place(crew: Crew) -> None:
+    """In the log and in both commands, and its text in none of them (invariant 78)."""
+    place = f"ValueError at {FOLDER / 'jobs_program.py'}:"
+    crew.defer("wrong", token=CANARY)
+    crew.hire()
+    crew.until(lambda: [(1, "failed", 3)] == crew.rows())
+    log = (crew.marks / "log").read_text()
+    assert f"Job 1: attempt 1 failed ({place}" in log
+    assert f"Job 1: failed for good at attempt 3 ({place}" in log
+    told = [
+        crew.run(*command)
+        for command in (["list"], ["list", "--task", "wrong", "--json"], ["list", "--job", "1"], ["list", "--job", "1", "--json"])
+    ]
+    assert [0] * 4 == [each.returncode for each in told]
+    assert place in told[0].stdout
+    error = json.loads(told[1].stdout)["jobs"][0]["error"]
+    assert ("ValueError", 3, "") == (error["error_type"], error["attempt"], error["details"])
+    assert place in told[2].stdout
+    assert error == json.loads(told[3].stdout)["jobs"][0]["error"]
+    assert 1 == crew.run("list", "--job", "99").returncode
+    assert CANARY not in log + "".join(each.stdout + each.stderr for each in told)
+
+
+def test_error_details_are_there_where_they_are_asked_for(crew: Crew) -> None:
+    """Message and traceback, in the log and in the command, by one setting."""
+    crew.environment |= {"ERROR_DETAILS": "true", "MAX_RETRIES": "0"}
+    crew.defer("wrong", token=CANARY)
+    crew.hire()
+    crew.until(lambda: [(1, "failed", 1)] == crew.rows())
+    for text in ((crew.marks / "log").read_text(), crew.run("list", "--job", "1").stdout):
+        assert f"ValueError: {CANARY}" in text
+        assert "Traceback (most recent call last):" in text
+
+
+def test_each_event_of_a_job_is_logged_once(crew: Crew) -> None:
+    """Procrastinate's own lines on it are not there, too."""
+    crew.defer("secret", token="x")
+    crew.hire()
+    crew.until(lambda: [(1, "succeeded", 2)] == crew.rows())
+    lines = [line.partition("Job 1: ")[2] for line in (crew.marks / "log").read_text().splitlines() if "Job 1: " in line]
+    begins = ("attempt 1/3", "attempt 1 failed", "attempt 2/3", "succeeded after")
+    assert [True] * 4 == [line.startswith(begin) for line, begin in zip(lines, begins, strict=True)]
+    assert "secret[1]" not in (crew.marks / "log").read_text()
+
+
+def test_an_idle_worker_says_nothing(crew: Crew) -> None:
+    """At INFO, for as long as nothing happens; each second of this test has a sweep."""
+    crew.hire()
+    log = crew.marks / "log"
+    crew.until(lambda: log.exists() and "Starting worker" in log.read_text())
+    time.sleep(1.0)
+    begun = log.read_text()
+    time.sleep(4.0)
+    assert begun == log.read_text()
+    assert "resilience_kit.sweep[" not in begun
+    with psycopg.connect(crew.url) as connection:
+        assert connection.execute("SELECT count(*) FROM procrastinate_periodic_defers").fetchone() >= (1,)
+
+
+def test_arguments_that_do_not_fit_are_not_tried_again(crew: Crew) -> None:
+    """No further run could begin; the log names the type, and no argument of the job."""
+    crew.defer("wrong", other=CANARY)
+    crew.hire()
+    crew.until(lambda: [(1, "failed", 1)] == crew.rows())
+    log = (crew.marks / "log").read_text()
+    assert "Job 1: failed for good at attempt 1 (JobArgumentsError" in log
+    assert CANARY not in log
+
+
 def test_workers_are_told_again_and_again(crew: Crew) -> None:
     """Each job succeeds, none is aborted, and being stopped costs no attempt (invariant 67)."""
     jobs = [crew.defer("mark", seconds=seconds) for seconds in (0.05, 0.2, 2.0) * 12]

@@ -23,8 +23,8 @@ def runs_of(happened: Iterable[Happened]) -> list[dict[str, Any]]:
     """The runs in turn, each with its start, end, outcome and error.
 
     Outcomes: "running", "succeeded", "failed" (the last one), "aborted", "retried" (it failed, and there is another),
-    "postponed" (a guard refused to begin it, which costs no attempt) and "interrupted" (its worker went away or it took too
-    long).
+    "postponed" (a guard refused to begin it, or it was a circuit's failed trial, which costs no attempt) and "interrupted" (its
+    worker went away or it took too long).
     """
     runs: list[dict[str, Any]] = []
     for each in happened:

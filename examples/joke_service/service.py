@@ -37,7 +37,7 @@ class JokeService:
         self.kit = AIServiceResilience()
         self.queue = make_queue(settings)
         self.fake_api = FakeJokeApi() if settings.api_base_url is None else None
-        self.storage = Storage(self.queue, runs=settings.max_retries + 1)
+        self.storage = Storage(self.queue, runs=settings.max_retries + 1, long_runs=settings.strategy.max_runs)
         self.live = Live(self.snapshot)
         self._submissions = Submissions(self.queue, add_task(self.queue, self.storage, lambda: self._joke_api))
         self._joke_api: JokeApi

@@ -8,8 +8,7 @@ from typing import Any, Final, LiteralString
 
 from psycopg.rows import dict_row
 
-from resilience_kit.errors import Rejected
-from resilience_kit.jobs import JobsApp
+from resilience_kit.jobs import JobsApp, costs_no_attempt
 
 from .database import PATIENCE, within
 from .history import Happened, runs_of
@@ -93,13 +92,13 @@ _STATUSES: Final = ("todo", "doing", "succeeded", "failed", "cancelled", "aborte
 
 
 class Storage:
-    """Reads and writes on the queue's own connections. `runs`: how often a job runs at most.
+    """Reads and writes on the queue's own connections. `runs`: how often a job runs at most, `long_runs`: in a long outage.
 
     Everything raises DatabaseAwayError after 1.5 seconds without an answer, what a job writes after 10.
     """
 
-    def __init__(self, queue: JobsApp, runs: int) -> None:
-        self._queue, self._runs = queue, runs
+    def __init__(self, queue: JobsApp, runs: int, long_runs: int) -> None:
+        self._queue, self._runs, self._long_runs = queue, runs, long_runs
 
     async def prepare(self) -> None:
         """Put the tables there. Of several that try at once, one does."""
@@ -114,7 +113,7 @@ class Storage:
 
     async def note(self, job_id: int, error: Exception) -> None:
         """Write down why a run failed: the name of the error and no more, its text may be a secret."""
-        await self._rows(_TROUBLE, patience=10.0, job_id=job_id, error=type(error).__name__, refused=isinstance(error, Rejected))
+        await self._rows(_TROUBLE, patience=10.0, job_id=job_id, error=type(error).__name__, refused=costs_no_attempt(error))
 
     async def ping(self) -> None:
         """See whether the database answers."""
@@ -148,11 +147,12 @@ class Storage:
 
     def _told(self, job: dict[str, Any], happened: list[Happened]) -> dict[str, Any]:
         waits = job["status"] == "todo"
+        next_run = job["attempts"] + (job["status"] in {"todo", "doing"})
         return {
             "id": job["id"],
             "status": job["status"],
             "attempts": job["attempts"],
-            "max_attempts": self._runs,
+            "max_attempts": self._runs if next_run <= self._runs else self._long_runs,
             "next_run": job["scheduled_at"].isoformat() if waits and job["scheduled_at"] else None,
             "next_run_in": round(max(0.0, job["due_in"] or 0.0), 3) if waits else None,
             "submitted_at": happened[0].at.isoformat() if happened else None,

@@ -35,13 +35,14 @@ from resilience_kit.jobs.events import (
     StalledJobRetried,
     StalledJobsFound,
 )
+from resilience_kit.jobs.failures import JobArgumentsError
 from resilience_kit.jobs.metrics import JobMetrics
 from resilience_kit.jobs.redaction import Redaction, redact
 from resilience_kit.jobs.settings import JobSettings
 from resilience_kit.jobs.status import StatusWriter
 from resilience_kit.jobs.sweep import SweepOptions, Swept, sweep
 from resilience_kit.jobs.timeouts import TimeoutMiddleware, Timeouts, job_timeout
-from resilience_kit.jobs.tracking import Tracking
+from resilience_kit.jobs.tracking import Tracking, costs_no_attempt
 
 __all__ = [
     "DatabaseRetried",
@@ -49,6 +50,7 @@ __all__ = [
     "EmbeddedPostgresError",
     "ExponentialBackoffStrategy",
     "JobAborted",
+    "JobArgumentsError",
     "JobEvent",
     "JobFailed",
     "JobMetrics",
@@ -74,6 +76,7 @@ __all__ = [
     "Timeouts",
     "Tracking",
     "analyze",
+    "costs_no_attempt",
     "defer_many",
     "ensure_schema",
     "job_timeout",

@@ -22,19 +22,19 @@ from resilience_kit.jobs.connector import RetryingConnector
 from resilience_kit.jobs.database import Pool, analyze, defer_many, ensure_schema, place_of
 from resilience_kit.jobs.embedded import EmbeddedPostgres
 from resilience_kit.jobs.ending import EndingWorker
+from resilience_kit.jobs.events import RETENTION, SWEEP
 from resilience_kit.jobs.loop_watch import LoopWatch
+from resilience_kit.jobs.memory import InMemoryConnector
 from resilience_kit.jobs.metrics import JobMetrics
-from resilience_kit.jobs.redaction import redact
+from resilience_kit.jobs.redaction import log_once, logged_by_us, redact
 from resilience_kit.jobs.settings import JobSettings
 from resilience_kit.jobs.status import StatusWriter
-from resilience_kit.jobs.sweep import UNLIMITED, SweepOptions, Swept, sweep
+from resilience_kit.jobs.sweep import UNLIMITED, SweepOptions, Swept, sweep, sweep_in_memory
 from resilience_kit.jobs.timeouts import TimeoutMiddleware, Timeouts
 from resilience_kit.jobs.tracking import Tracking, is_being_cancelled
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 HOUSEKEEPING: Final = "resilience_kit"
-SWEEP: Final = "resilience_kit.sweep"
-RETENTION: Final = "resilience_kit.retention"
 _RETENTION_CRON: Final = "17 * * * *"
 _FIRST: Final = 1_000_000
 _CONNECT_TIMEOUT: Final = 5
@@ -94,7 +94,12 @@ class JobsApp(App):
             "stalled_worker_timeout": settings.stalled_timeout,
             "shutdown_graceful_timeout": settings.job_shutdown_grace,
             "worker_middleware": [
-                Tracking(self.events, clock=self._clock),
+                Tracking(
+                    self.events,
+                    give_up_after=settings.give_up_after,
+                    error_details=settings.error_details,
+                    clock=self._clock,
+                ),
                 TimeoutMiddleware(self.timeouts, self.events, self._clock),
             ],
         }
@@ -107,22 +112,35 @@ class JobsApp(App):
             return super().task(_func, **options)
 
     @property
+    def in_memory(self) -> InMemoryConnector | None:
+        """Procrastinate's `InMemoryConnector` while `replace_connector` has put one in place, for tests; else None."""
+        return self.connector if isinstance(self.connector, InMemoryConnector) else None
+
+    @property
     def pool(self) -> Pool:
-        """The connections of an open app. Each statement is committed by itself, outside of `connection.transaction()`."""
+        """The connections of an open app. Each statement is committed by itself, outside of `connection.transaction()`.
+
+        Raises RuntimeError where jobs are in memory.
+        """
+        if self.in_memory is not None:
+            raise RuntimeError("the jobs are in memory, by replace_connector(InMemoryConnector()): there is no database to ask")
         connector: Any = self.connector
         return connector.pool  # type: ignore[no-any-return]  # the base class knows no pool
 
     async def defer_many(self, task: Task[Any, Any, Any], rows: Sequence[Mapping[str, Any]]) -> list[int]:
         """Defer one job for each row of arguments, in batches; their ids in order. Renews the statistics after 1000."""
-        return await defer_many(task, rows, self.pool)
+        return await defer_many(task, rows, None if self.in_memory is not None else self.pool)
 
     async def analyze(self) -> None:
         """Renew the planner's statistics."""
-        await analyze(self.pool)
+        if self.in_memory is None:
+            await analyze(self.pool)
 
     async def sweep(self) -> Swept:
         """Look for stalled jobs now, and give each its next run or its end. Raises psycopg's errors."""
         strategies = {name: task.retry_strategy for name, task in self.tasks.items()}
+        if self.in_memory is not None:
+            return await sweep_in_memory(self.in_memory, strategies, self.strategy, self._sweep_options(), self.events)
         async with self.pool.connection() as connection:
             return await sweep(connection, strategies, self.strategy, self._sweep_options(), self.events)
 
@@ -146,14 +164,17 @@ class JobsApp(App):
         A worker of some queues serves that of the housekeeping, too.
         """
         self.check_tasks()
+        names = [kwargs.get("name") or "worker"]
+        log_once(names)
         if not self.settings.log_arguments:
-            redact([kwargs.get("name") or "worker"])
+            redact(names)
         if kwargs.get("queues"):
             kwargs["queues"] = list(dict.fromkeys([*kwargs["queues"], HOUSEKEEPING]))
         await self.sweep()
         watch = asyncio.create_task(self._watch().run(), name="loop watch")
         try:
-            await EndingWorker(self._clock, app=self, **{**self.worker_defaults, **kwargs}).run()
+            with logged_by_us(job_lines=not self.settings.log_arguments):
+                await EndingWorker(self._clock, app=self, **{**self.worker_defaults, **kwargs}).run()
         finally:
             watch.cancel()
 
@@ -198,6 +219,8 @@ def _add_housekeeping(app: JobsApp) -> None:
 
 async def _forget_housekeeping(app: JobsApp) -> None:
     """Every sweep is a row. What ended of them is of no use to anybody, and they would be the most of the table."""
+    if app.in_memory is not None:
+        return
     async with app.pool.connection() as connection:
         await connection.execute(
             "DELETE FROM procrastinate_jobs WHERE queue_name = %s AND task_name = %s AND status NOT IN ('todo', 'doing')",

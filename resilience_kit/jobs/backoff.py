@@ -2,11 +2,14 @@
 
 The rule is pure arithmetic, `min(base_delay * 2**attempts, max_delay)`, and answers for whatever it is asked: Procrastinate takes
 a strategy that raises for a job that must not be retried, so an error in here would lose the job.
+
+A number of attempts is no measure of an outage: five retries are over after a minute. `give_up_after` is one, in seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, field
@@ -18,13 +21,28 @@ from procrastinate.jobs import Job
 
 from resilience_kit._checks import Checks
 from resilience_kit.classification import classify
-from resilience_kit.outcome import Verdict
+from resilience_kit.jobs.run import age_of
+from resilience_kit.outcome import FailureKind, Verdict
 
 #: A float doubles this often before it is infinite.
 _MOST_DOUBLINGS: Final = 1023
 #: 100 years: what is later cannot be told from never, and dates end in the year 9999.
 _LATEST: Final = 3_155_760_000.0
 _SPREAD: Final = 0.2
+#: The shortest delay between retries beyond `max_attempts`, as far as `max_delay` allows it: they may go on for a day.
+_LEAST_LONG_DELAY: Final = 1.0
+#: Kinds of trouble that pass, also where the call that met them must not be repeated at once.
+_TRANSIENT: Final = frozenset(
+    {FailureKind.TRANSIENT, FailureKind.RATE_LIMIT, FailureKind.TIMEOUT, FailureKind.CONNECTION, FailureKind.OVERLOADED}
+)
+
+
+def is_transient(verdict: Verdict) -> bool:
+    """Decide whether a run that ended so may succeed later: the service was at fault, away, or asked to come back.
+
+    A deadline that is over or a broken stream ends a call for good, and a later run is a call of its own.
+    """
+    return verdict.retryable or verdict.counts_against_breaker or verdict.kind in _TRANSIENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +53,11 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
     has reached `max_attempts`, so a job runs at most `max_attempts + 1` times. `retry_exceptions`: the types that are retried;
     None for every Exception, and an empty tuple for none. `jitter`: the delay is anywhere from 0.8 to 1.2 times as long, and at
     most `max_delay`. `heed_retry_after`: the delay is at least what the service asked for, over `max_delay` too.
-    `heed_classifier`: only what `classify` calls retryable is retried. `random`: a number from 0.0 up to 1.0.
+    `heed_classifier`: only what is transient is retried, see `is_transient`. `random`: a number from 0.0 up to 1.0.
+
+    `give_up_after`: a transient failure is retried beyond `max_attempts`, until so many seconds have passed since the job's
+    first run, by the database's clock or by the sum of the delays, whichever is more. None or 0 for never. All other errors,
+    and runs that were lost with their worker, keep to `max_attempts`. Equal strategies have equal attempts and delays.
 
     A cancelled run is always retried at once, whatever `attempts` says: a worker that shuts down cancels what still runs, and
     the job is not to blame. Raises ConfigurationError, which is a ValueError, for options that make no sense; its methods
@@ -50,6 +72,7 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
     _: KW_ONLY
     heed_retry_after: bool = False
     heed_classifier: bool = False
+    give_up_after: float | None = field(default=None, compare=False)
     random: Callable[[], float] = field(default=random.random, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -62,14 +85,26 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
             checks.fail("max_delay", f"must be at least base_delay, {self.base_delay:g}", self.max_delay)
         if self.retry_exceptions is not None:
             checks.exception_types("retry_exceptions", self.retry_exceptions)
+        checks.optional_seconds("give_up_after", self.give_up_after, zero=True)
         for name in ("jitter", "heed_retry_after", "heed_classifier"):
             checks.flag(name, getattr(self, name))
         checks.optional_callable("random", self.random, "no argument")
         checks.done()
 
+    @property
+    def max_runs(self) -> int:
+        """The number of runs after which even transient failures are not retried, as far as the delays alone say so."""
+        attempts, limit = self.max_attempts, self.give_up_after or 0.0
+        if not self._goes_on:
+            return attempts + 1
+        longest = self._long_delay(_MOST_DOUBLINGS)
+        while self._waited(attempts) < limit and self._long_delay(attempts) < longest:
+            attempts += 1
+        return attempts + 1 + math.ceil(max(0.0, limit - self._waited(attempts)) / longest)
+
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         """What Procrastinate asks: when to run again, or None for never. Whether the worker lives is not its business."""
-        seconds = self._seconds(exception, _attempts_of(job))
+        seconds = self._seconds(exception, _attempts_of(job), age_of(getattr(job, "id", None)))
         return None if seconds is None else RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=seconds))
 
     def get_schedule_in(  # type: ignore[override]  # the deprecated method's name, with the contract's answer
@@ -79,26 +114,56 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
         seconds = self._seconds(exception, attempts)
         return None if seconds is None else {"seconds": seconds}
 
-    def _seconds(self, exception: BaseException | None, attempts: object) -> float | None:
+    def allows_after_loss(self, attempts: int, losses: int, age: float) -> bool:
+        """Decide whether a job that was lost with its worker has another run.
+
+        `losses`: how many of the `attempts` runs before were lost, too; `age`: seconds since its first run. A job that kills
+        its workers stops after `max_attempts` losses, and one whose other runs met an outage is not taken for it.
+        """
+        if attempts < self.max_attempts:
+            return True
+        return losses < self.max_attempts and self._goes_on and age < (self.give_up_after or 0.0)
+
+    def _seconds(self, exception: BaseException | None, attempts: object, age: float | None = None) -> float | None:
         if issubclass(type(exception), asyncio.CancelledError):  # not isinstance, which asks the exception
             return 0.0
         made = attempts if isinstance(attempts, int) else 0
-        if made >= self.max_attempts:
-            return None
         try:
-            return self._judged(exception, made)
+            return self._judged(exception, made, age)
         except Exception:  # noqa: BLE001 - a foreign exception may fail at anything that it is asked
-            return self._plain(made)
+            return None if made >= self.max_attempts else self._plain(made)
 
-    def _judged(self, exception: BaseException | None, attempts: int) -> float | None:
+    def _judged(self, exception: BaseException | None, attempts: int, age: float | None) -> float | None:
+        beyond = attempts >= self.max_attempts
+        if beyond and (exception is None or not self._has_time(attempts, age)):
+            return None
         if exception is None:
-            return self._spread(attempts)
+            return self._spread(self._plain(attempts))
         if not issubclass(type(exception), self._wanted()):
             return None
-        verdict = classify(exception) if self.heed_classifier or self.heed_retry_after else None
-        if self.heed_classifier and verdict is not None and not verdict.retryable:
+        verdict = classify(exception) if beyond or self.heed_classifier or self.heed_retry_after else None
+        if (beyond or self.heed_classifier) and verdict is not None and not is_transient(verdict):
             return None
-        return min(max(self._spread(attempts), self._asked_for(verdict)), _LATEST)
+        delay = self._long_delay(attempts) if beyond else self._plain(attempts)
+        return min(max(self._spread(delay), self._asked_for(verdict)), _LATEST)
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether there are retries beyond `max_attempts`. Without any delay they would be a loop that never rests."""
+        return bool(self.give_up_after) and self.max_delay > 0.0
+
+    def _has_time(self, attempts: int, age: float | None) -> bool:
+        limit = self.give_up_after or 0.0
+        return self._goes_on and (0.0 if age is None else age) < limit and self._waited(attempts) < limit
+
+    def _waited(self, attempts: int) -> float:
+        """The sum of the delays before the run that follows so many others, without jitter and hints."""
+        first = min(attempts, self.max_attempts)
+        waited = math.fsum(self._plain(each) for each in range(min(first, _MOST_DOUBLINGS)))
+        waited += max(0, first - _MOST_DOUBLINGS) * self._plain(_MOST_DOUBLINGS)
+        later = range(first, min(attempts, _MOST_DOUBLINGS))
+        waited += math.fsum(self._long_delay(each) for each in later)
+        return waited + max(0, attempts - max(first, _MOST_DOUBLINGS)) * self._long_delay(_MOST_DOUBLINGS)
 
     def _wanted(self) -> tuple[type[BaseException], ...]:
         return (Exception,) if self.retry_exceptions is None else tuple(self.retry_exceptions)
@@ -111,9 +176,11 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
         doublings = min(max(attempts, 0), _MOST_DOUBLINGS)
         return min(self.base_delay * 2.0**doublings, self.max_delay, _LATEST)
 
-    def _spread(self, attempts: int) -> float:
+    def _long_delay(self, attempts: int) -> float:
+        return max(self._plain(attempts), min(_LEAST_LONG_DELAY, self.max_delay))
+
+    def _spread(self, plain: float) -> float:
         """The wait, with its jitter, whose range is cut at `max_delay` before the draw: jobs spread there, too."""
-        plain = self._plain(attempts)
         if not self.jitter:
             return plain
         least, most = plain * (1.0 - _SPREAD), min(plain * (1.0 + _SPREAD), self.max_delay)

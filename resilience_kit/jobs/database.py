@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, LiteralString, Protocol
 
+from procrastinate.connector import BaseConnector
 from procrastinate.schema import SchemaManager
 from procrastinate.tasks import Task
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import InsufficientPrivilege
 from psycopg_pool import AsyncConnectionPool
+
+from resilience_kit.jobs.memory import InMemoryConnector
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
 
 class HasTables(Protocol):
     """An open application."""
+
+    connector: BaseConnector
 
     @property
     def pool(self) -> Pool:
@@ -28,6 +35,18 @@ class HasTables(Protocol):
         """Procrastinate's own."""
         ...
 
+
+#: Where a run's error is kept, for `resilience-kit jobs list` and `show`: the last one of each job, for as long as the job.
+ERRORS_TABLE: Final[LiteralString] = """
+CREATE TABLE IF NOT EXISTS resilience_kit_job_errors (
+    job_id bigint PRIMARY KEY REFERENCES procrastinate_jobs ON DELETE CASCADE,
+    attempt integer NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    error_type text NOT NULL,
+    location text NOT NULL,
+    details text NOT NULL
+)
+"""
 
 #: Any number that nobody else locks.
 _SCHEMA_LOCK: Final = 7_262_041_337
@@ -44,15 +63,26 @@ def place_of(conninfo: str) -> str:
 async def ensure_schema(app: HasTables) -> bool:
     """Put Procrastinate's tables there, unless they are; tells whether it did. Of several that try at once, one does.
 
-    Tables of an older Procrastinate stay as they are: its migrations are the operator's.
+    Tables of an older Procrastinate stay as they are: its migrations are the operator's. Beside them there is one table of this
+    room, for why jobs failed, which a user who may not make tables goes without. Where jobs are in memory there is nothing to do.
     """
+    if isinstance(app.connector, InMemoryConnector):
+        return False
     async with app.pool.connection() as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_SCHEMA_LOCK])
-        found = await (await connection.execute("SELECT to_regclass('procrastinate_jobs')")).fetchone()
-        if found is not None and found[0] is not None:
-            return False
-        await app.schema_manager.apply_schema_async()  # on a connection of its own, while the lock is held here
-        return True
+        new = not await _is_there(connection, "procrastinate_jobs")
+        if new:
+            await app.schema_manager.apply_schema_async()  # on a connection of its own, while the lock is held here
+        if not await _is_there(connection, "resilience_kit_job_errors"):
+            with contextlib.suppress(InsufficientPrivilege):
+                async with connection.transaction():
+                    await connection.execute(ERRORS_TABLE)
+        return new
+
+
+async def _is_there(connection: AsyncConnection[Any], table: str) -> bool:
+    found = await (await connection.execute("SELECT to_regclass(%s)", [table])).fetchone()
+    return found is not None and found[0] is not None
 
 
 async def analyze(pool: Pool) -> None:
@@ -62,16 +92,21 @@ async def analyze(pool: Pool) -> None:
 
 
 async def defer_many(
-    task: Task[Any, Any, Any], arguments: Sequence[Mapping[str, Any]], pool: Pool, *, batch: int = 100, analyze_from: int = 1000
+    task: Task[Any, Any, Any],
+    arguments: Sequence[Mapping[str, Any]],
+    pool: Pool | None,
+    *,
+    batch: int = 100,
+    analyze_from: int = 1000,
 ) -> list[int]:
     """Defer one job for each set of arguments, `batch` in a statement, and give their ids in order.
 
     From `analyze_from` jobs on the statistics are renewed at the end. A batch is written as a whole or not at all; an error ends
-    it, and the batches before stay.
+    it, and the batches before stay. `pool`: None where there are no statistics to renew.
     """
     ids: list[int] = []
     for start in range(0, len(arguments), batch):
         ids += await task.batch_defer_async(*map(dict, arguments[start : start + batch]))
-    if len(ids) >= analyze_from:
+    if pool is not None and len(ids) >= analyze_from:
         await analyze(pool)
     return ids

@@ -1,10 +1,19 @@
-"""What happens to jobs, as events of the kit's stream. `operation` is the task's name. No argument, result or error's text."""
+"""What happens to jobs, as events of the kit's stream. `operation` is the task's name. No argument, result or error's text.
+
+The one exception is `details`, which is empty unless the setting `error_details` asks for message and traceback.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from resilience_kit.events import Event
+
+SWEEP: Final = "resilience_kit.sweep"
+RETENTION: Final = "resilience_kit.retention"
+#: The tasks that every worker runs for the queue itself. Their good ends are no news.
+HOUSEKEEPING_TASKS: Final = frozenset({SWEEP, RETENTION})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,21 +41,25 @@ class JobSucceeded(JobEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRetried(JobEvent):
-    """The run failed; the next one is due in `delay` seconds."""
+    """The run failed; the next one is due in `delay` seconds. `location`: file and line of the error, as `path:line`."""
 
     attempt: int
     duration: float
     delay: float
     error_type: str
+    location: str = ""
+    details: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFailed(JobEvent):
-    """The run failed and there will be no other, unless somebody asks for it."""
+    """The run failed and there will be no other, unless somebody asks for it. `location`: as in `JobRetried`."""
 
     attempt: int
     duration: float
     error_type: str
+    location: str = ""
+    details: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

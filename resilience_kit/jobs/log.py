@@ -11,6 +11,7 @@ from typing import Any, Final
 from resilience_kit._fork import Mutex
 from resilience_kit.events import Event, EventStream
 from resilience_kit.jobs.events import (
+    HOUSEKEEPING_TASKS,
     DatabaseRetried,
     JobAborted,
     JobFailed,
@@ -47,7 +48,17 @@ def listen(events: EventStream) -> None:
 
 
 def _tell(level: int, words: Callable[[Any], str], event: Event) -> None:
-    logger.log(level, "%s", words(event))
+    routine = event.operation in HOUSEKEEPING_TASKS and level == logging.INFO
+    logger.log(logging.DEBUG if routine else level, "%s", words(event))
+
+
+def _why(event: JobRetried | JobFailed) -> str:
+    """Type and place of an error."""
+    return f"{event.error_type} at {event.location}" if event.location else event.error_type
+
+
+def _with_details(line: str, event: JobRetried | JobFailed) -> str:
+    return f"{line}\n{event.details}" if event.details else line
 
 
 def _started(event: JobStarted) -> str:
@@ -59,11 +70,13 @@ def _succeeded(event: JobSucceeded) -> str:
 
 
 def _retried(event: JobRetried) -> str:
-    return f"Job {event.job_id}: attempt {event.attempt} failed ({event.error_type}); next one in {event.delay:.3f} s"
+    line = f"Job {event.job_id}: attempt {event.attempt} failed ({_why(event)}); next one in {event.delay:.3f} s"
+    return _with_details(line, event)
 
 
 def _failed(event: JobFailed) -> str:
-    return f"Job {event.job_id}: failed for good at attempt {event.attempt} ({event.error_type}; {event.operation})"
+    line = f"Job {event.job_id}: failed for good at attempt {event.attempt} ({_why(event)}; {event.operation})"
+    return _with_details(line, event)
 
 
 def _aborted(event: JobAborted) -> str:

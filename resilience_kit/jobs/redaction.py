@@ -2,7 +2,7 @@
 
 Procrastinate writes a job's arguments into the message of every INFO line about it, and into `extra`; results and tracebacks
 follow. A filter sees only what is logged on its own logger, so there is one on each of Procrastinate's, and one on that of
-psycopg's pool, which quotes the connection string.
+psycopg's pool, which quotes the connection string. Another one drops what the logger `resilience_kit.jobs` says, too.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 import logging
 import pkgutil
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import procrastinate
 
 from resilience_kit._redaction import redact_text
+from resilience_kit.jobs.events import HOUSEKEEPING_TASKS
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 HIDDEN: Final = "..."
@@ -24,6 +27,12 @@ _RESULT: Final = " - Result: "
 _JOB_FACTS: Final = ("id", "status", "queue", "priority", "task_name", "scheduled_at", "attempts", "abort_requested", "worker_id")
 #: Fields of `extra` that hold what a user passed, got or raised.
 _SECRETIVE: Final = ("kwargs", "result", "exception")
+
+#: What Procrastinate's worker says of a job's run, for which there is an event of ours.
+_JOB_ACTIONS: Final = frozenset(
+    {"start_job", "job_success", "job_aborted", "job_aborted_retry", "job_error_retry", "job_error", "ending_job"}
+)
+_logged_by_us: ContextVar[bool | None] = ContextVar("resilience_kit_jobs_logged_by_us", default=None)
 
 POOL: Final = "psycopg.pool"
 _ONE_OUTAGE: Final = 60.0
@@ -86,9 +95,47 @@ _REDACTION: Final = Redaction()
 
 def redact(workers: Iterable[str] = ()) -> None:
     """Redact what Procrastinate logs from now on, also under the names of `workers`. Once is enough, twice does no harm."""
-    modules = [module.name for module in pkgutil.iter_modules(procrastinate.__path__, "procrastinate.")]
-    for name in ["procrastinate", *modules, *(f"procrastinate.worker.{worker}" for worker in workers)]:
+    for name in _loggers(workers):
         logging.getLogger(name).addFilter(_REDACTION)
+
+
+class DuplicateFilter(logging.Filter):
+    """Drops what Procrastinate's worker logs of a run, and of the housekeeping, in workers of ours: each event is logged once."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let a record pass that is news."""
+        job_lines = _logged_by_us.get()
+        if job_lines is None:
+            return True
+        job = getattr(record, "job", None)
+        task = job.get("task_name") if isinstance(job, dict) else None
+        if task in HOUSEKEEPING_TASKS and record.levelno <= logging.INFO:
+            return False
+        return not (job_lines and getattr(record, "action", None) in _JOB_ACTIONS)
+
+
+_DUPLICATES: Final = DuplicateFilter()
+
+
+def log_once(workers: Iterable[str] = ()) -> None:
+    """Drop Procrastinate's duplicates from now on, in what runs under `logged_by_us`. Twice does no harm."""
+    for name in _loggers(workers):
+        logging.getLogger(name).addFilter(_DUPLICATES)
+
+
+@contextmanager
+def logged_by_us(*, job_lines: bool) -> Iterator[None]:
+    """Mark a worker of ours. `job_lines`: Procrastinate's lines on runs are duplicates; else only those on the housekeeping."""
+    token = _logged_by_us.set(job_lines)
+    try:
+        yield
+    finally:
+        _logged_by_us.reset(token)
+
+
+def _loggers(workers: Iterable[str]) -> list[str]:
+    modules = [module.name for module in pkgutil.iter_modules(procrastinate.__path__, "procrastinate.")]
+    return ["procrastinate", *modules, *(f"procrastinate.worker.{worker}" for worker in workers)]
 
 
 class PoolLines(logging.Filter):

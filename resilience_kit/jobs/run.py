@@ -13,8 +13,11 @@ from resilience_kit.outcome import Clock
 class Run(KeyHolder):
     """One run. `attempt` counts from 1. `postponed`: seconds after which it is repeated at no cost, None where it counts.
 
+    `age`: seconds since the job's first run began, None where nobody asked. `location`: file and line of its error, `details`:
+    message and traceback, where those are wanted. `final`: the error is none that another run could get past.
+
     Is the `CallContext` of what the job calls: `remaining_time` knows its timeout, and `idempotency_key` is the same for all
-    runs of a job.
+    runs of a job. Is their `TrialObserver`, too.
     """
 
     job_id: int
@@ -24,8 +27,13 @@ class Run(KeyHolder):
     started: float
     due: float | None = None
     error_type: str = ""
+    location: str = ""
+    details: str = ""
+    final: bool = False
+    age: float | None = None
     postponed: float | None = None
     reason: str = ""
+    trial_failures: list[tuple[BaseException, float]] = field(default_factory=list)
     _counts: dict[str, int] | None = field(default=None, init=False, repr=False)
 
     def postpone(self, delay: float, reason: str) -> None:
@@ -45,5 +53,15 @@ class Run(KeyHolder):
         """An idempotency key: a job may run twice, and is to be told by its id."""
         return f"job-{self.job_id}"
 
+    def trial_failed(self, error: BaseException, seconds: float) -> None:
+        """Note that a call of this run was a circuit's trial and ended in `error`; the circuit is open for `seconds`."""
+        self.trial_failures.append((error, seconds))
+
 
 current_run: ContextVar[Run | None] = ContextVar("resilience_kit_job_run", default=None)
+
+
+def age_of(job_id: int | None) -> float | None:
+    """Seconds since the first run of a job, where the present task is one of its runs and knows that."""
+    run = current_run.get()
+    return run.age if run is not None and run.job_id == job_id else None

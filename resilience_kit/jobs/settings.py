@@ -10,10 +10,11 @@ from typing import Annotated, Any, Final, Self
 from croniter import croniter  # type: ignore[import-untyped]
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from resilience_kit._database_url import clean_database_url, database_url_rule, is_damaged, trimmed
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
 from resilience_kit.jobs.backoff import ExponentialBackoffStrategy
 
@@ -23,20 +24,25 @@ Hours = Annotated[int, Field(ge=1, le=87_600)]
 
 _HEARTBEATS: Final = 3
 _MARGIN: Final = 60.0
+#: Seconds that a worker has for its last writes after the grace, see `Ending`.
+_LAST_WRITES: Final = 5.0
 _SIX_COLUMNS: Final = 6
 
 
 class JobSettings(BaseSettings):
     """Settings of a queue and its workers, each from the variable of its name in capitals. Immutable; read once, when made.
 
-    `database_url`: where PostgreSQL is; None for one that is embedded, whose data is kept in `jobs_data_dir`.
+    `database_url`: where PostgreSQL is; None for one that is embedded, whose data is kept in `jobs_data_dir`. The name of a
+    driver in its scheme (`postgresql+psycopg://`) is left out. White space and quotation marks around any value are, too.
     `api_base_url`: what the example service calls; None for a fake of ours.
 
     `job_timeout`: seconds after which a run is cancelled. `job_allow_sync_tasks`: plain functions may run, without a timeout.
     `job_shutdown_grace`: seconds that running jobs have to end when the worker is told to stop. `job_limit`: seconds after which
-    a run counts as stalled though its worker lives; None for timeout and grace and a minute. It must be more than both together.
+    a run counts as stalled though its worker lives; None for timeout and grace and 65 s. It must be more than both and 5 s.
 
     `max_retries`, `retry_base_delay`, `retry_max_delay`: the default `ExponentialBackoffStrategy`. `retry_jitter` spreads it.
+    `give_up_after`: seconds since a job's first run for which transient failures are retried whatever `max_retries` says, 0 for
+    never. Where `max_retries` is set and this is not, `max_retries` limits them, too.
 
     `worker_concurrency`: jobs at once. `poll_interval`: seconds between looks for retries that are due, of which nobody is
     notified. `heartbeat_interval`: seconds between signs of life. `stalled_timeout`: without one for so long a worker is given
@@ -44,7 +50,8 @@ class JobSettings(BaseSettings):
     seconds in the sixth column.
 
     `keep_finished_hours`, `keep_failed_hours`: for how long jobs that ended stay in the table. `log_arguments`: have
-    Procrastinate log arguments and results, which may be secrets.
+    Procrastinate log arguments and results, which may be secrets. `error_details`: log and keep the message and the traceback of
+    an error beside its type, file and line; they may hold secrets, too.
 
     Raises ConfigurationError that lists every wrong value with its rule.
     """
@@ -57,13 +64,14 @@ class JobSettings(BaseSettings):
 
     job_timeout: Seconds = 300.0
     job_allow_sync_tasks: bool = False
-    job_shutdown_grace: SecondsOrNone = 10.0
+    job_shutdown_grace: SecondsOrNone = 5.0  # `docker stop` kills after 10, and jobs are put back after these
     job_limit: Seconds | None = None
 
     max_retries: Annotated[int, Field(ge=0, le=1000)] = 5
     retry_base_delay: SecondsOrNone = 2.0
     retry_max_delay: SecondsOrNone = 300.0
     retry_jitter: bool = False
+    give_up_after: SecondsOrNone = 86_400.0
 
     worker_concurrency: Annotated[int, Field(ge=1, le=1000)] = 10
     poll_interval: Seconds = 1.0
@@ -74,12 +82,30 @@ class JobSettings(BaseSettings):
     keep_finished_hours: Hours = 24
     keep_failed_hours: Hours = 720
     log_arguments: bool = False
+    error_details: bool = False
 
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigurationError(_violations(error)) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _trim(cls, value: object, info: ValidationInfo) -> object:
+        """Without what files and shells leave around a value: a carriage return, quotation marks."""
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if not isinstance(text, str):
+            return value
+        return clean_database_url(text) if info.field_name == "database_url" else trimmed(text)
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_usable(cls, value: SecretStr | None) -> SecretStr | None:
+        found = [] if value is None else list(_unusable(value.get_secret_value()))
+        if found:
+            raise ConfigurationError(found)
+        return value
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -91,27 +117,35 @@ class JobSettings(BaseSettings):
     @property
     def limit_of_a_run(self) -> float:
         """Seconds after which a run under a live worker counts as stalled."""
-        return self.job_timeout + self.job_shutdown_grace + _MARGIN if self.job_limit is None else self.job_limit
+        return self._longest_run(self.job_timeout) + _MARGIN if self.job_limit is None else self.job_limit
 
     @property
     def strategy(self) -> ExponentialBackoffStrategy:
         """What retries a task that names no strategy of its own."""
-        return ExponentialBackoffStrategy(self.max_retries, self.retry_base_delay, self.retry_max_delay, jitter=self.retry_jitter)
+        own_limit = "max_retries" in self.model_fields_set and "give_up_after" not in self.model_fields_set
+        return ExponentialBackoffStrategy(
+            self.max_retries,
+            self.retry_base_delay,
+            self.retry_max_delay,
+            jitter=self.retry_jitter,
+            give_up_after=None if own_limit else self.give_up_after,
+        )
 
     def limit_for(self, timeout: float) -> float:
         """The same for a task with a timeout of its own."""
-        return max(self.limit_of_a_run, timeout + self.job_shutdown_grace + _MARGIN)
+        return max(self.limit_of_a_run, self._longest_run(timeout) + _MARGIN)
+
+    def _longest_run(self, timeout: float) -> float:
+        return timeout + self.job_shutdown_grace + _LAST_WRITES
 
 
 def _contradictions(settings: JobSettings) -> Iterator[Violation]:
-    if settings.database_url is not None:
-        yield from _unusable(settings.database_url.get_secret_value())
     if settings.retry_max_delay < settings.retry_base_delay:
         rule = f"must be at least retry_base_delay, {settings.retry_base_delay:g}"
         yield Violation("retry_max_delay", rule, settings.retry_max_delay)
-    longest = settings.job_timeout + settings.job_shutdown_grace
+    longest = settings.job_timeout + settings.job_shutdown_grace + _LAST_WRITES
     if settings.limit_of_a_run <= longest:
-        rule = f"must be more than job_timeout and job_shutdown_grace together, {longest:g}"
+        rule = f"must be more than job_timeout, job_shutdown_grace and {_LAST_WRITES:g} s together, {longest:g}"
         yield Violation("job_limit", rule, settings.job_limit)
     yield from _too_impatient(settings)
     if not croniter.is_valid(settings.sweep_cron) or len(settings.sweep_cron.split()) > _SIX_COLUMNS:
@@ -123,9 +157,8 @@ def _unusable(url: str) -> Iterator[Violation]:
     if not url:
         rule = "must be a connection string; leave it out for the embedded database"
         yield Violation(_written("database_url"), rule, NOT_SHOWN)
-    elif not _is_conninfo(url):
-        rule = "must be as postgresql://USER:PASSWORD@HOST/NAME; write @, / and % in a password as %40, %2F, %25"
-        yield Violation(_written("database_url"), rule, NOT_SHOWN)
+    elif is_damaged(url) or not _is_conninfo(url):
+        yield Violation(_written("database_url"), database_url_rule(url), NOT_SHOWN)
 
 
 def _is_conninfo(url: str) -> bool:

@@ -20,18 +20,52 @@ SELECT job.id, procrastinate_finish_job_v1(job.id, %(status)s::procrastinate_job
            FOR UPDATE) AS job
 """  # noqa: S608 - put together of constants
 
-RETRY: Final[LiteralString] = f"""
+RETRY_WITHOUT_NOTE: Final[LiteralString] = f"""
 SELECT job.id, procrastinate_retry_job_v2(job.id, %(retry_at)s, %(priority)s, %(queue)s, %(lock)s)
   FROM (SELECT id FROM procrastinate_jobs
          WHERE id = %(job_id)s AND status = 'doing' AND {_MINE} AND {_LATEST}
            FOR UPDATE) AS job
 """  # noqa: S608 - the same
 
-#: Costs no attempt. Whoever asked for an abort meanwhile gets it.
+_NOTE: Final[LiteralString] = """
+INSERT INTO resilience_kit_job_errors AS known (job_id, attempt, error_type, location, details)
+SELECT job.id, %(attempts)s + 1, %(error_type)s, %(location)s, %(details)s FROM job
+    ON CONFLICT (job_id) DO UPDATE
+   SET attempt = excluded.attempt, at = excluded.at, error_type = excluded.error_type, location = excluded.location,
+       details = excluded.details
+"""
+
+#: The same two for a run that failed, of which is noted why.
+FAIL: Final[LiteralString] = f"""
+WITH job AS (
+    SELECT id FROM procrastinate_jobs
+     WHERE id = %(job_id)s AND status IN ('todo', 'doing') AND {_MINE} AND {_LATEST}
+       FOR UPDATE
+), noted AS ({_NOTE})
+SELECT job.id, procrastinate_finish_job_v1(job.id, %(status)s::procrastinate_job_status, %(delete_job)s) FROM job
+"""  # noqa: S608 - put together of constants
+
+RETRY: Final[LiteralString] = f"""
+WITH job AS (
+    SELECT id FROM procrastinate_jobs
+     WHERE id = %(job_id)s AND status = 'doing' AND {_MINE} AND {_LATEST}
+       FOR UPDATE
+), noted AS ({_NOTE})
+SELECT job.id, procrastinate_retry_job_v2(job.id, %(retry_at)s, %(priority)s, %(queue)s, %(lock)s) FROM job
+"""  # noqa: S608 - the same
+
+#: Seconds since the job's first run began.
+AGE: Final[LiteralString] = """
+SELECT extract(epoch FROM now() - min(at))::float8 AS age
+  FROM procrastinate_events WHERE job_id = %(job_id)s AND type = 'started'
+"""
+
+#: Costs no attempt. Whoever asked for an abort meanwhile gets it. By the present time, not by the transaction's: that is how
+#: a sweep's retries are told from all others, see `sweep`.
 POSTPONE: Final[LiteralString] = f"""
 UPDATE procrastinate_jobs
    SET status = CASE WHEN abort_requested THEN 'aborted' ELSE 'todo' END::procrastinate_job_status,
-       scheduled_at = now() + make_interval(secs => %(delay)s),
+       scheduled_at = clock_timestamp() + make_interval(secs => %(delay)s),
        abort_requested = false
  WHERE id = %(job_id)s AND status = 'doing' AND {_MINE} AND {_LATEST}
 RETURNING id
@@ -52,4 +86,4 @@ DELETE FROM procrastinate_workers AS worker
 RETURNING worker.id
 """  # noqa: S608 - the same
 
-STATUS_WRITES: Final[frozenset[LiteralString]] = frozenset({FINISH, RETRY, POSTPONE, REVIVE, PRUNE})
+STATUS_WRITES: Final[frozenset[LiteralString]] = frozenset({FINISH, FAIL, RETRY, RETRY_WITHOUT_NOTE, POSTPONE, REVIVE, PRUNE})

@@ -16,8 +16,9 @@ from procrastinate.manager import JobManager
 from resilience_kit.events import Event, EventStream
 from resilience_kit.jobs.ending import is_ending
 from resilience_kit.jobs.events import JobAborted, JobFailed, JobPostponed, JobRetried, JobSucceeded, JobSuperseded
+from resilience_kit.jobs.memory import InMemoryConnector, execute_in_memory
 from resilience_kit.jobs.run import Run, current_run
-from resilience_kit.jobs.statements import FINISH, POSTPONE, PRUNE, RETRY, REVIVE
+from resilience_kit.jobs.statements import AGE, FAIL, FINISH, POSTPONE, PRUNE, RETRY, RETRY_WITHOUT_NOTE, REVIVE
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 _TWIN = "a job with the same queueing lock waits already"
@@ -26,6 +27,12 @@ _UNKNOWN_DELAY: Final = 30.0
 _NOT_HERE: Final = (
     "no task %r here: its jobs are put back for %g s at a time, at no cost, for a worker that knows it; "
     "is this worker's release older than what defers them, or its --app another one?"
+)
+#: What a statement that keeps a run's error becomes where there is no table for it, or none that may be written.
+_WITHOUT_NOTE: Final[dict[LiteralString, LiteralString]] = {FAIL: FINISH, RETRY: RETRY_WITHOUT_NOTE}
+_NO_TABLE: Final = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InsufficientPrivilege)
+_NOT_KEPT: Final = (
+    "why jobs fail is logged and not kept (%s): resilience_kit_job_errors is made by ensure_schema(app), or jobs worker"
 )
 
 _logger = logging.getLogger("resilience_kit.jobs")
@@ -48,6 +55,7 @@ class StatusWriter(JobManager):
         super().__init__(connector)
         self._events, self._knows, self._clock = events, knows, clock
         self._unknown: set[str] = set()
+        self._keeps_errors = True
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
         """End the run; one that was postponed waits again instead."""
@@ -73,6 +81,8 @@ class StatusWriter(JobManager):
             await super().retry_job(job, retry_at, priority, queue, lock)
         elif run.postponed is not None:
             await self._postpone(job, run, run.postponed)
+        elif run.final:
+            await self._end(job, run, Status.FAILED)
         else:
             await self._retry(job, run, retry_at or datetime.now(UTC), priority=priority, queue=queue, lock=lock)
 
@@ -105,22 +115,30 @@ class StatusWriter(JobManager):
 
     async def update_heartbeat(self, worker_id: int) -> None:
         """Tell that the worker lives, also when another one had pruned it."""
-        await self.connector.execute_query_async(REVIVE, worker_id=worker_id)
+        await self._rows(REVIVE, worker_id=worker_id)
 
     async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
         """Remove the rows of workers that are given up; their ids."""
-        rows = await self.connector.execute_query_all_async(PRUNE, stalled_timeout=seconds_since_heartbeat)
+        rows = await self._rows(PRUNE, stalled_timeout=seconds_since_heartbeat)
         return [row["id"] for row in rows]
+
+    async def age_of(self, job: Job) -> float | None:
+        """Seconds since the job's first run began, by the database's clock."""
+        rows = await self._rows(AGE, job_id=job.id)
+        return float(rows[0]["age"]) if rows and rows[0]["age"] is not None else None
 
     async def _end(self, job: Job, run: Run, status: Status, *, delete: bool = False) -> None:
         told = _ending(run, status)
-        await self._write(FINISH, job, run, told, status.value, delete_job=delete)
+        if isinstance(told, JobFailed) and not delete:
+            await self._write(FAIL, job, run, told, status.value, delete_job=False, **_error(run))
+        else:
+            await self._write(FINISH, job, run, told, status.value, delete_job=delete)
 
     async def _retry(self, job: Job, run: Run, retry_at: datetime, **changes: Any) -> None:
         delay = max(0.0, (retry_at - datetime.now(UTC)).total_seconds())
-        told = JobRetried(**_facts(run), duration=run.duration, delay=delay, error_type=run.error_type)
+        told = JobRetried(**_facts(run), duration=run.duration, delay=delay, **_error(run))
         try:
-            await self._write(RETRY, job, run, told, "todo", retry_at=retry_at, **changes)
+            await self._write(RETRY, job, run, told, "todo", retry_at=retry_at, **_error(run), **changes)
         except UniqueViolation:
             await self._give_way(job, run)
 
@@ -138,11 +156,32 @@ class StatusWriter(JobManager):
 
     async def _write(self, query: LiteralString, job: Job, run: Run, told: Event, status: str, **arguments: Any) -> None:
         facts = {"job_id": job.id, "worker_id": job.worker_id, "attempts": job.attempts, "status": status}
-        rows = await self.connector.execute_query_all_async(query, **facts, **arguments)
+        rows = await self._kept(query, **facts, **arguments)
         if rows:
             self._events.emit(told)
         else:
             self._events.emit(JobSuperseded(operation=run.task, job_id=run.job_id, status=status))
+
+    async def _kept(self, query: LiteralString, **arguments: Any) -> list[dict[str, Any]]:
+        """Carry out a status write, without the error where there is no place for it: the status is what counts."""
+        if not self._keeps_errors:
+            query = _WITHOUT_NOTE.get(query, query)
+        try:
+            return await self._rows(query, **arguments)
+        except ConnectorException as error:
+            if query not in _WITHOUT_NOTE or not isinstance(error.__cause__, _NO_TABLE):
+                raise
+            self._keeps_errors = False
+            _logger.warning(_NOT_KEPT, type(error.__cause__).__name__)
+        return await self._rows(_WITHOUT_NOTE[query], **arguments)
+
+    async def _rows(self, query: LiteralString, **arguments: Any) -> list[dict[str, Any]]:
+        if isinstance(self.connector, InMemoryConnector):
+            return await execute_in_memory(self.connector, query, arguments)
+        if query == REVIVE:
+            await self.connector.execute_query_async(query, **arguments)
+            return []
+        return await self.connector.execute_query_all_async(query, **arguments)
 
 
 def _run_of(job: Job) -> Run | None:
@@ -154,9 +193,13 @@ def _facts(run: Run) -> dict[str, Any]:
     return {"operation": run.task, "job_id": run.job_id, "attempt": run.attempt}
 
 
+def _error(run: Run) -> dict[str, Any]:
+    return {"error_type": run.error_type, "location": run.location, "details": run.details}
+
+
 def _ending(run: Run, status: Status) -> Event:
     if status is Status.SUCCEEDED:
         return JobSucceeded(**_facts(run), duration=run.duration)
     if status is Status.ABORTED:
         return JobAborted(**_facts(run), duration=run.duration)
-    return JobFailed(**_facts(run), duration=run.duration, error_type=run.error_type)
+    return JobFailed(**_facts(run), duration=run.duration, **_error(run))

@@ -6,7 +6,8 @@ beyond its timeout.
 
 One transaction takes the rows that no other sweep holds, with a savepoint for each, so that one in trouble keeps no other back.
 The task's own strategy says whether there is another run; the recipe of Procrastinate's manual asks nobody, and runs a job
-that kills its worker for ever.
+that kills its worker for ever. Where the strategy retries transient failures beyond its attempts, only lost runs count here.
+They are known by their time: a sweep schedules a job for the very instant of its transaction, and nobody else does.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from typing import Any, Final, LiteralString
 
 import attr
 from procrastinate import BaseRetryStrategy, RetryStrategy
+from procrastinate.exceptions import UniqueViolation
 from procrastinate.jobs import Job
 from psycopg import AsyncConnection
-from psycopg.errors import UniqueViolation
+from psycopg import errors as psycopg_errors
 from psycopg.rows import dict_row
 
 from resilience_kit._checks import Checks
 from resilience_kit.events import Event, EventStream
 from resilience_kit.jobs.backoff import ExponentialBackoffStrategy
 from resilience_kit.jobs.events import StalledJobEnded, StalledJobLeft, StalledJobRetried, StalledJobsFound
+from resilience_kit.jobs.memory import InMemoryConnector, end_in_memory, retry_in_memory, stalled_in_memory
 from resilience_kit.jobs.statements import LAST_SEEN
 
 #: Seconds that stand for no limit.
@@ -35,11 +38,19 @@ UNLIMITED: Final = 1e9
 _STALLED: Final[LiteralString] = f"""
 SELECT job.id, job.status, job.queue_name, job.task_name, job.priority, job.lock, job.queueing_lock, job.args, job.scheduled_at,
        job.attempts, job.abort_requested, job.worker_id,
-       worker.id IS NULL OR {LAST_SEEN} < now() - make_interval(secs => %(stalled_timeout)s) AS lost
+       worker.id IS NULL OR {LAST_SEEN} < now() - make_interval(secs => %(stalled_timeout)s) AS lost,
+       COALESCE(extract(epoch FROM now() - started.first)::float8, 0.0) AS age,
+       (SELECT count(*) FROM procrastinate_events WHERE job_id = job.id AND type = 'deferred_for_retry') AS repeated,
+       (SELECT count(*)
+          FROM procrastinate_events AS again
+          JOIN procrastinate_events AS due ON due.job_id = again.job_id AND due.at = again.at AND due.type = 'scheduled'
+         WHERE again.job_id = job.id AND again.type = 'deferred_for_retry') AS swept
   FROM procrastinate_jobs AS job
   LEFT JOIN procrastinate_workers AS worker ON worker.id = job.worker_id
   LEFT JOIN unnest(%(tasks)s::text[], %(limits)s::float8[]) AS own (task_name, seconds) ON own.task_name = job.task_name
-  LEFT JOIN LATERAL (SELECT max(at) AS at FROM procrastinate_events WHERE job_id = job.id AND type = 'started') AS started ON true
+  LEFT JOIN LATERAL (SELECT max(at) AS at, min(at) AS first
+                       FROM procrastinate_events
+                      WHERE job_id = job.id AND type = 'started') AS started ON true
  WHERE job.status = 'doing'
    AND (worker.id IS NULL
         OR {LAST_SEEN} < now() - make_interval(secs => %(stalled_timeout)s)
@@ -97,24 +108,31 @@ class Swept:
         return len(self.retried) + len(self.ended) + len(self.left)
 
 
-def fate_of(job: Job, strategy: BaseRetryStrategy | None) -> Fate:
+def fate_of(job: Job, strategy: BaseRetryStrategy | None, *, losses: int | None = None, age: float = 0.0) -> Fate:
     """What the job's own strategy says of its next run. A strategy that raises says no, as it does to Procrastinate's worker.
 
-    A stall is no exception of the job's: the types of exceptions that a strategy is for do not matter here.
+    `losses`: how many of its attempts were lost with their worker, None for all; `age`: seconds since the first of them. A stall
+    is no exception of the job's: the types of exceptions that a strategy is for do not matter here.
     """
     if job.abort_requested:
         return Fate.ABORT
     if strategy is None:
         return Fate.FAIL
     try:
-        return Fate.RETRY if _allows(strategy, job) else Fate.FAIL
+        return Fate.RETRY if _allows(strategy, job, job.attempts if losses is None else losses, age) else Fate.FAIL
     except Exception:  # noqa: BLE001 - foreign code
         return Fate.FAIL
 
 
-def _allows(strategy: BaseRetryStrategy, job: Job) -> bool:
+def lost_runs(attempts: int, repeated: int, swept: int) -> int:
+    """How many attempts were lost with their worker: those that were swept, and those of which there is no other record."""
+    return max(swept, attempts - (repeated - swept))
+
+
+def _allows(strategy: BaseRetryStrategy, job: Job, losses: int, age: float) -> bool:
     if isinstance(strategy, ExponentialBackoffStrategy):
-        return strategy.get_schedule_in(attempts=job.attempts) is not None
+        within = strategy.get_schedule_in(attempts=job.attempts) is not None
+        return within or strategy.allows_after_loss(job.attempts, losses, age)
     if isinstance(strategy, RetryStrategy):
         strategy = attr.evolve(strategy, retry_exceptions=None)
     return strategy.get_retry_exception(exception=StalledJobError(), job=job) is not None
@@ -140,6 +158,33 @@ async def sweep(
     return _summary(rows, fates)
 
 
+async def sweep_in_memory(
+    connector: InMemoryConnector,
+    strategies: Mapping[str, BaseRetryStrategy | None],
+    default: BaseRetryStrategy | None,
+    options: SweepOptions,
+    events: EventStream,
+) -> Swept:
+    """Do the same where the jobs of a test are in memory."""
+    told: list[Event] = []
+    rows = stalled_in_memory(connector, options.stalled_timeout, options.job_limit, options.limits)
+    fates: list[Fate | None] = []
+    for row in rows:
+        losses = lost_runs(row["attempts"], row["repeated"], row["swept"])
+        fate = fate_of(Job.from_row(row), strategies.get(row["task_name"], default), losses=losses, age=row["age"])
+        if fate is Fate.RETRY:
+            try:
+                await retry_in_memory(connector, row["id"])
+            except UniqueViolation:
+                fate = Fate.FAIL
+        if fate is not Fate.RETRY:
+            await end_in_memory(connector, row["id"], fate.value)
+        told.append(_what_became(row, fate))
+        fates.append(fate)
+    _tell(events, len(rows), told)
+    return _summary(rows, fates)
+
+
 async def _stalled(connection: AsyncConnection[Any], options: SweepOptions) -> list[dict[str, Any]]:
     arguments = {
         "stalled_timeout": options.stalled_timeout,
@@ -156,15 +201,20 @@ async def _stalled(connection: AsyncConnection[Any], options: SweepOptions) -> l
 async def _swept(
     connection: AsyncConnection[Any], row: dict[str, Any], strategy: BaseRetryStrategy | None, told: list[Event]
 ) -> Fate | None:
-    facts: dict[str, Any] = {"operation": row["task_name"], "job_id": row["id"]}
     try:
-        fate = await _written(connection, row["id"], fate_of(Job.from_row(row), strategy))
+        losses = lost_runs(row["attempts"], row["repeated"], row["swept"])
+        fate = await _written(connection, row["id"], fate_of(Job.from_row(row), strategy, losses=losses, age=row["age"]))
     except Exception as error:  # noqa: BLE001 - the other jobs are not to wait for this one
-        told.append(StalledJobLeft(**facts, error_type=type(error).__name__))
+        told.append(StalledJobLeft(operation=row["task_name"], job_id=row["id"], error_type=type(error).__name__))
         return None
-    facts |= {"attempt": row["attempts"] + 1, "reason": "worker lost" if row["lost"] else "over its limit"}
-    told.append(StalledJobRetried(**facts) if fate is Fate.RETRY else StalledJobEnded(**facts, status=fate.value))
+    told.append(_what_became(row, fate))
     return fate
+
+
+def _what_became(row: dict[str, Any], fate: Fate) -> Event:
+    facts: dict[str, Any] = {"operation": row["task_name"], "job_id": row["id"], "attempt": row["attempts"] + 1}
+    facts["reason"] = "worker lost" if row["lost"] else "over its limit"
+    return StalledJobRetried(**facts) if fate is Fate.RETRY else StalledJobEnded(**facts, status=fate.value)
 
 
 async def _written(connection: AsyncConnection[Any], job_id: int, fate: Fate) -> Fate:
@@ -173,7 +223,7 @@ async def _written(connection: AsyncConnection[Any], job_id: int, fate: Fate) ->
         try:
             async with connection.transaction():
                 await connection.execute(_RETRY, {"job_id": job_id})
-        except UniqueViolation:
+        except psycopg_errors.UniqueViolation:
             fate = Fate.FAIL
         else:
             return fate

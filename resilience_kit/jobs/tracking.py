@@ -1,13 +1,14 @@
 """The outermost worker middleware: tells that a run begins, and what its error means for the job beyond its strategy.
 
-Three ends are not the job's fault, or not the strategy's business: a guard of the kit refused to start the work, the worker is
-shutting down, or a user asked for an abort.
+Some ends are not the job's fault, or not the strategy's business: a guard of the kit refused to start the work, the run was
+the trial call of a circuit that is still broken, the worker is shutting down, a user asked for an abort, or the job's
+arguments are not those of its task.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from procrastinate import JobContext
 from procrastinate.exceptions import JobAborted
@@ -17,23 +18,45 @@ from procrastinate.retry import BaseRetryStrategy
 from procrastinate.worker import Worker
 
 from resilience_kit._checks import Checks
+from resilience_kit.context import trial_observer
 from resilience_kit.errors import Rejected
 from resilience_kit.events import EventStream
+from resilience_kit.jobs.backoff import ExponentialBackoffStrategy
 from resilience_kit.jobs.events import JobStarted
+from resilience_kit.jobs.failures import JobArgumentsError, arguments_error, details_of, location_of, name_of, refusal_in, related
 from resilience_kit.jobs.run import Run, current_run
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 _SHUTDOWN: Final = "the worker shuts down"
+_TRIAL: Final = "trial of a half-open circuit failed"
+_ONE_DAY: Final = 86_400.0
+#: Seconds that the question for a job's age may take. Whoever gets no answer goes on without.
+_PATIENCE: Final = 2.0
 
 
 class Tracking:
-    """A worker middleware. A run that ends in `Rejected` is repeated when the guard says, or in `postpone_delay` seconds."""
+    """A worker middleware. A run that ends in `Rejected` is repeated when the guard says, or in `postpone_delay` seconds.
 
-    def __init__(self, events: EventStream, *, postpone_delay: float = 5.0, clock: Clock = SYSTEM_CLOCK) -> None:
+    `give_up_after`: seconds since a job's first run for which a failed trial call of a half-open circuit costs it no attempt.
+    `error_details`: keep message and traceback of errors, which may hold secrets.
+    """
+
+    def __init__(
+        self,
+        events: EventStream,
+        *,
+        postpone_delay: float = 5.0,
+        give_up_after: float = _ONE_DAY,
+        error_details: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         checks = Checks("Tracking")
         checks.seconds("postpone_delay", postpone_delay)
+        checks.seconds("give_up_after", give_up_after, zero=True)
+        checks.flag("error_details", error_details)
         checks.done()
         self._events, self._postpone_delay, self._clock = events, postpone_delay, clock
+        self._give_up_after, self._error_details = give_up_after, error_details
 
     async def __call__(self, call_next: AsyncCallNext, context: JobContext, worker: Worker) -> object:
         """Run the job. Its errors leave as they are, but for cancellations that it brought about itself or a user asked for."""
@@ -42,14 +65,16 @@ class Tracking:
         try:
             return await call_next()
         except asyncio.CancelledError as error:
-            _cancelled(run, context, error)
-        except Rejected as error:
-            run.error_type = type(error).__name__
-            run.postpone(self._postpone_delay if error.retry_after is None else error.retry_after, run.error_type)
-            raise
+            self._cancelled(run, context, error)
         except BaseException as error:
-            run.error_type = type(error).__name__
+            unfit = self._look_at(run, context, error)
+            if unfit is not None:
+                raise unfit from error
+            if isinstance(error, Exception):
+                await self._judge(run, context, error)
             raise
+        finally:
+            run.trial_failures.clear()  # they hold frames that hold the run
 
     def _begin(self, context: JobContext) -> Run:
         job = context.job
@@ -61,20 +86,85 @@ class Tracking:
             started=self._clock.monotonic(),
         )
         current_run.set(run)
-        limit = runs_of(context.task.retry_strategy)
+        trial_observer.set(run)
+        limit = runs_of(context.task.retry_strategy, run.attempt)
         self._events.emit(JobStarted(operation=run.task, job_id=run.job_id, attempt=run.attempt, limit=limit))
         return run
 
+    def _look_at(self, run: Run, context: JobContext, error: BaseException) -> JobArgumentsError | None:
+        """Note type and place of an error, and give what it is instead where the job could not even be called."""
+        run.error_type = name_of(error)
+        try:
+            unfit = arguments_error(error, context.task.func, *_arguments(context))
+            run.final = unfit is not None
+            run.error_type = name_of(unfit or error)
+            run.location = location_of(error, context.task.func)
+            run.details = details_of(unfit or error) if self._error_details else ""
+        except Exception:  # noqa: BLE001 - a foreign exception may fail at anything that it is asked
+            return None
+        return unfit
 
-def _cancelled(run: Run, context: JobContext, error: asyncio.CancelledError) -> NoReturn:
-    reason = context.abort_reason()
-    if reason is AbortReason.USER_REQUEST:
-        raise JobAborted from error
-    run.error_type = type(error).__name__
-    if reason is None and not is_being_cancelled():
-        raise RuntimeError(f"job {run.job_id} ({run.task}) cancelled itself") from error
-    run.postpone(0.0, _SHUTDOWN)
-    raise error
+    async def _judge(self, run: Run, context: JobContext, error: Exception) -> None:
+        """Postpone the run where it is not the job's to pay for, and find out the job's age where the strategy asks for it."""
+        refusal, trial = _refusal_and_trial(run, error)
+        if refusal is not None:
+            delay = self._postpone_delay if refusal.retry_after is None else refusal.retry_after
+            run.postpone(delay, name_of(refusal))
+            return
+        strategy = context.task.retry_strategy
+        asks = isinstance(strategy, ExponentialBackoffStrategy) and strategy.give_up_after and run.attempt > strategy.max_attempts
+        if trial is None and not asks:
+            return
+        run.age = await _age(context)
+        if trial is not None and (run.age or 0.0) < self._give_up_after:
+            run.postpone(trial or self._postpone_delay, _TRIAL)
+
+    def _cancelled(self, run: Run, context: JobContext, error: asyncio.CancelledError) -> NoReturn:
+        reason = context.abort_reason()
+        if reason is AbortReason.USER_REQUEST:
+            raise JobAborted from error
+        self._look_at(run, context, error)
+        if reason is None and not is_being_cancelled():
+            raise RuntimeError(f"job {run.job_id} ({run.task}) cancelled itself") from error
+        run.postpone(0.0, _SHUTDOWN)
+        raise error
+
+
+def _refusal_and_trial(run: Run, error: Exception) -> tuple[Rejected | None, float | None]:
+    """The guard's refusal that ended the run, and for how long the circuit stays open whose failed trial ended it."""
+    try:
+        own = {id(each) for each in related(error)}
+        trial = max((seconds for failed, seconds in run.trial_failures if id(failed) in own), default=None)
+        return refusal_in(error), trial
+    except Exception:  # noqa: BLE001 - as above
+        return None, None
+
+
+def costs_no_attempt(error: Exception) -> bool:
+    """Tell whether a run of a job that ends in this error is repeated at no cost, to be asked within the run.
+
+    A guard refused to start the work, or it was the failed trial call of a half-open circuit. A job that has been tried for
+    longer than `give_up_after` pays for the latter all the same.
+    """
+    run = current_run.get()
+    return refusal_in(error) is not None or (run is not None and _refusal_and_trial(run, error)[1] is not None)
+
+
+def _arguments(context: JobContext) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return (context,) if context.task.pass_context else (), dict(context.job.task_kwargs)
+
+
+async def _age(context: JobContext) -> float | None:
+    """Seconds since the job's first run by the database's clock, None where it cannot be told now."""
+    ask = getattr(context.app.job_manager, "age_of", None)
+    if ask is None:
+        return None
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            found: float | None = await ask(context.job)
+    except Exception:  # noqa: BLE001 - without an answer the job is as young as its delays
+        return None
+    return found
 
 
 def is_being_cancelled() -> bool:
@@ -83,9 +173,14 @@ def is_being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def runs_of(strategy: BaseRetryStrategy | None) -> int | None:
-    """At most how often a job runs, as far as its strategy says so in a `max_attempts`."""
+def runs_of(strategy: BaseRetryStrategy | None, attempt: int = 1) -> int | None:
+    """At most how often a job runs, as far as its strategy says so in a `max_attempts`; beyond that, in `max_runs`."""
     if strategy is None:
         return 1
     limit = getattr(strategy, "max_attempts", None)
-    return limit + 1 if isinstance(limit, int) else None
+    if not isinstance(limit, int):
+        return None
+    if attempt <= limit + 1:
+        return limit + 1
+    most = getattr(strategy, "max_runs", None)
+    return most if isinstance(most, int) and attempt <= most else None

@@ -219,6 +219,16 @@ SENTENCES = [
         JobFailed(operation="t", job_id=1, attempt=6, duration=0.5, error_type="OSError"),
         "Job 1: failed for good at attempt 6 (OSError; t)",
     ),
+    (
+        JobRetried(operation="t", job_id=1, attempt=2, duration=0.5, delay=4.0, error_type="OSError", location="/app/work.py:12"),
+        "Job 1: attempt 2 failed (OSError at /app/work.py:12); next one in 4.000 s",
+    ),
+    (
+        JobFailed(
+            operation="t", job_id=1, attempt=6, duration=0.5, error_type="X", location="/a.py:1", details="Traceback\nX: y"
+        ),
+        "Job 1: failed for good at attempt 6 (X at /a.py:1; t)\nTraceback\nX: y",
+    ),
     (JobAborted(operation="t", job_id=1, attempt=1, duration=0.5), "Job 1: aborted, as a user asked (t)"),
     (JobPostponed(operation="t", job_id=1, attempt=1, delay=3.0, reason="x"), "Job 1: postponed by 3.000 s at no cost (x)"),
     (JobTimedOut(operation="t", job_id=1, timeout=30.0), "Job 1: cancelled after its timeout of 30 s (t)"),
@@ -266,6 +276,17 @@ def test_job_events_reach_the_default_orchestrator_and_are_logged_once(caplog: p
     assert [StalledJobsFound, JobStarted] * 2 == [type(event) for event in heard]
     assert 6 == len(caplog.messages)
     assert [1, 1, 1, 1] == [made.metrics.snapshot()["t"]["started"] for made in apps]
+
+
+def test_housekeeping_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    """Every 15 seconds; its failures are."""
+    made = app()
+    facts = {"operation": "resilience_kit.sweep", "job_id": 1, "attempt": 1}
+    with caplog.at_level(logging.DEBUG, "resilience_kit.jobs"):
+        made.events.emit(JobStarted(**facts, limit=1))
+        made.events.emit(JobSucceeded(**facts, duration=0.1))
+        made.events.emit(JobFailed(**facts, duration=0.1, error_type="X"))
+    assert ["DEBUG", "DEBUG", "ERROR"] == [each.levelname for each in caplog.records]
 
 
 def test_metrics_count_by_task(events: EventStream) -> None:

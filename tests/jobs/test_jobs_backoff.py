@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from procrastinate import BaseRetryStrategy
 from procrastinate.jobs import Job
 
-from resilience_kit.errors import AuthenticationError, ConfigurationError, RateLimitError, ServerError
+from resilience_kit.errors import (
+    AuthenticationError,
+    CircuitBreakerOpenError,
+    ConfigurationError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    QuotaExceededError,
+    RateLimitError,
+    ServerError,
+    StreamInterruptedError,
+)
 from resilience_kit.jobs import ExponentialBackoffStrategy
 
 
@@ -102,6 +112,8 @@ def test_a_cancelled_run_is_retried_at_once(attempts: int) -> None:
         {"jitter": "full"},
         {"retry_exceptions": 5},
         {"retry_exceptions": ["OSError"]},
+        {"give_up_after": -1.0},
+        {"give_up_after": math.nan},
         {"random": 1},
     ],
 )
@@ -179,3 +191,92 @@ def test_it_is_a_value() -> None:
     assert ExponentialBackoffStrategy() == ExponentialBackoffStrategy(5, 2.0, 300.0)
     with pytest.raises(AttributeError):
         ExponentialBackoffStrategy().max_attempts = 3  # type: ignore[misc]  # on purpose
+
+
+TRANSIENT = [
+    ServerError("x"),
+    RateLimitError("x"),
+    TimeoutError(),
+    ConnectionResetError(),
+    DeadlineExceededError("x"),
+    StreamInterruptedError("api", 1, []),
+    CircuitBreakerOpenError("api", 1.0),
+    ExceptionGroup("two", [ServerError("x"), TimeoutError()]),
+]
+LASTING = [ValueError(), OSError(), AuthenticationError("x"), QuotaExceededError("x"), InvalidRequestError("x")]
+
+
+@pytest.mark.parametrize("error", TRANSIENT, ids=lambda each: type(each).__name__)
+def test_transient_failures_are_retried_for_give_up_after_seconds(error: Exception) -> None:
+    """By the sum of the delays, the longest of them again and again; the attempts within the limit are as without it."""
+    strategy = ExponentialBackoffStrategy(give_up_after=3600.0)
+    delays = [seconds(strategy, attempts, error) for attempts in range(30)]
+    made = [each for each in delays if each is not None]
+    assert [2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0] == made[:10]
+    assert [None] * (30 - len(made)) == delays[len(made) :]
+    assert 3600.0 <= sum(made) < 3600.0 + 300.0
+    assert strategy.max_runs == len(made) + 1
+
+
+@pytest.mark.parametrize("error", LASTING, ids=lambda each: type(each).__name__)
+def test_lasting_failures_keep_to_max_attempts(error: Exception) -> None:
+    """Time does not mend them."""
+    strategy = ExponentialBackoffStrategy(give_up_after=3600.0)
+    assert [32.0, None] == [seconds(strategy, attempts, error) for attempts in (4, 5)]
+
+
+@pytest.mark.parametrize("limit", [None, 0, 0.0])
+def test_without_give_up_after_max_attempts_are_the_limit(limit: float | None) -> None:
+    """For all errors, as the contract says."""
+    strategy = ExponentialBackoffStrategy(give_up_after=limit)
+    assert [32.0, None] == [seconds(strategy, attempts, TimeoutError()) for attempts in (4, 5)]
+    assert 6 == strategy.max_runs
+    assert ExponentialBackoffStrategy() == strategy
+
+
+def test_retries_without_a_delay_have_an_end() -> None:
+    """No delay ever adds up to an hour, so the attempts count; a short one is a second beyond them."""
+    assert seconds(ExponentialBackoffStrategy(5, 0.0, 0.0, give_up_after=3600.0), 5, TimeoutError()) is None
+    assert 6 == ExponentialBackoffStrategy(5, 0.0, 0.0, give_up_after=3600.0).max_runs
+    assert 1.0 == seconds(ExponentialBackoffStrategy(5, 0.0, 60.0, give_up_after=3600.0), 5, TimeoutError())
+    assert 0.1 == seconds(ExponentialBackoffStrategy(5, 0.1, 0.1, give_up_after=3600.0), 5, TimeoutError())
+
+
+@given(
+    st.integers(0, 50),
+    st.floats(0.0, 100.0),
+    st.floats(0.01, 1000.0),
+    st.one_of(st.none(), st.floats(0.0, 1e6)),
+)
+def test_max_runs_is_where_the_retries_end(attempts: int, base: float, more: float, limit: float | None) -> None:
+    """Whatever the options: the run before is retried, this one is not, and no delay is longer than the longest."""
+    strategy = ExponentialBackoffStrategy(attempts, base, base + more, give_up_after=limit)
+    last = strategy.max_runs - 1
+    assert seconds(strategy, last, TimeoutError()) is None
+    assert last == 0 or 0.0 <= (seconds(strategy, last - 1, TimeoutError()) or 0.0) <= base + more
+    assert last == 0 or seconds(strategy, last - 1, TimeoutError()) is not None
+    assert last >= attempts
+
+
+def test_a_lost_run_counts_among_lost_runs_beyond_max_attempts() -> None:
+    """A job that met an outage is not taken for one that kills its workers (invariant 62)."""
+    strategy = ExponentialBackoffStrategy(give_up_after=3600.0)
+    assert strategy.allows_after_loss(4, 4, 9999.0)
+    assert not strategy.allows_after_loss(5, 5, 0.0)
+    assert strategy.allows_after_loss(20, 0, 3599.0)
+    assert not strategy.allows_after_loss(20, 5, 0.0)
+    assert not strategy.allows_after_loss(20, 0, 3600.0)
+    assert not ExponentialBackoffStrategy().allows_after_loss(5, 0, 0.0)
+
+
+def test_the_classifier_lets_what_is_transient_run_again() -> None:
+    """Also where the call that met it must not be repeated at once."""
+    strategy = ExponentialBackoffStrategy(heed_classifier=True)
+    assert [2.0] * len(TRANSIENT) == [seconds(strategy, 0, each) for each in TRANSIENT]
+    assert [None] * 2 == [seconds(strategy, 0, each) for each in (AuthenticationError("x"), QuotaExceededError("x"))]
+
+
+def test_what_cannot_be_classified_keeps_to_max_attempts() -> None:
+    """A hostile error is no reason to try for a day."""
+    strategy = ExponentialBackoffStrategy(give_up_after=3600.0)
+    assert [32.0, None] == [seconds(strategy, attempts, HOSTILE) for attempts in (4, 5)]

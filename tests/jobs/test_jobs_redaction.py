@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from resilience_kit.jobs.redaction import Redaction, redact
+from resilience_kit.jobs.redaction import DuplicateFilter, Redaction, logged_by_us, redact
 
 CANARY = "canary-7f3a"
 JOB = {
@@ -84,3 +84,25 @@ def test_every_logger_of_procrastinate_has_the_filter_once(caplog: pytest.LogCap
     with caplog.at_level(logging.INFO, "procrastinate"):
         loggers[-1].info(f"Starting job {JOB['call_string']}", extra={"job": JOB})
     assert CANARY not in caplog.text
+
+
+def is_news(**extra: object) -> bool:
+    """Whether a record of Procrastinate's worker is logged."""
+    return DuplicateFilter().filter(logging.makeLogRecord({"levelno": logging.INFO, **extra}))
+
+
+def test_what_we_log_of_a_job_is_not_logged_twice() -> None:
+    """In workers of ours, and of the housekeeping nothing at all; other workers' lines are theirs."""
+    job, sweep = {"task_name": "t"}, {"task_name": "resilience_kit.sweep"}
+    assert is_news(action="start_job", job=job)
+    with logged_by_us(job_lines=True):
+        assert not is_news(action="start_job", job=job)
+        assert not is_news(action="job_error", job=job, levelno=logging.ERROR)
+        assert is_news(action="periodic_task_deferred", job=job)
+        assert is_news(action="start_worker")
+        assert not is_news(action="periodic_task_deferred", job=sweep)
+    with logged_by_us(job_lines=False):
+        assert is_news(action="start_job", job=job)
+        assert not is_news(action="start_job", job=sweep)
+        assert is_news(action="job_error", job=sweep, levelno=logging.ERROR)
+    assert is_news(action="start_job", job=sweep)

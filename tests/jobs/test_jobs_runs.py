@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -17,10 +18,11 @@ from procrastinate.jobs import Job, Status
 from procrastinate.middleware import compose
 from procrastinate.sql import queries
 
-from resilience_kit import idempotency_key, remaining_time
-from resilience_kit.errors import BulkheadFullError, CircuitBreakerOpenError
+from resilience_kit import CircuitBreaker, CircuitState, idempotency_key, remaining_time
+from resilience_kit.errors import BulkheadFullError, CircuitBreakerOpenError, ServiceUnavailableError
 from resilience_kit.jobs import (
     DatabaseRetried,
+    ExponentialBackoffStrategy,
     JobFailed,
     JobPostponed,
     JobRetried,
@@ -35,6 +37,7 @@ from resilience_kit.jobs import (
     TimeoutMiddleware,
     Timeouts,
     Tracking,
+    costs_no_attempt,
     job_timeout,
     make_app,
 )
@@ -42,7 +45,8 @@ from resilience_kit.jobs import (
     JobAborted as Aborted,
 )
 from resilience_kit.jobs.ending import Ending, EndingWorker, current_ending
-from resilience_kit.jobs.statements import FINISH, POSTPONE, PRUNE, RETRY, REVIVE
+from resilience_kit.jobs.run import current_run
+from resilience_kit.jobs.statements import AGE, FAIL, FINISH, POSTPONE, PRUNE, RETRY, RETRY_WITHOUT_NOTE, REVIVE
 from resilience_kit.testing import FakeClock
 
 JOB = Job(id=7, queue="default", lock=None, queueing_lock=None, task_name="t", attempts=1, worker_id=3)
@@ -76,18 +80,26 @@ class World:
         self.app: JobsApp = make_app(JobSettings(database_url="postgresql://nobody@127.0.0.1:1/none", job_timeout=30))
         self.events, self.heard, self.clock = events, heard, FakeClock()
         self.reason: AbortReason | None = None
+        self.error_details = False
         self.app.task(name="t")(self._t)
         self.function: Callable[[], Awaitable[object]] | None = None
 
     async def _t(self) -> object: ...
 
-    async def run(self, function: Callable[[], Awaitable[object]], database: FakeDatabase | None = None) -> FakeDatabase:
+    async def run(
+        self,
+        function: Callable[[], Awaitable[object]],
+        database: FakeDatabase | None = None,
+        *,
+        job: Job = JOB,
+        writer: StatusWriter | None = None,
+    ) -> FakeDatabase:
         """As `Worker._process_job` does: run, ask the strategy, write."""
         database = database or FakeDatabase()
-        writer = StatusWriter(database, self.events)
-        context = JobContext(app=self.app, job=JOB, start_timestamp=0.0, abort_reason=lambda: self.reason)
+        writer = writer or StatusWriter(database, self.events)
+        context = JobContext(app=self.app, job=job, start_timestamp=0.0, abort_reason=lambda: self.reason)
         layers = [
-            Tracking(self.events, clock=self.clock),
+            Tracking(self.events, error_details=self.error_details, clock=self.clock),
             TimeoutMiddleware(Timeouts(default=30.0), self.events, self.clock),
         ]
         try:
@@ -173,6 +185,183 @@ async def test_a_refusal_costs_no_attempt(world: World, error: Exception, delay:
     database = await world.run(refused)
     assert [(POSTPONE, delay)] == [(query, arguments["delay"]) for query, arguments in database.seen]
     assert JobPostponed(operation="t", job_id=7, attempt=2, delay=delay, reason=type(error).__name__) == world.heard[-1]
+
+
+def _caused(cause: Exception) -> Exception:
+    error = LookupError("no answer")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("wrap", [lambda error: ExceptionGroup("one", [error]), _caused])
+async def test_a_refusal_behind_another_error_costs_no_attempt(world: World, wrap: Callable[[Exception], Exception]) -> None:
+    """As a cause, or out of a task group."""
+
+    async def refused() -> None:
+        raise wrap(CircuitBreakerOpenError("api", 7.0))
+
+    database = await world.run(refused)
+    assert [(POSTPONE, 7.0)] == [(query, arguments["delay"]) for query, arguments in database.seen]
+    assert "CircuitBreakerOpenError" == world.heard[-1].reason
+
+
+class TrialDatabase(FakeDatabase):
+    """Tells a job's age."""
+
+    def __init__(self, age: object) -> None:
+        super().__init__()
+        self.age = age
+
+    async def execute_query_all_async(self, query: str, **arguments: Any) -> Any:
+        if query == AGE:
+            self.answers.insert(0, [{"age": self.age}] if not isinstance(self.age, Exception) else self.age)
+        return await super().execute_query_all_async(query, **arguments)
+
+
+def half_open(clock: FakeClock) -> CircuitBreaker:
+    """A circuit whose next call is its trial; open for 40 s after a failure."""
+    breaker = CircuitBreaker(1, 40.0, clock=clock.monotonic)
+    breaker.set_state(CircuitState.HALF_OPEN, "by hand")
+    return breaker
+
+
+@pytest.mark.parametrize(
+    ("age", "expected"),
+    [(10.0, (POSTPONE, 40.0)), (None, (POSTPONE, 40.0)), (OSError(), (POSTPONE, 40.0)), (90_000.0, (RETRY, None))],
+)
+@pytest.mark.parametrize("wrap", [lambda error: error, lambda error: ExceptionGroup("one", [error]), _caused])
+async def test_the_trial_of_a_half_open_circuit_costs_no_attempt(
+    world: World, age: object, expected: tuple[object, object], wrap: Callable[[Exception], Exception]
+) -> None:
+    """The run is repeated when the circuit lets somebody in again; a job that is a day old pays (invariant 60)."""
+    breaker, database = half_open(world.clock), TrialDatabase(age)
+    world.app.job_manager.connector = database
+
+    async def trial() -> None:
+        error = ServiceUnavailableError("down")
+        with suppress(ServiceUnavailableError), breaker:
+            raise error
+        assert costs_no_attempt(error)
+        raise wrap(error)
+
+    await world.run(trial, database)
+    query, arguments = next(each for each in database.seen if each[0] != AGE)
+    assert expected == (query, arguments.get("delay"))
+    assert current_run.get().trial_failures == []
+
+
+async def test_a_trial_that_did_not_end_the_run_is_not_what_it_failed_of(world: World) -> None:
+    """The job went on without it, and has an error of its own."""
+    breaker = half_open(world.clock)
+
+    async def goes_on() -> None:
+        with suppress(ServiceUnavailableError), breaker:
+            raise ServiceUnavailableError("down")
+        raise ValueError
+
+    database = await world.run(goes_on)
+    assert RETRY == database.seen[0][0]
+
+
+class Hostile(Exception):
+    """Fails when it is asked what it came from."""
+
+    @property
+    def __cause__(self) -> None:  # type: ignore[override]  # on purpose
+        raise RuntimeError
+
+
+async def test_an_error_that_cannot_be_looked_at_is_retried(world: World) -> None:
+    """By its type's name alone."""
+
+    async def bad() -> None:
+        raise Hostile
+
+    database = await world.run(bad)
+    assert (RETRY, "Hostile", "") == (database.seen[0][0], world.heard[-1].error_type, world.heard[-1].location)
+
+
+async def test_arguments_that_do_not_fit_are_the_end(world: World) -> None:
+    """Without the strategy, which would have the job run again."""
+
+    async def call() -> None:
+        await world.app.tasks["t"](unknown=1)
+
+    job = JOB.evolve(task_kwargs={"unknown": 1})
+    database = await world.run(call, job=job)
+    assert [(FAIL, "JobArgumentsError")] == [(query, arguments["error_type"]) for query, arguments in database.seen]
+    assert isinstance(world.error, TypeError)
+
+
+async def test_an_error_is_kept_with_its_place(world: World) -> None:
+    """And with its message only where that is wanted (invariant 78)."""
+
+    async def bad() -> None:
+        raise OSError("canary")
+
+    for details in (False, True):
+        world.error_details = details
+        database = await world.run(bad)
+        kept = database.seen[0][1]
+        assert ("OSError", details) == (kept["error_type"], "canary" in kept["details"])
+        assert "test_jobs_runs.py:" in kept["location"]
+        assert (kept["location"], kept["details"]) == (world.heard[-1].location, world.heard[-1].details)
+
+
+@pytest.mark.parametrize(
+    ("cause", "plain"),
+    [
+        (psycopg.errors.UndefinedTable(), True),
+        (psycopg.errors.InsufficientPrivilege(), True),
+        (psycopg.errors.RaiseException(), False),
+    ],
+)
+async def test_a_status_is_written_where_there_is_no_table_for_errors(
+    world: World, caplog: pytest.LogCaptureFixture, cause: Exception, *, plain: bool
+) -> None:
+    """It is told once; an error of another kind is not hidden."""
+    error = ConnectorException()
+    error.__cause__ = cause
+    database = FakeDatabase(error)
+    writer = StatusWriter(database, world.events)
+
+    async def bad() -> None:
+        raise OSError
+
+    if not plain:
+        with pytest.raises(ConnectorException):
+            await world.run(bad, database, writer=writer)
+        return
+    await world.run(bad, database, writer=writer)
+    await world.run(bad, database, writer=writer)
+    assert [RETRY, RETRY_WITHOUT_NOTE, RETRY_WITHOUT_NOTE] == [query for query, _ in database.seen]
+    assert 1 == sum(each.startswith("why jobs fail is logged and not kept") for each in caplog.messages)
+
+
+async def test_the_age_of_a_job_is_asked_beyond_its_attempts(world: World) -> None:
+    """With it the strategy knows when to give up, whatever the delays say."""
+    world.app.tasks["t"].retry_strategy = ExponentialBackoffStrategy(1, give_up_after=3600.0)
+    for age, expected in ((3599.0, RETRY), (3600.0, FAIL)):
+        database = TrialDatabase(age)
+        world.app.job_manager.connector = database
+
+        async def down() -> None:
+            raise ServiceUnavailableError("down")
+
+        await world.run(down, database)
+        assert [AGE, expected] == [query for query, _ in database.seen]
+
+
+async def test_a_run_beyond_the_attempts_has_the_outages_limit(world: World) -> None:
+    """In its first event; where nobody knows one there is none."""
+
+    async def good() -> None: ...
+
+    strategies = (ExponentialBackoffStrategy(0), ExponentialBackoffStrategy(0, 300.0, give_up_after=900.0))
+    for strategy in strategies:
+        world.app.tasks["t"].retry_strategy = strategy
+        await world.run(good)
+    assert [None, 4] == [each.limit for each in world.heard if isinstance(each, JobStarted)]
 
 
 async def test_a_run_that_takes_too_long_is_cancelled(world: World) -> None:
