@@ -282,14 +282,15 @@ def sweep(app: JobsOf = None, json: Json = False) -> int:
 def list_(
     status: Annotated[str | None, typer.Option("--status", help="Of this status only.")] = None,
     task: Annotated[str | None, typer.Option("--task", help="Of this task only.")] = None,
+    job: Annotated[int | None, typer.Option("--job", metavar="ID", min=1, help="This job only, with all of its error.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 20,
     json: Json = False,
 ) -> int:
-    """List the newest jobs, without their arguments."""
+    """List the newest jobs, without their arguments, with type, file and line of their last errors."""
     from resilience_kit.cli.jobs import list_jobs
     from resilience_kit.cli.output import Output
 
-    return list_jobs(Output(json), status=status, task=task, limit=limit)
+    return list_jobs(Output(json), status=status, task=task, job_id=job, limit=limit)
 
 
 @jobs.command()

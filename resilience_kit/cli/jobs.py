@@ -7,13 +7,13 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import reduce
 from typing import Any, TypeVar
 
 from procrastinate.app import WorkerOptions
 from procrastinate.exceptions import ConnectorException
-from psycopg import OperationalError
+from psycopg import AsyncCursor, OperationalError
 from psycopg.rows import dict_row
 
 from resilience_kit.cli.config.code import imported
@@ -26,16 +26,21 @@ T = TypeVar("T")
 _APP = "JOBS_APP"
 _NO_APP = f"--app: a worker needs the application whose tasks it runs; give --app MODULE:ATTRIBUTE, or set {_APP}"
 STATUSES = ("todo", "doing", "succeeded", "failed", "cancelled", "aborted")
-_COLUMNS = ("id", "task", "status", "attempts", "queue", "scheduled_at")
+_COLUMNS = ("id", "task", "status", "attempts", "queue", "scheduled_at", "error")
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _LIST = """
 SELECT id, task_name AS task, status::text AS status, attempts, queue_name AS queue, scheduled_at
   FROM procrastinate_jobs
- WHERE (%(status)s::text IS NULL OR status = %(status)s::procrastinate_job_status)
+ WHERE (%(id)s::bigint IS NULL OR id = %(id)s)
+   AND (%(status)s::text IS NULL OR status = %(status)s::procrastinate_job_status)
    AND (%(task)s::text IS NULL OR task_name = %(task)s)
  ORDER BY id DESC
  LIMIT %(limit)s
 """
+_ERRORS = """
+SELECT job_id, attempt, at, error_type, location, details FROM resilience_kit_job_errors WHERE job_id = ANY(%(ids)s)
+"""
+_HAS_ERRORS = "SELECT to_regclass('resilience_kit_job_errors')"
 _RETRY = """
 SELECT procrastinate_retry_job_v2(id, now(), NULL, NULL, NULL)
   FROM (SELECT id FROM procrastinate_jobs WHERE id = %(id)s AND status = 'failed' FOR UPDATE) AS job
@@ -67,14 +72,20 @@ def sweep(output: Output, app: str | None) -> int:
     return 0 if not swept.left else 1
 
 
-def list_jobs(output: Output, *, status: str | None, task: str | None, limit: int) -> int:
-    """The latest jobs, the newest first, and how many there are of each status."""
+def list_jobs(output: Output, *, status: str | None, task: str | None, job_id: int | None, limit: int) -> int:
+    """The latest jobs, the newest first, with type and place of their last errors, and how many there are of each status.
+
+    Of one job alone there is the error's message and traceback as well, where they are kept. 1 when that job is not there.
+    """
     if status is not None and status not in STATUSES:
         raise Mistake(f"--status: must be one of {', '.join(STATUSES)}, got {status!r}")
-    jobs, counts = _with_app(make_app(), lambda each: _read(each, {"status": status, "task": task, "limit": limit}))
-    rows = [[each[name] for name in _COLUMNS] for each in jobs]
-    output.show({"jobs": jobs, "counts": counts}, table("jobs", _COLUMNS, rows), table("statuses", ("", ""), counts.items()))
-    return 0
+    wanted = {"id": job_id, "status": status, "task": task, "limit": limit}
+    jobs, counts = _with_app(make_app(), lambda each: _read(each, wanted))
+    rows = [[_summary(each["error"]) if name == "error" else each[name] for name in _COLUMNS] for each in jobs]
+    details = [each["error"]["details"] for each in jobs if job_id is not None and each["error"] is not None]
+    shown = [table("jobs", _COLUMNS, rows), table("statuses", ("", ""), counts.items())]
+    output.show({"jobs": jobs, "counts": counts}, *shown, *filter(None, details))
+    return 0 if jobs or job_id is None else 1
 
 
 async def _read(app: JobsApp, wanted: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, int]]:
@@ -83,8 +94,25 @@ async def _read(app: JobsApp, wanted: dict[str, Any]) -> tuple[list[dict[str, An
         jobs = [
             {**row, "scheduled_at": row["scheduled_at"] and row["scheduled_at"].isoformat()} for row in await cursor.fetchall()
         ]
+        errors = await _errors(cursor, [each["id"] for each in jobs])
+        jobs = [{**each, "error": errors.get(each["id"])} for each in jobs]
         await cursor.execute("SELECT status::text AS status, count(*) AS count FROM procrastinate_jobs GROUP BY 1 ORDER BY 1")
         return jobs, {row["status"]: row["count"] for row in await cursor.fetchall()}
+
+
+async def _errors(cursor: AsyncCursor[dict[str, Any]], ids: list[int]) -> dict[int, dict[str, Any]]:
+    """The last error of each job, where there is a table of them."""
+    await cursor.execute(_HAS_ERRORS)
+    if all(each["to_regclass"] is None for each in await cursor.fetchall()):
+        return {}
+    await cursor.execute(_ERRORS, {"ids": ids})
+    return {row.pop("job_id"): {**row, "at": row["at"].isoformat()} for row in await cursor.fetchall()}
+
+
+def _summary(error: Mapping[str, Any] | None) -> str:
+    if error is None:
+        return ""
+    return f"{error['error_type']} at {error['location']}" if error["location"] else f"{error['error_type']}"
 
 
 def retry(output: Output, job_id: int) -> int:

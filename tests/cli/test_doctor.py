@@ -12,9 +12,11 @@ import circuitbreaker
 import pytest
 import tenacity
 
+from resilience_kit.cli.doctor import jobs as doctor_jobs
 from resilience_kit.cli.doctor import libraries, stores
 from resilience_kit.cli.doctor.environment import look_at_environment
 from resilience_kit.cli.doctor.finding import Finding, Health
+from resilience_kit.cli.doctor.jobs import look_at_jobs
 from resilience_kit.cli.doctor.libraries import look_at_libraries
 from resilience_kit.cli.doctor.stores import look_at_stores
 from resilience_kit.cli.doctor.traps import TRAPS, look_at_traps
@@ -346,3 +348,75 @@ def test_what_cannot_be_read_is_not_shown(url, network, monkeypatch) -> None:
     assert (PROBLEM, "cannot be read as a URL") == (found.health, found.text)
     assert "canary" not in str(found.to_dict())
     assert [] == asked
+
+
+# --- jobs ---
+
+
+@pytest.fixture
+def jobs_variables(monkeypatch):
+    """Whether the extra is there, and no variable of this machine."""
+    pytest.importorskip("procrastinate")
+    pytest.importorskip("psycopg")
+    for name in ("DATABASE_URL", "MAX_RETRIES", "GIVE_UP_AFTER", "JOBS_APP", "WORKER_CONCURRENCY", "API_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("jobs_variables")
+def test_no_variable_of_jobs_is_fine() -> None:
+    """The defaults rule."""
+    assert [Finding("jobs", "variables", FINE, "none is set: the defaults rule")] == [*look_at_jobs()]
+
+
+@pytest.mark.usefixtures("jobs_variables")
+def test_variables_of_jobs_are_read_as_they_will_be(monkeypatch) -> None:
+    """Each mistake is a problem; no value is shown, and a driver's name is none."""
+    monkeypatch.setenv("DATABASE_URL", "mysql://me:canary@h/db")
+    monkeypatch.setenv("WORKER_CONCURRENCY", "canary")
+    found = [*look_at_jobs()]
+    assert "DATABASE_URL, WORKER_CONCURRENCY" == about(found, "variables").text
+    assert {"DATABASE_URL", "WORKER_CONCURRENCY"} == {each.subject for each in found if each.health is PROBLEM}
+    assert "'mysql' is not PostgreSQL's scheme" in about(found, "DATABASE_URL").text
+    assert "canary" not in str(found)
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://me:canary@h/db")
+    monkeypatch.setenv("WORKER_CONCURRENCY", "3")
+    assert [FINE] == [each.health for each in look_at_jobs()]
+
+
+@pytest.mark.usefixtures("jobs_variables")
+def test_variables_of_jobs_that_mean_more_than_they_say_are_noted(monkeypatch) -> None:
+    """No database for other machines, and a limit that an outage would use up."""
+    monkeypatch.setenv("MAX_RETRIES", "3")
+    assert [("variables", FINE), ("DATABASE_URL", NOTE), ("MAX_RETRIES", NOTE)] == [
+        (each.subject, each.health) for each in look_at_jobs()
+    ]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_without_the_extra_only_the_workers_variable_matters(monkeypatch, *, given: bool) -> None:
+    """The others may be other programs'."""
+    monkeypatch.setattr(doctor_jobs, "find_spec", lambda _: None)
+    monkeypatch.setenv("MAX_RETRIES", "x")
+    if given:
+        monkeypatch.setenv("JOBS_APP", "work:app")
+    else:
+        monkeypatch.delenv("JOBS_APP", raising=False)
+    assert [("JOBS_APP", PROBLEM)] * given == [(each.subject, each.health) for each in look_at_jobs()]
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("postgresql+psycopg://me:canary@db/app", ("db", 5432)),
+        ("'postgresql://me:canary@db/app'\r", ("db", 5432)),
+        ("host=db port=5433 password='a b'", ("db", 5433)),
+        ("host=/run/postgresql dbname=app", None),
+        ("dbname=app", None),
+    ],
+)
+def test_a_database_is_reached_however_its_url_is_written(text, where, network, monkeypatch) -> None:
+    """As jobs read it."""
+    monkeypatch.setenv("DATABASE_URL", text)
+    asked = network().asked
+    assert FINE == about(look_at_stores(), "DATABASE_URL").health
+    assert [where] * (where is not None) == [each for each, _ in asked]

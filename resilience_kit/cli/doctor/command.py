@@ -9,6 +9,7 @@ from rich.text import Text
 
 from resilience_kit.cli.doctor.environment import look_at_environment
 from resilience_kit.cli.doctor.finding import Finding, Health
+from resilience_kit.cli.doctor.jobs import look_at_jobs
 from resilience_kit.cli.doctor.libraries import look_at_libraries
 from resilience_kit.cli.doctor.stores import look_at_stores
 from resilience_kit.cli.doctor.traps import look_at_traps
@@ -22,6 +23,7 @@ def findings(*, stores: bool) -> Iterator[Finding]:
     yield from look_at_libraries()
     yield from look_at_traps()
     yield from look_at_environment()
+    yield from look_at_jobs()
     if stores:
         yield from look_at_stores()
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from resilience_kit._database_url import clean_database_url
 from resilience_kit.cli.doctor.finding import Finding, Health
 
+#: libpq's other way to write a connection string, whose values may be in apostrophes.
+_PAIRS = re.compile(r"(?:[a-z_]+=(?:'(?:[^'\\]|\\.)*'|[^\s'=]*)(?:\s+|$))+$")
+_QUOTED = re.compile(r"='(?:[^'\\]|\\.)*'")
 #: Seconds to wait for a connection to one address of a host.
 PATIENCE = 1.0
 #: Variable -> the port that its URL need not name.
@@ -33,10 +38,20 @@ def _look(name: str, text: str, port: int) -> Finding:
 
 def _host(text: str, port: int) -> tuple[str, int] | None:
     """Host and port, None for the URL of a file or a socket. Raises ValueError where they could be a part of a password."""
+    text = clean_database_url(text)  # of a line end or quotation marks other URLs have to be freed, too
+    if "://" not in text and (found := _PAIRS.match(text)) is not None:
+        return _host_of_pairs(found[0], port)
     url = urlsplit(text)
     if "://" not in text or "@" in url.path + url.query + url.fragment:
         raise ValueError(url.scheme)
     return (url.hostname, url.port or port) if url.hostname else None
+
+
+def _host_of_pairs(text: str, port: int) -> tuple[str, int] | None:
+    """The same of libpq's `host=db port=5432`."""
+    pairs = dict(each.split("=", 1) for each in _QUOTED.sub("=", text).split())
+    host = pairs.get("host", "")
+    return (host, int(pairs.get("port") or port)) if host and not host.startswith(("/", "@")) else None
 
 
 def _reached(name: str, host: str, port: int) -> Finding:

@@ -1,0 +1,39 @@
+"""What the environment tells jobs, and whether they understand it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+from resilience_kit.cli.doctor.finding import Finding, Health
+
+_APP = "JOBS_APP"
+_REMEDY = "mend it: make_app() raises this"
+
+
+def look_at_jobs() -> Iterator[Finding]:
+    """The variables of jobs, read as `make_app()` would read them; nothing where the extra `jobs` is not installed."""
+    if any(find_spec(each) is None for each in ("procrastinate", "psycopg")):
+        if _APP in os.environ:
+            remedy = "pip install 'ai-resilience-kit[jobs]'"
+            yield Finding("jobs", _APP, Health.PROBLEM, "is set, and the extra jobs is not installed", remedy)
+        return
+    from resilience_kit.errors import ConfigurationError  # noqa: PLC0415 - with the next
+    from resilience_kit.jobs import JobSettings  # noqa: PLC0415 - an extra
+
+    names = [*(name.upper() for name in JobSettings.model_fields), _APP]
+    given = {each.upper() for each in os.environ}
+    found = [name for name in names if name in given]
+    yield Finding("jobs", "variables", Health.FINE, ", ".join(found) if found else "none is set: the defaults rule")
+    try:
+        settings = JobSettings()
+    except ConfigurationError as error:
+        yield from (Finding("jobs", each.path, Health.PROBLEM, each.rule, _REMEDY) for each in error.errors)
+        return
+    if "DATABASE_URL" not in found and len(found) > 0:
+        text = "is not set: jobs go to an embedded PostgreSQL on this machine"
+        yield Finding("jobs", "DATABASE_URL", Health.NOTE, text, "name the database, if other machines have to see the jobs")
+    if settings.strategy.give_up_after is None:
+        text = f"{settings.max_retries}: limits transient failures, too, so a job does not outlive a long outage"
+        yield Finding("jobs", "MAX_RETRIES", Health.NOTE, text, "set GIVE_UP_AFTER, in seconds, if it should")
