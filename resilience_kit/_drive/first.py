@@ -1,4 +1,4 @@
-"""The first attempt of a call that has a deadline and nothing else to set it up for: the common case, kept light.
+"""The first attempt of a call that has a deadline or an attempt timeout, and nothing else to set it up for: kept light.
 
 It is both what the callee may ask about its call and the limit on it. When the attempt fails, a `Call` takes over.
 """
@@ -27,7 +27,7 @@ class FirstAttempt(Cut, KeyHolder):
     def __init__(self, plan: Plan, task: Task[Any] | None = None) -> None:
         self._plan, self._key, self._counts, self.ended = plan, None, None, False
         self.started = started = plan.now()
-        self.due = started + plan.deadline_ns
+        self.due = started + plan.first_ns
         if task is not None:
             self.task, self.cancels = task, task.cancelling()
 

@@ -84,8 +84,8 @@ class Plan:
     """The options of one call site, ready for use.
 
     `direct`: nothing is asked for but breaker, retries and metrics, so that a first attempt needs no `Call`; `timed`: nothing
-    but these and a deadline; `light`: one of the two. `key_of`: what the key of a call with these arguments is; None of it, or
-    for it: one of the call's own. `door`: where a light call gets its token, the breaker if there is one.
+    but these, a deadline and an attempt timeout; `light`: one of the two. `key_of`: what the key of a call with these arguments
+    is; None of it, or for it: one of the call's own. `door`: where a light call gets its token, the breaker if there is one.
     `judges_itself`: the breaker counts by expected exceptions that the user named, not by the classifier.
     """
 
@@ -118,6 +118,7 @@ class Plan:
     timed: bool = field(init=False)
     light: bool = field(init=False)
     deadline_ns: int = field(init=False)
+    first_ns: int = field(init=False)
     tells_success: bool = field(init=False)
     tells_refusals: bool = field(init=False)
 
@@ -131,9 +132,10 @@ class Plan:
         self.asked = tuple((guard, _admit_of(guard)) for guard in self.guards)
         self.absorbs = tuple(guard.absorbs for guard in self.guards if hasattr(guard, "absorbs"))
         self.light = _GIL and not self.tells_success and not self._asks_for_more()
-        self.timed = self.light and self.deadline is not None
+        first = min((limit for limit in (self.deadline, self.attempt_timeout) if limit is not None), default=None)
+        self.timed = self.light and first is not None
         self.direct = self.light and not self.timed
-        self.deadline_ns = int((self.deadline or 0.0) * 1e9)
+        self.deadline_ns, self.first_ns = int((self.deadline or 0.0) * 1e9), int((first or 0.0) * 1e9)
         self.controller = None
 
     def _asks_for_more(self) -> bool:
@@ -142,7 +144,6 @@ class Plan:
             or (self.breaker is None and self.budget is not None)  # which hears of successes through the breaker's snapshot
             or self.carries_key
             or self.waits_when_open
-            or self.attempt_timeout is not None
             or self.fallback is not None
             or self.hedging is not None
             or (self.retry is not None and self.retry.retry_on_result is not None)

@@ -53,7 +53,9 @@ Seconds = float | Literal[NotGiven.NOT_GIVEN] | None
 Change = Callable[[ResilienceConfig], ResilienceConfig]
 
 #: The settings that a strategy decides.
-DECIDED: Final = frozenset(FIELDS) - {"attempt_timeout"} | {"retry_budget"}
+DECIDED: Final = frozenset(FIELDS) | {"retry_budget"}
+#: Those of them that stay where somebody has named them, whatever strategy a stronger source names.
+_STAYS: Final = frozenset({"attempt_timeout"})
 
 
 class Said(NamedTuple):
@@ -132,6 +134,7 @@ def layers(operation: str, settings: ResilienceSettings, asked: Asked) -> list[L
         words = [*words, Word("set_strategy", strategy_named(asked.live, "live"))]
     found += _operator(words, asked.custom_config is None)
     found += _arguments(asked)
+    found.append(Layer(_NO_RETRY_USES_IT, (), ResilienceConfig.with_useful_timeout))
     if not settings.enabled:
         found.append(Layer(settings.source_of("enabled"), (), ResilienceConfig.switched_off))
     return found
@@ -159,6 +162,8 @@ def _whole(source: str, strategy: ResilienceStrategy) -> Layer:
     return Layer(source, DECIDED, lambda _below: of_strategy(strategy), whole=True, strategy=strategy)
 
 
+#: The source of a strategy's attempt timeout that is left out.
+_NO_RETRY_USES_IT: Final = "default, since no retry would use it"
 _CUSTOM: Final = "custom_config"
 CUSTOM_RULE: Final = "must be a ResilienceConfig or a mapping of settings"
 _CUSTOM_SOURCE: Final = "custom_config argument"
@@ -187,13 +192,13 @@ def _mapping(custom: Mapping[str, object], operation: str) -> Iterator[Layer]:
 
 
 def _operator(words: Sequence[Word], replaces: bool) -> Iterator[Layer]:
-    """Each word's strategy, then its settings. Those that no strategy decides come last: they outlast a stronger word's."""
+    """Each word's strategy, then its settings. Those that stay come last: they outlast a stronger word's strategy."""
     for source, strategy, settings in words:
         if strategy is not None:
             yield _whole(source, strategy) if replaces else _partly(source, strategy)
-        yield from _over(source, {name: value for name, value in settings.items() if name in DECIDED})
+        yield from _over(source, {name: value for name, value in settings.items() if name not in _STAYS})
     for source, _, settings in words:
-        yield from _over(source, {name: value for name, value in settings.items() if name not in DECIDED})
+        yield from _over(source, {name: value for name, value in settings.items() if name in _STAYS})
 
 
 def _over(source: str, settings: Mapping[str, object]) -> Iterator[Layer]:
@@ -202,7 +207,7 @@ def _over(source: str, settings: Mapping[str, object]) -> Iterator[Layer]:
 
 
 def _partly(source: str, strategy: ResilienceStrategy) -> Layer:
-    return Layer(source, DECIDED, lambda below: below.with_strategy(strategy), strategy=strategy)
+    return Layer(source, DECIDED - _STAYS, lambda below: below.with_strategy(strategy), strategy=strategy)
 
 
 def _arguments(asked: Asked) -> Iterator[Layer]:

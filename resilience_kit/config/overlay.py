@@ -109,7 +109,7 @@ def _changed(base: ResilienceConfig, settings: Mapping[str, object]) -> Resilien
     breaker = _policy(CircuitBreakerConfig, base.circuit_breaker, settings, found)
     times = _options(ResilienceConfig, settings)
     if "deadline" in times and "attempt_timeout" not in times:
-        times["attempt_timeout"] = within(base.attempt_timeout, times["deadline"])
+        times["attempt_timeout"] = base.attempt_timeout_within(times["deadline"])
     whole = _replaced(base, times, found)
     if found:
         raise ConfigurationError(found)

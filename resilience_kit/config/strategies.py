@@ -28,13 +28,15 @@ class ResilienceStrategy(StrEnum):
 class StrategyNumbers:
     """What a strategy decides. Times are in seconds; `max_attempts` counts the first attempt too.
 
-    The wait before attempt n+1 is drawn below `base_delay * backoff_factor**n`, and never above `max_delay`.
+    The wait before attempt n+1 is drawn below `base_delay * backoff_factor**n`, and never above `max_delay`. Two attempts that
+    hang for `attempt_timeout`, with the longest wait between them, end inside `deadline`, and leave some of it.
     """
 
     max_attempts: int
     base_delay: float
     max_delay: float
     deadline: float
+    attempt_timeout: float
     failure_threshold: int
     recovery_timeout: float
     backoff_factor: float = 2.0
@@ -43,19 +45,58 @@ class StrategyNumbers:
 STRATEGY_NUMBERS: Mapping[ResilienceStrategy, StrategyNumbers] = MappingProxyType(
     {
         ResilienceStrategy.AGGRESSIVE: StrategyNumbers(
-            max_attempts=2, base_delay=1.0, max_delay=5.0, deadline=10.0, failure_threshold=3, recovery_timeout=30.0
+            max_attempts=2,
+            base_delay=1.0,
+            max_delay=5.0,
+            deadline=10.0,
+            attempt_timeout=4.0,
+            failure_threshold=3,
+            recovery_timeout=30.0,
         ),
         ResilienceStrategy.BALANCED: StrategyNumbers(
-            max_attempts=3, base_delay=2.0, max_delay=10.0, deadline=30.0, failure_threshold=5, recovery_timeout=60.0
+            max_attempts=3,
+            base_delay=2.0,
+            max_delay=10.0,
+            deadline=30.0,
+            attempt_timeout=12.0,
+            failure_threshold=5,
+            recovery_timeout=60.0,
         ),
         ResilienceStrategy.CONSERVATIVE: StrategyNumbers(
-            max_attempts=5, base_delay=4.0, max_delay=30.0, deadline=120.0, failure_threshold=8, recovery_timeout=120.0
+            max_attempts=5,
+            base_delay=4.0,
+            max_delay=30.0,
+            deadline=120.0,
+            attempt_timeout=45.0,
+            failure_threshold=8,
+            recovery_timeout=120.0,
         ),
         ResilienceStrategy.CRITICAL: StrategyNumbers(
-            max_attempts=7, base_delay=3.0, max_delay=60.0, deadline=300.0, failure_threshold=10, recovery_timeout=300.0
+            max_attempts=7,
+            base_delay=3.0,
+            max_delay=60.0,
+            deadline=300.0,
+            attempt_timeout=90.0,
+            failure_threshold=10,
+            recovery_timeout=300.0,
         ),
     }
 )
+
+
+class DeadlineShare(float):
+    """An attempt timeout that a strategy gave: it keeps its share of the deadline when that is changed.
+
+    One that somebody names is a plain number, and stays what it is.
+    """
+
+    __slots__ = ()
+
+    def of(self, old: float | None, new: object) -> DeadlineShare | None:
+        """Return the same share of a new deadline; None where there is none. What is no deadline is refused elsewhere."""
+        if new is None or old is None:
+            return None
+        return DeadlineShare(self / old * new) if isinstance(new, int | float) and new > 0 else self
 
 
 def strategy_named(value: object, path: str = "strategy") -> ResilienceStrategy:

@@ -158,7 +158,7 @@ def test_a_value_that_was_cut_says_so(arguments, told, tmp_path, monkeypatch) ->
     file.write_text("[operations.slow]\nattempt_timeout = 45\n")
     monkeypatch.setenv("RESILIENCE_CONFIG_FILE", str(file))
     if arguments[1] == "explain":
-        wanted = f"attempt_timeout 30 file {file}: operations.slow (45, cut to the deadline) none (default)"
+        wanted = f"attempt_timeout 30 file {file}: operations.slow (45, cut to the deadline) 12 (default)"
         assert wanted == row(told(*arguments).out, "attempt_timeout")
     answer = told(*arguments, "--json").json
     fields = answer["fields"] if arguments[1] == "explain" else answer["operations"]["slow"]
@@ -174,7 +174,7 @@ print("loading")
 @with_resilience("qa", strategy="critical", deadline=7)
 async def ask(): ...
 
-@with_resilience("another", custom_config={"retry_attempts": 0})
+@with_resilience("another", custom_config={"base_delay": 20.0})
 def wrong(): ...
 
 class Box:
@@ -318,7 +318,7 @@ def test_what_comes_to_the_same_has_no_difference(a, b, told, monkeypatch) -> No
 def test_files_are_compared_with_names(told, file) -> None:
     """A file says its preset itself."""
     out = told("config", "diff", "production", str(file)).out
-    assert ["deadline 120 90", "qa.attempt_timeout none 20"] == [row(out, "deadline"), row(out, "qa.attempt_timeout")]
+    assert ["deadline 120 90", "qa.attempt_timeout 90 20"] == [row(out, "deadline"), row(out, "qa.attempt_timeout")]
     assert "key_points" not in out
 
 

@@ -82,7 +82,7 @@ def test_what_gave_way_is_said_to_come_from_whom_it_gave_way_to():
     """A deadline that shortens the attempt timeout decided that, too."""
     settings = ResilienceSettings(custom_config={"attempt_timeout": 20})
     field = explain("op", settings=settings, asked=Asked(deadline=3.0))["attempt_timeout"]
-    assert (3.0, "deadline argument", [(20.0, "ResilienceSettings(custom_config)"), (None, "default")]) == (
+    assert (3.0, "deadline argument", [(20.0, "ResilienceSettings(custom_config)"), (12.0, "default")]) == (
         field.value,
         field.source,
         list(field.overruled),
@@ -147,10 +147,10 @@ def test_what_is_switched_off_is_not_cut(variables):
 
 
 def test_a_strategy_undoes_what_lies_below_it():
-    """Of what the strategy does not speak of, the default is back; whose doing that is, is told."""
+    """Of what the code does not speak of, the strategy's numbers count; whose doing that is, is told."""
     settings = ResilienceSettings(custom_config={"attempt_timeout": 20})
     field = explain("op", settings=settings, asked=Asked(strategy="critical"))["attempt_timeout"]
-    assert (None, "strategy argument") == (field.value, field.source)
+    assert (90.0, "strategy argument") == (field.value, field.source)
 
 
 def test_disabled_explains_why_everything_is_off(variables):

@@ -43,7 +43,8 @@ SHORT = [
     ({"retry_budget": RetryBudgetConfig()}, (True, False)),
     ({"deadline": 5.0}, (False, True)),
     ({"breaker": None, "retry_budget": RetryBudgetConfig()}, (False, False)),
-    ({"attempt_timeout": 5.0}, (False, False)),
+    ({"attempt_timeout": 5.0}, (False, True)),
+    ({"deadline": 9.0, "attempt_timeout": 5.0}, (False, True)),
     ({"idempotency_key": True}, (False, False)),
     ({"circuit_open": "wait"}, (False, False)),
 ]
@@ -57,7 +58,7 @@ def site(request):
 
 @pytest.mark.parametrize(("options", "expected"), SHORT)
 def test_what_takes_the_short_ways(lab, options, expected):
-    """A site that asks for no more than breaker, retries, metrics and a deadline; until somebody listens to successes."""
+    """A site that asks for no more than breaker, retries, metrics and a limit of time; until somebody listens to successes."""
     request = Request(custom_config=lab.config(**options))
     plan = lab.kit.plan("op", request)
     assert (*expected, any(expected)) == (plan.direct, plan.timed, plan.light)

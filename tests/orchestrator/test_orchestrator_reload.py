@@ -50,14 +50,14 @@ def attempts(function):
 
 
 async def test_the_next_call_obeys(kit, monkeypatch):
-    """Functions decorated before, and calls whose options come with them."""
+    """Functions decorated before, and calls whose options come with them; a strategy's attempt timeout follows the deadline."""
     protected = kit.with_resilience("op")(remaining_time)
-    assert 30.0 == protected() == kit.call_with_resilience(remaining_time, "op")
+    assert 12.0 == protected() == kit.call_with_resilience(remaining_time, "op")
     monkeypatch.setenv("RESILIENCE_CUSTOM_CONFIG", '{"deadline": 40}')
-    assert 30.0 == protected()
+    assert 12.0 == protected()
     kit.reload()
-    assert 40.0 == protected() == kit.call_with_resilience(remaining_time, "op")
-    assert 40.0 == await kit.execute_with_resilience(remaining_time, "op")
+    assert 16.0 == protected() == kit.call_with_resilience(remaining_time, "op")
+    assert 16.0 == await kit.execute_with_resilience(remaining_time, "op")
     assert 40.0 == kit.settings.default.deadline
 
 
@@ -120,7 +120,7 @@ def test_each_source_keeps_its_rank(kit, monkeypatch):
     kit.reload(ResilienceSettings(custom_config={"deadline": 50}))
     monkeypatch.setenv("RESILIENCE_OPERATION_REGISTERED", "balanced")
     kit.reload()
-    assert [10.0, 30.0, 7.0, 50.0] == [
+    assert [4.0, 12.0, 7.0, 20.0] == [
         kit.call_with_resilience(remaining_time, "live"),
         kit.call_with_resilience(remaining_time, "registered"),
         code(),
@@ -141,8 +141,10 @@ def test_what_changed_is_told(kit, heard):
         [
             ConfigChange("a", "circuit_breaker_threshold", 5, 7),
             ConfigChange("a", "deadline", 30.0, 40.0),
+            ConfigChange("a", "attempt_timeout", 12.0, 16.0),
             ConfigChange("c", "circuit_breaker_threshold", 5, 7),
             ConfigChange("c", "deadline", 30.0, 40.0),
+            ConfigChange("c", "attempt_timeout", 12.0, 16.0),
         ]
     ) == sorted(changes)
     assert ([ConfigReloaded(changes=changes)], 3) == (heard, len(sites))
@@ -160,7 +162,7 @@ def test_a_bad_reload_keeps_the_old_and_reports_once(kit, heard, monkeypatch, ca
         monkeypatch.setenv("RESILIENCE_PRESET", name)
         with pytest.raises(ConfigurationError, match=f"RESILIENCE_PRESET: must be the name .* got {name!r}"):
             kit.reload()
-    assert (old, 30.0, 2) == (kit.settings, kit.call_with_resilience(remaining_time, "op"), len(heard))
+    assert (old, 12.0, 2) == (kit.settings, kit.call_with_resilience(remaining_time, "op"), len(heard))
     monkeypatch.setenv("RESILIENCE_PRESET", "simple")
     kit.reload()
     monkeypatch.setenv("RESILIENCE_PRESET", "critcal")
@@ -187,7 +189,7 @@ def test_settings_that_contradict_the_code_change_nothing(kit, heard):
     second = kit.with_resilience("b", custom_config={"max_delay": 2.0})(remaining_time)
     with pytest.raises(ConfigurationError, match=r"custom_config\.max_delay: must be at least base_delay 4\.0"):
         kit.reload(ResilienceSettings(preset="conservative"))
-    assert (30.0, 30.0, "simple", [ConfigRejected]) == (first(), second(), kit.settings.preset, [type(each) for each in heard])
+    assert (12.0, 12.0, "simple", [ConfigRejected]) == (first(), second(), kit.settings.preset, [type(each) for each in heard])
 
 
 def test_wrong_settings_are_a_sentence(kit):
