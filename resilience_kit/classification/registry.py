@@ -31,6 +31,18 @@ def register_classifier(exception_type: type[E], verdict: Verdict | Callable[[E]
     return lambda: _remove(exception_type, entry)
 
 
+def keep_classifiers() -> Callable[[], None]:
+    """Return a function that puts the present registrations back in place of those of then."""
+    kept = _registered
+
+    def restore() -> None:
+        global _registered  # noqa: PLW0603 - as below
+        with _lock:
+            _registered = kept
+
+    return restore
+
+
 def registered(exc: BaseException) -> Verdict | None:
     """The verdict that a user's registration gives, None without one."""
     known = _registered

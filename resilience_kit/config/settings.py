@@ -339,6 +339,11 @@ def _by_variable(named: object, path: str = "operation_overrides") -> object:
     return found
 
 
+def forget_warnings() -> None:
+    """Let what is warned of once a process be warned of again."""
+    _warned_of.clear()
+
+
 def _strangers(variables: Mapping[str, str]) -> list[str]:
     """Variables that begin as ours do and are none of ours, nor nearly one."""
     others = [name for name in _ours(variables) if name not in _NAMES and not name.startswith(_OPERATION)]

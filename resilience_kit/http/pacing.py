@@ -99,6 +99,15 @@ class Pacing:
         for pace in paces:
             pace.start_clean()
 
+    def forget_all(self) -> None:
+        """Start clean with every host, credential and model. Those who wait go on."""
+        with self._lock:
+            paces = list(self._paces.values())
+            self._paces.clear()
+            self._accesses.clear()
+        for pace in paces:
+            pace.start_clean()
+
     def renew_after_fork(self) -> None:
         """In a forked child: a lock that nobody holds."""
         self._lock = threading.Lock()

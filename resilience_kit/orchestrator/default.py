@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from resilience_kit._drive.plan import NO_PLAN, Plan
@@ -67,6 +68,18 @@ def set_orchestrator(orchestrator: AIServiceResilience | None) -> None:
     if old is not None:
         for site in sites:
             old.leave(site)
+
+
+@contextmanager
+def replaced_default(orchestrator: AIServiceResilience) -> Iterator[AIServiceResilience]:
+    """Have another default inside the block, and the one of before, which may be none yet, after it."""
+    with _default_lock:
+        before = _default
+    set_orchestrator(orchestrator)
+    try:
+        yield orchestrator
+    finally:
+        set_orchestrator(before)
 
 
 def join_default(operation: str) -> AIServiceResilience:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilience_kit.testing.clock import FakeClock
 from resilience_kit.testing.failures import Failure, Planned, after, every_nth, fails_then_succeeds, seeded_rate, sequence
+from resilience_kit.testing.fresh import fresh_orchestrator
 from resilience_kit.testing.load import LoadReport, run_load, run_load_async
 from resilience_kit.testing.waiting import no_waiting
 
@@ -49,6 +50,7 @@ __all__ = [
     "after",
     "every_nth",
     "fails_then_succeeds",
+    "fresh_orchestrator",
     "no_waiting",
     "run_load",
     "run_load_async",

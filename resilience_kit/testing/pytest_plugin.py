@@ -1,9 +1,13 @@
-"""The pytest fixture `fake_ai_provider`, found by pytest through the entry point `pytest11`.
+"""The pytest fixtures `fake_ai_provider` and `fresh_orchestrator`, found by pytest through the entry point `pytest11`.
 
     @pytest.mark.fake_ai_provider([Fault.rate_limited(0.1), OK])
     def test_summary(fake_ai_provider): ...
 
-The mark takes what `FakeAIProvider` takes. Nothing but pytest is imported until a test asks for the fixture.
+The mark takes what `FakeAIProvider` takes.
+
+    pytestmark = pytest.mark.usefixtures("fresh_orchestrator")
+
+has each test of a module begin with nothing learnt. Nothing but pytest is imported until a test asks for the fixture.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from resilience_kit.orchestrator import AIServiceResilience
     from resilience_kit.testing.provider import FakeAIProvider
 
 
@@ -32,3 +37,12 @@ def fake_ai_provider(request: pytest.FixtureRequest) -> Iterator[FakeAIProvider]
     args, options = (mark.args, mark.kwargs) if mark else ((), {})
     with FakeAIProvider(*args, **options) as provider:
         yield provider
+
+
+@pytest.fixture
+def fresh_orchestrator() -> Iterator[AIServiceResilience]:
+    """A default orchestrator for one test, and a shared pacing and registries that know nothing of other tests."""
+    from resilience_kit.testing.fresh import fresh_orchestrator as fresh  # noqa: PLC0415 - as above
+
+    with fresh() as orchestrator:
+        yield orchestrator

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
+from collections.abc import Callable
 from itertools import count
 
 from circuitbreaker import CircuitBreaker, CircuitBreakerMonitor
@@ -36,6 +38,23 @@ def show_to_library(breaker: CircuitBreaker) -> None:
     entries[name] = weakref.proxy(breaker, _Removal(name, entries))
     if older is not None:
         _move_aside(entries, name, older)
+
+
+def hide_from_library() -> Callable[[], None]:
+    """Empty the monitor; the function returned puts back the breakers of before that are still alive, in place of others."""
+    entries = CircuitBreakerMonitor.circuit_breakers
+    kept = dict(entries)
+    entries.clear()
+
+    def restore() -> None:
+        entries.clear()
+        for name, entry in kept.items():
+            with contextlib.suppress(ReferenceError):
+                alive = entry.decorate  # as below
+                entries[name] = entry
+                del alive
+
+    return restore
 
 
 def _move_aside(entries: dict[str, CircuitBreaker], name: str, older: CircuitBreaker) -> None:

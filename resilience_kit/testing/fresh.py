@@ -1,0 +1,48 @@
+"""A clean start for a test: nothing that another test has taught the process is known."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from resilience_kit.classification.registry import keep_classifiers
+from resilience_kit.orchestrator import AIServiceResilience
+from resilience_kit.orchestrator.default import replaced_default
+from resilience_kit.outcome import SYSTEM_CLOCK, Clock
+from resilience_kit.policies.breaker.monitor import hide_from_library
+
+_PACING = "resilience_kit.http.pacing"
+_SETTINGS = "resilience_kit.config.settings"
+
+
+@contextmanager
+def fresh_orchestrator(settings: Any = None, *, clock: Clock = SYSTEM_CLOCK) -> Iterator[AIServiceResilience]:
+    """Give the process a default orchestrator of its own, and a shared pacing that has heard nothing, inside the block.
+
+        with fresh_orchestrator() as kit: ...
+
+    `settings` and `clock` are those of the `AIServiceResilience`. Decorated functions, transports and clients that were made
+    before, such as those of a module under test, use it too. At the end the default orchestrator of before is back, with its
+    circuits as they were; the shared pacing is forgotten again, classifiers that were registered meanwhile are removed, the
+    library's monitor shows the breakers of before, and what is logged once a process can be logged again. Breakers, limits,
+    orchestrators and pacings that a test makes itself are its own. Not for two threads at a time: it is the process's.
+    """
+    restore_classifiers, restore_monitor = keep_classifiers(), hide_from_library()
+    _forget_what_was_heard()
+    try:
+        with replaced_default(AIServiceResilience(settings, clock=clock)) as kit:
+            yield kit
+    finally:
+        _forget_what_was_heard()
+        restore_monitor()
+        restore_classifiers()
+
+
+def _forget_what_was_heard() -> None:
+    """Of rooms that nobody has imported there is nothing to forget."""
+    if _PACING in sys.modules:
+        sys.modules[_PACING].shared_pacing().forget_all()
+    if _SETTINGS in sys.modules:
+        sys.modules[_SETTINGS].forget_warnings()
