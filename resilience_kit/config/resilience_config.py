@@ -9,7 +9,13 @@ from typing import Literal, TypedDict, Unpack
 
 from resilience_kit._checks import Checks
 from resilience_kit._spelling import spelled, spelling_of
-from resilience_kit.config.strategies import STRATEGY_NUMBERS, DeadlineShare, ResilienceStrategy, StrategyNumbers, strategy_named
+from resilience_kit.config.strategies import (
+    STRATEGY_NUMBERS,
+    ResilienceStrategy,
+    StrategyNumbers,
+    StrategyTimeout,
+    strategy_named,
+)
 from resilience_kit.errors import NOT_SHOWN
 from resilience_kit.outcome import Guard
 from resilience_kit.policies.breaker import CircuitBreakerConfig
@@ -94,10 +100,10 @@ class ResilienceConfig:
     def replace(self, **changes: Unpack[ConfigChanges]) -> ResilienceConfig:
         """A variant with some fields changed; a field that does not exist is a ConfigurationError with the nearest name.
 
-        A strategy's attempt timeout keeps its share of the deadline.
+        A strategy's attempt timeout is off beside a deadline that is named.
         """
         _check_names(changes)
-        if "deadline" in changes and isinstance(self.attempt_timeout, DeadlineShare):
+        if "deadline" in changes and isinstance(self.attempt_timeout, StrategyTimeout):
             changes.setdefault("attempt_timeout", self.attempt_timeout_within(changes["deadline"]))
         return dataclasses.replace(self, **changes)
 
@@ -108,35 +114,29 @@ class ResilienceConfig:
         that does not come from a strategy stays, too; where it is above the strategy's deadline, it is shortened to it.
         """
         numbers = STRATEGY_NUMBERS[strategy_named(strategy)]
-        named = None if isinstance(self.attempt_timeout, DeadlineShare) else self.attempt_timeout
+        named = None if isinstance(self.attempt_timeout, StrategyTimeout) else self.attempt_timeout
         return dataclasses.replace(
             self,
             deadline=numbers.deadline,
-            attempt_timeout=DeadlineShare(numbers.attempt_timeout) if named is None else within(named, numbers.deadline),
+            attempt_timeout=StrategyTimeout(numbers.attempt_timeout) if named is None else within(named, numbers.deadline),
             retry=_retry(self.retry or RetryConfig(), numbers),
             circuit_breaker=_breaker(self.circuit_breaker or CircuitBreakerConfig(), numbers),
             retry_budget=self.retry_budget or RetryBudgetConfig(),
         )
 
     def with_deadline(self, deadline: float | None) -> ResilienceConfig:
-        """This config with another deadline. A strategy's attempt timeout keeps its share of it; others are shortened to it."""
+        """This config with another deadline. A strategy's attempt timeout is off beside it; a longer one is shortened to it."""
         return dataclasses.replace(self, deadline=deadline, attempt_timeout=self.attempt_timeout_within(deadline))
 
     def attempt_timeout_within(self, deadline: object) -> float | None:
-        """Give the attempt timeout that goes with another deadline."""
+        """Give the attempt timeout that goes with a deadline that somebody names."""
         timeout = self.attempt_timeout
-        return timeout.of(self.deadline, deadline) if isinstance(timeout, DeadlineShare) else within(timeout, deadline)
+        return None if isinstance(timeout, StrategyTimeout) else within(timeout, deadline)
 
     def with_useful_timeout(self) -> ResilienceConfig:
-        """This config without a strategy's attempt timeout where no further attempt could use the time that it leaves.
-
-        So it is where the call is not repeated, and beside a deadline that has no room for two attempts and the wait between.
-        """
-        timeout, retry = self.attempt_timeout, self.retry
-        if not isinstance(timeout, DeadlineShare):
-            return self
-        repeats = retry is not None and retry.max_attempts > 1 and (self.idempotent or self.idempotency_key)
-        if repeats and retry is not None and 2.0 * timeout + min(retry.base_delay, retry.max_delay) < (self.deadline or 0.0):
+        """This config without a strategy's attempt timeout where the call is not repeated, and nobody could use the rest."""
+        repeats = self.retry is not None and self.retry.max_attempts > 1 and (self.idempotent or self.idempotency_key)
+        if repeats or not isinstance(self.attempt_timeout, StrategyTimeout):
             return self
         return dataclasses.replace(self, attempt_timeout=None)
 

@@ -84,19 +84,13 @@ STRATEGY_NUMBERS: Mapping[ResilienceStrategy, StrategyNumbers] = MappingProxyTyp
 )
 
 
-class DeadlineShare(float):
-    """An attempt timeout that a strategy gave: it keeps its share of the deadline when that is changed.
+class StrategyTimeout(float):
+    """An attempt timeout that a strategy gave, made for the strategy's deadline: it is off beside a deadline that somebody names.
 
     One that somebody names is a plain number, and stays what it is.
     """
 
     __slots__ = ()
-
-    def of(self, old: float | None, new: object) -> DeadlineShare | None:
-        """Return the same share of a new deadline; None where there is none. What is no deadline is refused elsewhere."""
-        if new is None or old is None:
-            return None
-        return DeadlineShare(self / old * new) if isinstance(new, int | float) and new > 0 else self
 
 
 def strategy_named(value: object, path: str = "strategy") -> ResilienceStrategy:

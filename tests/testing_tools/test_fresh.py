@@ -147,4 +147,5 @@ def test_what_is_warned_of_once_a_process_is_warned_of_again(monkeypatch, caplog
     for _ in range(2):
         caplog.clear()
         with fresh_orchestrator():
-            assert ["RESILIENCE_WEATHER is no variable of resilience_kit"] == [text.partition(" and ")[0] for text in caplog.messages]
+            told = [text.partition(" and ")[0] for text in caplog.messages]
+            assert ["RESILIENCE_WEATHER is no variable of resilience_kit"] == told

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, cast
 from resilience_kit.config.overlay import FIELDS, overlay
 from resilience_kit.config.presets import PRESETS, Preset
 from resilience_kit.config.resilience_config import ResilienceConfig
-from resilience_kit.config.strategies import DeadlineShare
+from resilience_kit.config.strategies import StrategyTimeout
 from resilience_kit.errors import ConfigurationError, Violation
 from resilience_kit.policies.retry import RetryConfig
 
@@ -156,7 +156,7 @@ def _early_opening(threshold: int, attempts: int) -> Iterator[Caution]:
 
 
 def _late_attempts(retry: RetryConfig, config: ResilienceConfig) -> Iterator[Caution]:
-    named = None if isinstance(config.attempt_timeout, DeadlineShare) else config.attempt_timeout
+    named = None if isinstance(config.attempt_timeout, StrategyTimeout) else config.attempt_timeout
     attempts = retry.max_attempts * (named or 0.0)
     longest = attempts + _longest_waits(retry)
     if config.deadline is None or longest < config.deadline or retry.max_attempts == 1:
