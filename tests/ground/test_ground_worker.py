@@ -245,6 +245,21 @@ def test_the_end_of_the_interpreter_does_not_wait_for_ever():
     """)
 
 
+def test_the_wait_at_the_end_is_bounded_for_all_workers_together(monkeypatch):
+    """Those that are done cost nothing, and the bound is for all of them."""
+    monkeypatch.setattr(_worker, "_AT_EXIT", 0.01)
+    gate = threading.Event()
+    workers: list[Worker[int]] = [Worker("worker", lambda _: gate.wait(30)) for _ in range(3)]
+    for worker in workers:
+        worker.submit(1)
+    _worker._flush_all()
+    assert [False] * 3 == [worker.flush(0.0) for worker in workers]
+    gate.set()
+    monkeypatch.setattr(_worker, "_AT_EXIT", 30.0)
+    _worker._flush_all()
+    assert [True] * 3 == [worker.flush(0.0) for worker in workers]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 def test_a_child_of_multiprocessing_waits_for_its_queue_too():
     """Such a child ends without `atexit`."""

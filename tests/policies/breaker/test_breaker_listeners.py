@@ -8,7 +8,7 @@ import pytest
 
 from resilience_kit.errors import CircuitBreakerOpenError
 from resilience_kit.events import CallSucceeded, EventStream, StateChanged
-from resilience_kit.policies.breaker import CircuitState
+from resilience_kit.policies.breaker import CircuitState, core
 
 
 def moves(heard):
@@ -47,6 +47,15 @@ def test_a_stream_of_events_is_shared(lab):
     breaker.add_listener(others.append, CallSucceeded)
     run_a_cycle(lab, breaker)
     assert (CYCLE, []) == (moves(heard), others)
+
+
+def test_a_change_that_nobody_listens_to_builds_no_event(lab, monkeypatch):
+    """The state moves all the same."""
+    monkeypatch.setattr(core, "StateChanged", None)
+    breaker = lab.breaker(events=(stream := EventStream()))
+    monkeypatch.setattr(stream, "wants", lambda kind: False)
+    run_a_cycle(lab, breaker)
+    assert breaker.closed
 
 
 def test_a_listener_that_raises_harms_nobody(lab, caplog):

@@ -402,6 +402,20 @@ def test_stores_can_be_closed_and_used_again(lab):
     assert CircuitState.CLOSED is store.kept["x"].state
 
 
+def test_a_forked_child_saves_its_own_states(lab, gated):
+    """A save that waits in the parent's queue is the parent's; the child's next one is not taken for it (invariant 22)."""
+    gated.gate.set()
+    breaker = lab.breaker(store=gated, name="x")
+    gated.gate.clear()
+    gated.inside.clear()
+    breaker.force_open("by hand")
+    assert gated.inside.wait(30)
+    breaker.reset()
+    assert breaker._is_queued
+    breaker.renew_after_fork()
+    assert not breaker._is_queued
+
+
 def test_an_unnamed_breaker_writes_nothing(lab):
     """There is no name to write it under."""
     store = Memory()
