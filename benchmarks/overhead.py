@@ -33,6 +33,7 @@ from resilience_kit import AIServiceResilience, CircuitBreakerConfig, Resilience
 TRY, BREAKER, RETRY, BOTH = "try/except", "circuitbreaker", "tenacity", "tenacity(circuitbreaker)"
 EAGER = "tenacity, sleep left out"
 KIT, KIT_DEADLINE = "kit", "kit, 30 s deadline"
+FORCED = "kit, forced open"
 EXECUTE, CALL = "kit, execute_with_resilience", "kit, call_with_resilience"
 
 SUCCESS, ASYNC_SUCCESS = "success, sync", "success, async"
@@ -128,6 +129,12 @@ class Kit:
         given: dict[str, Any] = {"strategy": config} if isinstance(config, str) else {"custom_config": config or options()}
         return self.resilience.with_resilience(self.name(), **given)
 
+    def forced_open(self, function: Any) -> Any:
+        """`protects`, with a circuit that somebody has forced open."""
+        name = self.name()
+        self.resilience.get_circuit_breaker(name).force_open("benchmark")
+        return self.resilience.with_resilience(name, custom_config=options())(function)
+
     def given_to_call(self, function: Plain) -> Plain:
         """For calls that cost so much that one more frame does not matter."""
         return partial(self.resilience.call_with_resilience, function, self.name(), custom_config=options(NEVER))
@@ -222,6 +229,7 @@ def refusals(kit: Kit, loop: Loop) -> Iterator[Contest]:
                 BOTH: with_both(),
                 KIT: kit.protects(),
                 KIT_DEADLINE: kit.protects(options(deadline=30.0)),
+                FORCED: kit.forced_open,
             }
         )
 

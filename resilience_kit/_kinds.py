@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable
 from enum import Enum
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, TypeGuard
 
 
 class Kind(Enum):
@@ -50,6 +51,11 @@ def is_unfinished(result: object) -> bool:
     """Whether a result still has to be awaited, or is a generator of either kind."""
     kind = type(result)
     return kind in UNFINISHED_TYPES or hasattr(kind, "__await__")
+
+
+def is_done(result: object) -> TypeGuard[asyncio.Future[Any]]:
+    """Whether a result is a future whose work is over."""
+    return asyncio.isfuture(result) and result.done()
 
 
 def is_awaitable(result: object) -> bool:

@@ -45,6 +45,9 @@ from circuitbreaker import CircuitBreakerError
 
 from resilience_kit._redaction import redact_text
 
+#: How far down the causes of an error is looked.
+_DEEPEST_CAUSE = 12
+
 
 class ResilienceError(Exception):
     """The kit itself has something to say; a service's own errors are `AIServiceError`."""
@@ -133,6 +136,30 @@ class CircuitBreakerOpenError(Rejected, CircuitBreakerError):  # type: ignore[mi
 # The library's would store a breaker, which neither pickles nor stays as it was. Set here, since a type checker that finds
 # `__init__ = ...` in the class takes the whole class for Any.
 CircuitBreakerOpenError.__init__ = Exception.__init__  # type: ignore[method-assign]
+
+
+def is_refusal_class(kind: type) -> bool:
+    """Whether errors of a class are refusals: a guard's of this kit, or a breaker's of the library `circuitbreaker`."""
+    return issubclass(kind, (Rejected, CircuitBreakerError))
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an error is a refusal, or says by its cause that it comes of one: nothing was sent, so no service is at fault.
+
+    Of several errors, all have to be refusals. An error that carries the status of an answer is none, and neither is a deadline.
+    """
+    for _ in range(_DEEPEST_CAUSE):
+        if is_refusal_class(type(error)):
+            return True
+        several = error.exceptions if isinstance(error, BaseExceptionGroup) else getattr(error, "failures", None)
+        if isinstance(error, BaseExceptionGroup | FallbackExhaustedError) and several:
+            return all(map(is_refusal, several))
+        cause = error.__cause__
+        answered = isinstance(error, AIServiceError) and error.status is not None
+        if cause is None or answered or isinstance(error, DeadlineExceededError):
+            return False
+        error = cause
+    return False
 
 
 class RateLimitExceededError(Rejected):

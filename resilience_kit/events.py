@@ -143,6 +143,14 @@ class HedgeStarted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeSkipped(Event):
+    """A hedge was not sent, since `guard` would have made it wait or refused it; told once for each guard of an operation."""
+
+    guard: str
+    guard_kind: GuardKind = GuardKind.CUSTOM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallersParked(Event):
     """A service has asked for a pause of `seconds`, which all requests to it with the same key obey. `operation` is the host."""
 

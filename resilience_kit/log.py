@@ -26,6 +26,7 @@ from resilience_kit.events import (
     ConfigReloaded,
     Event,
     EventStream,
+    HedgeSkipped,
     NestedRetry,
     OptionsIgnored,
     RetryScheduled,
@@ -79,7 +80,12 @@ def _call_rejected(event: CallRejected) -> None:
     logger.debug("%r: refused by %s%s", event.operation, _guard(event), hint)
 
 
-def _guard(event: CallDelayed | CallRejected) -> str:
+def _hedge_skipped(event: HedgeSkipped) -> None:
+    words = "%r: a slow call was not hedged, since %s has no place that is free at once; this is told once"
+    logger.info(words, event.operation, _guard(event))
+
+
+def _guard(event: CallDelayed | CallRejected | HedgeSkipped) -> str:
     """The kind and name of a guard; a kind that nobody has named is left out."""
     kind = "" if event.guard_kind is GuardKind.CUSTOM else event.guard_kind.replace("_", " ") + " "
     return f"{kind}{event.guard!r}"
@@ -136,6 +142,7 @@ _TOLD: dict[type[Event], tuple[int, Callable[[Any], None]]] = {
     ConfigReloaded: (logging.INFO, _config_reloaded),
     ConfigRejected: (logging.ERROR, _config_rejected),
     CallRejected: (logging.DEBUG, _call_rejected),
+    HedgeSkipped: (logging.INFO, _hedge_skipped),
     NestedRetry: (logging.WARNING, _nested_retry),
     OptionsIgnored: (logging.WARNING, _options_ignored),
 }

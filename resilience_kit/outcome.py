@@ -62,11 +62,13 @@ class OutcomeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of one attempt. `duration` is in seconds; `verdict` and `error` are set for failure and ignored only.
+    """The end of one attempt.
 
+    `duration` is in seconds, 0.0 where it has not begun. `verdict` and `error` are set for failure and ignored only.
     An ignored attempt ended in an error that says nothing about the service's health; a cancelled one says nothing at all.
-    `value` is what a successful one gave, of a stream its `Streamed` items. `begun` is False where the function was not called:
-    what was taken for the attempt was not used.
+    `value` is what a successful one gave, of a stream its `Streamed` items: of one that broke, was cut off, cancelled or left,
+    too, those that were delivered. `begun` is False where the function was not called: what was taken for it was not used.
+    `not_sent`: the request has surely not reached the service, since it was not begun or could not connect.
     """
 
     kind: OutcomeKind
@@ -75,6 +77,11 @@ class Outcome:
     error: BaseException | None = None
     value: object = None
     begun: bool = True
+    not_sent: bool = False
+
+
+#: Of a permit that was given for an attempt that was not made.
+NOT_BEGUN = Outcome(OutcomeKind.CANCELLED, begun=False, not_sent=True)
 
 
 @dataclass(frozen=True, slots=True)

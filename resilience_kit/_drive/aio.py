@@ -29,12 +29,14 @@ def protect(site: CallSite, function: Callable[P, Awaitable[R]]) -> Callable[P, 
     """`function` under the plan of `site`. As in `sync.protect`, what costs is here in place, also for a call with a deadline."""
     inside, enter, leave = current_call.get, current_call.set, current_call.reset
 
-    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:  # noqa: C901, PLR0912, PLR0915 - a function more costs each call
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:  # noqa: C901, PLR0911, PLR0912, PLR0915 - a function more costs each call
         plan: Any = site.plan
         if not plan.light:
             return await run(site.current(), function, args, kwargs)  # type: ignore[no-any-return]  # what the function gives
         token = plan.door.snapshot
         if token.gate:
+            if inside() is not None:
+                return await run(plan, function, args, kwargs)  # type: ignore[no-any-return]
             token = plan.door.ask(token)
             if type(token) is CircuitBreakerOpenError:
                 if not plan.refuse() & ASKED_EVERY or plan.tells_refusals:
@@ -43,8 +45,9 @@ def protect(site: CallSite, function: Callable[P, Awaitable[R]]) -> Callable[P, 
                     raise token
                 finally:
                     del token
-        if inside() is not None:
-            plan.door.released(token)
+            if token.gate:
+                return await drive(Call.let_in(plan, function, args, kwargs, token))  # type: ignore[no-any-return]
+        elif inside() is not None:
             return await run(plan, function, args, kwargs)  # type: ignore[no-any-return]
         if plan.timed:
             cutter = cutter_for(plan.clock)
@@ -99,14 +102,34 @@ async def run(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], k
     if plan.fallback is None:
         return await drive(Call(plan, function, args, kwargs))
     call = Call(plan, function, args, kwargs)
+    return await _or_fallback(call, drive(call))
+
+
+async def go_on(call: Call, pause: float | None, error: Exception | None) -> Any:
+    """Go on with a call whose first attempt has been judged: its further attempts after `pause`, or just its fallback."""
+    return await _or_fallback(call, _rest(call, pause, error))
+
+
+async def _rest(call: Call, pause: float | None, error: Exception | None) -> Any:
     try:
-        return await drive(call)
+        if pause is None and error is not None:
+            raise error
+        await call.plan.clock.sleep_async(pause or 0.0)
+    except BaseException as broken_off:
+        call.abandon(broken_off)
+        raise
+    return await drive(call)
+
+
+async def _or_fallback(call: Call, driven: Awaitable[Any]) -> Any:
+    try:
+        return await driven
     except Exception as error:
-        fallback = fallback_for(plan, error)
+        fallback = fallback_for(call.plan, error)
         if fallback is None:
             raise
         answer = await _answered(call, fallback, error)
-    plan.operation.metrics.fallback_calls.add()
+    call.plan.operation.metrics.fallback_calls.add()
     return answer
 
 
@@ -141,6 +164,7 @@ async def drive(call: Call, failure: BaseException | None = None, verdict: Verdi
                 if call.ended:
                     return call.last_result()
                 call.begin()
+                call.enter_trials()
                 if call.attempts > 1:
                     current_call.set(call.scope())
                 limit = limited(call.plan.clock, call.cut_at())
@@ -171,5 +195,6 @@ async def drive(call: Call, failure: BaseException | None = None, verdict: Verdi
         call.abandon(error)
         raise
     finally:
+        call.leave_trials()
         current_call.reset(context)
         failure = None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Token as ContextToken
 from types import TracebackType
 from typing import Any
 
@@ -22,20 +24,39 @@ from resilience_kit.errors import (
     StreamInterruptedError,
 )
 from resilience_kit.events import CallCancelled, CallDelayed, CallFailed, CallRejected, CallSucceeded, RetryScheduled
-from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Permit, Turn, Verdict, guard_kind_of
+from resilience_kit.outcome import NOT_BEGUN, FailureKind, Outcome, OutcomeKind, Permit, Streamed, Turn, Verdict, guard_kind_of
+from resilience_kit.policies.breaker.states import Token, Trial, running_trials, under
 
 #: Seconds between two looks at a circuit whose trial is under way, for callers who wait for it to close.
 _TRIAL_POLL = 0.05
+_KEPT_ITEMS = 1000
 TIMED_OUT = Verdict(FailureKind.TIMEOUT, retryable=True, counts_against_breaker=True)
+
+
+class Delivered:
+    """What has reached the caller: how many items, and the last of them."""
+
+    __slots__ = ("count", "last")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last: deque[Any] = deque(maxlen=_KEPT_ITEMS)
+
+    def note(self, item: Any) -> Any:
+        """One more."""
+        self.count += 1
+        self.last.append(item)
+        return item
 
 
 class Call(KeyHolder):
     """One call under way. Used by one thread or task at a time; as a `CallContext`, readable from others."""
 
     __slots__ = (
-        "_asked_at", "_attempt_timeout", "_begun", "_counts", "_first", "_key", "_number", "_outer", "_permits", "_retries",
-        "_scope", "_seen", "_turn_asked_at", "_unwanted", "_wait", "args", "around", "attempt_started", "attempts", "context",
-        "ended", "ends", "function", "is_known", "kwargs", "last_error", "own_ends", "plan", "started", "token", "turn",
+        "_asked_at", "_attempt_timeout", "_begun", "_counts", "_first", "_key", "_mark", "_number", "_outer", "_permits",
+        "_permits_since", "_retries", "_scope", "_seen", "_turn_asked_at", "_unwanted", "_wait", "args", "around",
+        "attempt_started", "attempts", "context", "delivered", "ended", "ends", "function", "is_flowing", "is_known",
+        "kwargs", "last_error", "own_ends", "plan", "started", "token", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -44,7 +65,7 @@ class Call(KeyHolder):
         self.plan, self.function, self.args, self.kwargs = plan, function, args, kwargs
         self.started = self.attempt_started = plan.now() if started is None else started
         self.attempts = 0
-        self.ended = False
+        self.ended = self.is_flowing = False
         self.is_known = True
         self.last_error: Exception | None = None
         self.token: Any = None
@@ -62,6 +83,11 @@ class Call(KeyHolder):
         self.own_ends = None if plan.deadline is None else self.started + plan.deadline_ns
         self._counts: dict[str, int] | None = None
         self._scope: AttemptScope | None = None
+        #: What of a stream has reached the caller, from its first item on.
+        self.delivered: Delivered | None = None
+        #: When the request began whose permits these are, where it is not the attempt's first one.
+        self._permits_since: int | None = None
+        self._mark: ContextToken[tuple[Trial, ...]] | None = None
         outer = self._outer = current_call.get()
         self._number = 0 if outer is None else outer.number(plan.operation.name)
         self.context = 0 if outer is None else outer.identity
@@ -80,6 +106,15 @@ class Call(KeyHolder):
         """A call whose first attempt was made without one."""
         call = cls(plan, function, args, kwargs, started)
         call.token, call.attempts = token, 1
+        return call
+
+    @classmethod
+    def let_in(
+        cls, plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Token
+    ) -> Call:
+        """A call with nothing around it whose first attempt has been admitted, under a trial."""
+        call = cls(plan, function, args, kwargs)
+        call.token, call.is_known = token, not plan.direct
         return call
 
     # --- what the callee may know ----------------------------------------------------------------------------------------
@@ -159,6 +194,8 @@ class Call(KeyHolder):
 
     def _ask_all(self) -> float:
         breaker = self.plan.breaker
+        if self.token is not None and not self.plan.guards:
+            return 0.0  # let in beforehand
         if self._permits is not None and (breaker is None or breaker.still_admits(self.token)):
             return self._ask_guards()  # those that were not reached
         self._release()
@@ -280,14 +317,35 @@ class Call(KeyHolder):
             self.plan.operation.metrics.retry_attempts.add()
             self._seen = None if self.last_error is None else self.last_error.__traceback__
 
+    def enter_trials(self) -> None:
+        """An attempt begins in the present context: what it calls runs under its trials, until `leave_trials`."""
+        trials = self.trials()
+        if trials is not None:
+            mark = running_trials.set(trials)
+            self._mark = self._mark or mark
+
+    def leave_trials(self) -> None:
+        """The attempts are over."""
+        mark, self._mark = self._mark, None
+        if mark is not None:
+            running_trials.reset(mark)
+
+    def trials(self) -> tuple[Trial, ...] | None:
+        """What `running_trials` has to be for the present attempt; None where it runs under no trial of its own."""
+        if (self.token is None or not self.token.gate) and not self._permits:
+            return None
+        tokens = (self.token, *(getattr(permit, "token", None) for permit in self._permits or ()))
+        return under(tokens) if any(type(token) is Trial for token in tokens) else None
+
     def cut_at(self, timeout: float | None = None) -> int | None:
         """When this call itself ends the present attempt, in nanoseconds; an outer deadline is the outer call's to enforce."""
         timeouts = (self.plan.attempt_timeout, timeout)
         limits = (None if limit is None else self.attempt_started + int(limit * 1e9) for limit in timeouts)
         return _earliest(self.own_ends, *limits)
 
-    def flows(self) -> None:
+    def flows(self, delivered: Delivered | None = None) -> None:
         """The first item of a stream has come. The call's own time limits were for that; one around it goes on."""
+        self.delivered, self.is_flowing = delivered, True
         self.own_ends = self._attempt_timeout = None
         self.ends = self.around
 
@@ -298,7 +356,8 @@ class Call(KeyHolder):
         plan, now = self.plan, self.plan.now()
         self.ended = True
         if self._permits:
-            self._settle(Outcome(OutcomeKind.SUCCESS, (now - self.attempt_started) * 1e-9, value=value))
+            since = self.attempt_started if self._permits_since is None else self._permits_since
+            self._settle(Outcome(OutcomeKind.SUCCESS, (now - since) * 1e-9, value=value))
         metrics = plan.operation.metrics
         metrics.succeeded(now - self.started)
         metrics.last_success = now
@@ -390,24 +449,36 @@ class Call(KeyHolder):
             else:
                 self.plan.breaker.released(token)
         if self._permits:
-            self._settle(Outcome(OutcomeKind.FAILURE if counted else OutcomeKind.IGNORED, seconds, verdict, error))
+            kind = OutcomeKind.FAILURE if counted else OutcomeKind.IGNORED
+            not_sent = not self.is_flowing and surely_not_sent(error)
+            self._settle(Outcome(kind, seconds, verdict, error, self.value_so_far(), not_sent=not_sent))
+
+    def value_so_far(self) -> object:
+        """What the attempt has delivered without having come to its end: the items of a stream."""
+        return None if self.delivered is None else Streamed(self.delivered.last)
 
     def _settle(self, outcome: Outcome) -> None:
-        permits, self._permits, self.turn = self._permits or (), None, None
+        permits, self._permits, self._permits_since, self.turn = self._permits or (), None, None, None
         for permit in reversed(permits):
             permit.settle(outcome)
 
-    def taken_over(self, permits: tuple[Permit, ...], outcome: Outcome) -> None:
-        """Another request gives the attempt's answer: its permits stand for those of the first one, which hear `outcome`."""
+    def taken_over(self, permits: tuple[Permit, ...], since: int, outcome: Outcome) -> None:
+        """Another request, sent at `since`, gives the attempt's answer: its permits stand for those of the first, settled now."""
         self._settle(outcome)
-        self._permits = permits
+        self._permits, self._permits_since = permits, since
 
     def _release(self) -> None:
         """Give back what was taken for an attempt that was not made, or says nothing."""
         token, self.token = self.token, None
         if token is not None and self.plan.breaker is not None:
             self.plan.breaker.released(token)
-        self._settle(Outcome(OutcomeKind.CANCELLED, begun=self._begun))
+        if not self._permits:
+            self._permits = self.turn = None
+        elif self._begun:
+            seconds = (self.plan.now() - self.attempt_started) * 1e-9
+            self._settle(Outcome(OutcomeKind.CANCELLED, seconds, value=self.value_so_far()))
+        else:
+            self._settle(NOT_BEGUN)
 
     def _give_up(self, error: Exception, verdict: Verdict, why: str) -> None:
         self.ended = True

@@ -17,16 +17,14 @@ from resilience_kit._drive.call import Call
 from resilience_kit._drive.plan import Operation
 from resilience_kit._drive.scope import AttemptScope
 from resilience_kit._kinds import is_awaitable
-from resilience_kit.classification import classify
+from resilience_kit.classification import classify, surely_not_sent
 from resilience_kit.context import current_call
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Rejected
-from resilience_kit.events import HedgeStarted
-from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Permit, tell, woken_within
+from resilience_kit.events import HedgeSkipped, HedgeStarted
+from resilience_kit.outcome import NOT_BEGUN, FailureKind, Guard, Outcome, OutcomeKind, Permit, guard_kind_of, tell, woken_within
 from resilience_kit.policies.hedge import HedgeConfig, Hedging
 
 Permits = tuple[Permit, ...]
-
-_NOT_SENT = Outcome(OutcomeKind.CANCELLED, begun=False)
 
 
 def hedging_of(operation: Operation, config: HedgeConfig | None) -> Hedging | None:
@@ -118,8 +116,8 @@ class _Race:
         winner = None if _is_good(self._first) else next((hedge for hedge in self._hedges if hedge.done()), None)
         if winner is None:
             return self._first.result()
-        permits, _ = self._hedges.pop(winner)
-        self._call.taken_over(permits, self._ending(self._first, self._call.attempt_started))
+        permits, since = self._hedges.pop(winner)
+        self._call.taken_over(permits, since, self._ending(self._first, self._call.attempt_started))
         return winner.result()
 
     # --- hedges ----------------------------------------------------------------------------------------------------------
@@ -131,7 +129,7 @@ class _Race:
             return
         permits = self._permits()
         if permits is None or plan.withdraw(FailureKind.TRANSIENT) is None:
-            _settle(permits or (), _NOT_SENT)
+            _settle(permits or (), NOT_BEGUN)
             self._hedging.give_back()
             return
         self._hedges[asyncio.ensure_future(_again(call))] = (permits, plan.now())
@@ -139,19 +137,34 @@ class _Race:
             plan.operation.events.emit(HedgeStarted(operation=plan.operation.name, after=self._delay))
 
     def _permits(self) -> Permits | None:
-        """Of every guard, or none: a hedge does not wait."""
+        """Of every guard, or none: a hedge takes a turn that has come when it is asked for, and waits for no other."""
         permits: list[Permit] = []
-        try:
-            for guard, admit in self._call.plan.asked:
+        for guard, admit in self._call.plan.asked:
+            try:
                 permits.append(admit(self._call.args, self._call.kwargs))
-                if permits[-1].wait or getattr(permits[-1], "turn", None) is not None:
-                    raise Rejected(guard.name)
-        except BaseException as error:
-            _settle(permits, _NOT_SENT)
-            if not isinstance(error, Rejected):
-                raise
-            return None
+                turn: Any = getattr(permits[-1], "turn", None)
+                look = getattr(turn, "look", None)
+                has_to_wait = permits[-1].wait or (turn is not None and (look is None or look() != 0.0))
+            except BaseException as error:
+                _settle(permits, NOT_BEGUN)
+                if not isinstance(error, Rejected):
+                    raise
+                self._report_skipped(guard)
+                return None
+            if has_to_wait:
+                _settle(permits, NOT_BEGUN)
+                self._report_skipped(guard)
+                return None
         return tuple(permits)
+
+    def _report_skipped(self, guard: Guard) -> None:
+        """Once for each guard of an operation: its calls are not hedged while it has to be waited for."""
+        operation = self._call.plan.operation
+        key = f"no hedge: {guard.name}"
+        if key not in operation.told:
+            operation.told[key] = None
+            kind = guard_kind_of(guard)
+            operation.events.emit(HedgeSkipped(operation=operation.name, guard=guard.name, guard_kind=kind))
 
     def _lost(self, hedge: Future[Any]) -> None:
         permits, started = self._hedges.pop(hedge)
@@ -165,12 +178,14 @@ class _Race:
         """How a request ended whose answer is not the attempt's. One that is not done is about to be cancelled."""
         plan = self._call.plan
         seconds = (plan.now() - started) * 1e-9
+        if _is_good(request):
+            return Outcome(OutcomeKind.SUCCESS, seconds, value=request.result())
         error = None if not request.done() or request.cancelled() else request.exception()
         if not isinstance(error, Exception):
             return Outcome(OutcomeKind.CANCELLED, seconds)
         verdict = classify(error)
         kind = OutcomeKind.FAILURE if plan.counts(error, verdict) else OutcomeKind.IGNORED
-        return Outcome(kind, seconds, verdict, error)
+        return Outcome(kind, seconds, verdict, error, not_sent=surely_not_sent(error))
 
 
 def _wake(woken: Future[bool], _: Future[Any]) -> None:

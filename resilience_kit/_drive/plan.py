@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import tenacity
 
 from resilience_kit.context import bounded_key
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError, is_refusal
 from resilience_kit.events import CallRejected, CallSucceeded, EventStream
 from resilience_kit.outcome import Clock, FailureKind, Guard, Permit, Verdict
 from resilience_kit.policies.breaker import CircuitBreaker
@@ -180,7 +180,7 @@ class Plan:
         return (
             self.breaker.counts(error)
             if self.judges_itself
-            else verdict.counts_against_breaker and not self.breaker.excludes(error)
+            else verdict.counts_against_breaker and not self.breaker.excludes(error) and not is_refusal(error)
         )
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import functools
 from asyncio import CancelledError
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from types import GeneratorType
 from typing import Any, ParamSpec, TypeVar
 
 from resilience_kit._drive import turns
-from resilience_kit._drive.call import TIMED_OUT, Call
+from resilience_kit._drive.call import TIMED_OUT, Call, Delivered
 from resilience_kit._drive.plan import CallSite, Plan
 from resilience_kit._drive.refusal import fallback_for
 from resilience_kit._drive.scope import FallbackScope
@@ -27,8 +26,6 @@ from resilience_kit.outcome import Streamed
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_KEPT_ITEMS = 1000
 
 
 def protect_generator(site: CallSite, function: Callable[P, R]) -> Callable[P, R]:
@@ -57,20 +54,6 @@ def given_first(result: Any, function: Callable[..., Any]) -> Callable[..., Any]
         return given.pop() if given else function(*args, **kwargs)
 
     return functools.update_wrapper(again, function)
-
-
-class Delivered:
-    """What has reached the caller: how many items, and the last of them."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.last: deque[Any] = deque(maxlen=_KEPT_ITEMS)
-
-    def note(self, item: Any) -> Any:
-        """One more."""
-        self.count += 1
-        self.last.append(item)
-        return item
 
 
 # --- plain generators ----------------------------------------------------------------------------------------------------
@@ -103,7 +86,7 @@ def _opened(call: Call) -> tuple[Any, Any, bool]:
                 source = call.function(*call.args, **call.kwargs)
                 item = _step(call, next, source)
             except StopIteration as end:
-                call.succeeded(None)
+                call.succeeded(Streamed(()))
                 return None, end.value, True
             except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
                 failure = error
@@ -145,14 +128,17 @@ def _fallback_stream(
 
 def _step(call: Call, step: Callable[..., Any], *args: Any) -> Any:
     context = current_call.set(call.scope())
+    call.enter_trials()
     try:
         return step(*args)
     finally:
+        call.leave_trials()
         current_call.reset(context)
 
 
 def _rest(call: Call, source: Any, item: Any) -> Generator[Any, Any, Any]:
     delivered, thrown, broken = Delivered(), None, None
+    call.delivered = delivered
     try:
         while True:
             try:
@@ -245,10 +231,10 @@ class AsyncStream:
                 call.begin()
                 item, failure, cut_off = await self._attempt()
                 if failure is None:
-                    call.flows()
+                    call.flows(self._delivered)
                     return self._delivered.note(item)
                 if isinstance(failure, StopAsyncIteration):
-                    call.succeeded(None)
+                    call.succeeded(Streamed(()))
                     raise failure
                 next_pause = call.failed(failure, TIMED_OUT if cut_off else None)
                 if next_pause is None:
@@ -303,6 +289,7 @@ class AsyncStream:
 
     async def _within(self, scope: CallContext | None, step: Callable[[], Awaitable[Any]], until: int | None) -> Any:
         context = current_call.set(scope)
+        self._call.enter_trials()
         limit = limited(self._plan.clock, until)
         cut_off = False
         try:
@@ -311,6 +298,7 @@ class AsyncStream:
             cut_off = True
             raise
         finally:
+            self._call.leave_trials()
             current_call.reset(context)
             if limit.over() and cut_off:
                 raise _CutOffError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Callable
 from types import CoroutineType
@@ -14,7 +15,7 @@ from resilience_kit._drive.hedge import refuse_hedge
 from resilience_kit._drive.plan import CallSite, Plan
 from resilience_kit._drive.refusal import ASKED_EVERY, fallback_for, tell_at_gate
 from resilience_kit._drive.scope import FallbackScope
-from resilience_kit._kinds import FINISHED_TYPES, is_awaitable, is_unfinished
+from resilience_kit._kinds import FINISHED_TYPES, is_awaitable, is_done, is_unfinished
 from resilience_kit.context import current_call
 from resilience_kit.errors import CircuitBreakerOpenError
 from resilience_kit.policies.breaker.states import Token
@@ -31,13 +32,15 @@ def protect(site: CallSite, function: Callable[P, R]) -> Callable[P, R]:  # noqa
     inside = current_call.get
     usual: type = type(None)  # what a result was of last, so that most are looked at no further
 
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:  # noqa: C901, PLR0912 - a function more costs each call
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:  # noqa: C901, PLR0911, PLR0912 - a function more costs each call
         nonlocal usual
         plan: Any = site.plan
         if not plan.light:
             return run(site.current(), function, args, kwargs)  # type: ignore[no-any-return]  # what the function gives
         token = plan.door.snapshot
         if token.gate:
+            if inside() is not None:
+                return run(plan, function, args, kwargs)  # type: ignore[no-any-return]
             token = plan.door.ask(token)
             if type(token) is CircuitBreakerOpenError:
                 if not plan.refuse() & ASKED_EVERY or plan.tells_refusals:
@@ -46,8 +49,9 @@ def protect(site: CallSite, function: Callable[P, R]) -> Callable[P, R]:  # noqa
                     raise token
                 finally:
                     del token
-        if inside() is not None:
-            plan.door.released(token)
+            if token.gate:
+                return drive(Call.let_in(plan, function, args, kwargs, token))  # type: ignore[no-any-return]
+        elif inside() is not None:
             return run(plan, function, args, kwargs)  # type: ignore[no-any-return]
         if plan.timed:
             return timed(plan, function, args, kwargs, token)  # type: ignore[no-any-return]
@@ -59,6 +63,8 @@ def protect(site: CallSite, function: Callable[P, R]) -> Callable[P, R]:  # noqa
         else:
             if type(result) is not usual:
                 if is_unfinished(result):
+                    if is_done(result):
+                        return judged(Call.resumed(plan, function, args, kwargs, token, started), result)  # type: ignore[no-any-return]
                     plan.door.released(token)
                     return adopt(plan, function, args, kwargs, result)  # type: ignore[no-any-return]  # the same kind of thing
                 usual = type(result)
@@ -86,6 +92,8 @@ def direct(plan: Any, function: Callable[..., Any], args: tuple[Any, ...], kwarg
         failure = error
     else:
         if type(result) not in FINISHED_TYPES and is_unfinished(result):
+            if is_done(result):
+                return judged(Call.resumed(plan, function, args, kwargs, token, started), result)
             plan.door.released(token)
             return adopt(plan, function, args, kwargs, result)
         plan.metrics.last_success = ended = plan.now()
@@ -109,6 +117,8 @@ def timed(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwarg
         failure = error
     else:
         if type(result) not in FINISHED_TYPES and is_unfinished(result):
+            if is_done(result):
+                return judged(first.hand_over(function, args, kwargs, token), result)
             plan.door.released(token)
             return adopt(plan, function, args, kwargs, result)
         plan.metrics.last_success = ended = plan.now()
@@ -149,7 +159,7 @@ def run(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs:
     return answer
 
 
-def drive(call: Call, failure: BaseException | None = None) -> Any:  # noqa: C901 - one loop
+def drive(call: Call, failure: BaseException | None = None) -> Any:  # noqa: C901, PLR0912 - one loop
     """Attempts and pauses until the last word. `failure` is that of a first attempt made without the call."""
     sleep, context = call.plan.clock.sleep, current_call.set(call.known_to_callee(failure))
     try:
@@ -160,6 +170,7 @@ def drive(call: Call, failure: BaseException | None = None) -> Any:  # noqa: C90
                 if call.ended:
                     return call.last_result()
                 call.begin()
+                call.enter_trials()
                 if call.attempts > 1:
                     current_call.set(call.scope())
                 try:
@@ -168,6 +179,8 @@ def drive(call: Call, failure: BaseException | None = None) -> Any:  # noqa: C90
                     failure = error
                 else:
                     if type(result) not in FINISHED_TYPES and is_unfinished(result):
+                        if is_done(result):
+                            return judged(call, result)
                         call.hand_over()
                         return adopt(call.plan, call.function, call.args, call.kwargs, result)
                     next_pause = call.pause_after_result(result)
@@ -185,8 +198,31 @@ def drive(call: Call, failure: BaseException | None = None) -> Any:  # noqa: C90
         call.abandon(error)
         raise
     finally:
+        call.leave_trials()
         current_call.reset(context)
         failure = None
+
+
+def judged(call: Call, future: asyncio.Future[Any]) -> Any:
+    """A plain function gave a future that is done: its attempt is judged now, not when it is awaited.
+
+    Gives the future itself, or what makes the further attempts or asks the fallback when it is awaited.
+    """
+    error = asyncio.CancelledError() if future.cancelled() else future.exception()
+    if error is not None and not isinstance(error, Exception):
+        call.abandon(error)
+        return future
+    if error is None:
+        pause = call.pause_after_result(future.result())
+        if pause is None:
+            call.succeeded(future.result())
+            return future
+    else:
+        call.known_to_callee(error)
+        pause = call.failed(error)
+        if pause is None and call.plan.fallback is None:
+            return future
+    return aio.go_on(call, pause, error)
 
 
 def adopt(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:

@@ -111,6 +111,10 @@ class TransportCall(Call):
             exchange.is_good = True
             super().succeeded(exchange.shown() if self._permits else None)
 
+    def value_so_far(self) -> object:
+        """See `Call`: what has been read of an answer that flows."""
+        return self.exchange.shown() if self.is_flowing else None
+
     def _let_go(self) -> None:
         """See `Call`; the exchange holds its call, too."""
         super()._let_go()

@@ -20,12 +20,12 @@ _LEAST_IN_TIME = 10
 
 
 class Pass:
-    """Leave to make one attempt: given in which stay, and for a trial until when it counts."""
+    """Leave to make one attempt: given in which stay, and for a trial until when it counts, and whether under another one."""
 
-    __slots__ = ("lease_ends", "settled", "stay")
+    __slots__ = ("lease_ends", "nested", "settled", "stay")
 
-    def __init__(self, stay: int, lease_ends: float | None) -> None:
-        self.stay, self.lease_ends, self.settled = stay, lease_ends, False
+    def __init__(self, stay: int, lease_ends: float | None, *, nested: bool = False) -> None:
+        self.stay, self.lease_ends, self.settled, self.nested = stay, lease_ends, False, nested
 
 
 class BreakerModel:
@@ -54,8 +54,10 @@ class BreakerModel:
             return self.until <= self._now()
         return self.state is CLOSED or (self.state is HALF_OPEN and len(self.running()) < self.options.half_open_max_calls)
 
-    def ask(self) -> Pass | None:
-        """A pass, or None, which counts as a refusal."""
+    def ask(self, enclosing: Pass | None = None) -> Pass | None:
+        """A pass, or None, which counts as a refusal; where all trials are lent, one under the trial that is around."""
+        if not self.admits() and enclosing is not None:
+            return Pass(self.stay, enclosing.lease_ends, nested=True)
         if not self.admits():
             self.refusals += 1
             return None
@@ -89,6 +91,8 @@ class BreakerModel:
         return counts
 
     def _succeed(self, leave: Pass, seconds: float) -> None:
+        if leave.nested:
+            return
         if leave.lease_ends is None:
             self.failures = 0
             self._judge(seconds, None, failed=False)
@@ -144,7 +148,8 @@ class BreakerModel:
         seconds, longest = self.options.recovery_timeout, self.options.max_recovery_timeout
         if longest is not None:
             spread = 1.0 + 0.1 * (2.0 * self._spread() - 1.0)
-            seconds = min(longest, min(longest, seconds * 2.0**self.reopenings) * spread)
+            seconds = min(longest, seconds * 2.0**self.reopenings) * spread
+            seconds = min(seconds, 2.0 * longest - seconds)
         if hint is not None:
             seconds = max(seconds, min(hint, _LONGEST_HINT if longest is None else longest))
         self.reopenings += 1

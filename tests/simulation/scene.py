@@ -106,7 +106,7 @@ class Scene:
         self.clock = Clock(self._sleep_begins)
         self.service = Service(self.dice, self.clock.monotonic, nested=self.dice.chance(0.15), rude=self.dice.chance(0.15))
         self.violation: ViolationError | None = None
-        self.keys: dict[str, int] = {}
+        self.keys: dict[str, tuple[object, ...]] = {}
         self.calls = 0
         self.under_way: dict[Watch, None] = {}
         self.drawn: float | None = None

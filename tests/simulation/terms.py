@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from resilience_kit import errors
-from tests.simulation.model import FORCED
+from tests.simulation.model import FORCED, Pass
 from tests.simulation.service import THROTTLED, Meaning
 
 if TYPE_CHECKING:
@@ -54,7 +54,11 @@ class Terms:
             return False
         if own.expected_exception is None and not self.site.is_bare:
             return meant.counted
-        return isinstance(error, options.expected_exception or Exception)
+        return isinstance(error, options.expected_exception or Exception) and not isinstance(error, errors.Rejected)
+
+    def enclosing_trial(self) -> Pass | None:
+        """See `Watch`."""
+        raise NotImplementedError
 
     def wants(self, error: Exception, meant: Meaning) -> bool:
         """Whether an error of this kind is to be retried at all."""
@@ -142,7 +146,7 @@ class Terms:
 
     def _why_not_now(self, meant: Meaning, pause: float) -> Obstacle | None:
         model = self.site.operation.model
-        if self.config.circuit_breaker is not None and not model.admits():
+        if self.config.circuit_breaker is not None and not model.admits() and self.enclosing_trial() is None:
             if self.config.circuit_open != "wait" or model.state is FORCED:
                 return 27, "retried with an open circuit"
             pause = max(pause, model.remaining())
@@ -162,8 +166,7 @@ class Terms:
         grown = retry.base_delay * retry.backoff_factor ** (self.attempts - 1)
         ceiling = min(grown, retry.max_delay)
         if retry.jitter == "proportional":
-            low, high = (min(grown * (1.0 + sign * retry.jitter_factor), retry.max_delay) for sign in (-1, 1))
-            return low, high
+            return ceiling * (1.0 - retry.jitter_factor), min(ceiling * (1.0 + retry.jitter_factor), retry.max_delay)
         return {"full": 0.0, "equal": ceiling / 2.0}.get(retry.jitter or "none", ceiling), ceiling
 
     def backoff_drawn(self) -> float:
@@ -172,7 +175,7 @@ class Terms:
         if retry is None or retry.jitter is None or drawn is None:
             return high
         if retry.jitter == "proportional":
-            return min(retry.base_delay * retry.backoff_factor ** (self.attempts - 1) * drawn, retry.max_delay)
+            return min(drawn, retry.max_delay)
         return low + drawn
 
 

@@ -14,6 +14,7 @@ it. What the kit does between two signs takes no turn of the loop, so most thing
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +58,31 @@ class Watch(Terms):
     """One call under way. `number` names it in the history; `outer` is the call in whose function it was made."""
 
     __slots__ = (
-        "error", "final", "injected", "key", "last", "leave", "left", "meaning", "number", "ours", "pause", "permits", "polite",
-        "refusal", "since", "spent", "state", "thrown", "told_outer", "undecided", "value", "waited",
+        "error",
+        "fallback_ends", "fallback_undecided", "final",
+        "injected",
+        "key",
+        "last",
+        "leave",
+        "left",
+        "meaning",
+        "number",
+        "ours",
+        "pause",
+        "permits",
+        "place",
+        "polite",
+        "protecting",
+        "refusal",
+        "since",
+        "spent",
+        "state",
+        "thrown",
+        "told_outer",
+        "undecided",
+        "value",
+        "waited",
+        "within",
     )  # fmt: skip
 
     outer: Watch | None
@@ -67,6 +91,8 @@ class Watch(Terms):
         super().__init__(world, site, outer)
         self.number = number
         self.spent = self.injected = 0
+        self.fallback_ends: int | None = None
+        self.fallback_undecided = False
         self.leave: Pass | None = None
         self.permits: list[SimulatedPermit] = []
         self.refusal: BaseException | None = None
@@ -78,6 +104,12 @@ class Watch(Terms):
         self.told_outer = Below.NOTHING
         self.thrown: BaseException | None = None
         self.key: str | None = None
+        #: The nearest call around that has a context, which one of its operation this is there, and the same of those within.
+        self.protecting = outer if outer is None or not outer.site.is_bare else outer.protecting
+        self.within: Counter[str] = Counter()
+        if self.protecting is not None and not site.is_bare:
+            self.protecting.within[site.operation.name] += 1
+        self.place = 0 if self.protecting is None else self.protecting.within[site.operation.name]
         self.pause: float | None = None
         self.value: Any = None
         self.polite, self.left, self.undecided, self.waited = True, False, False, False
@@ -126,12 +158,22 @@ class Watch(Terms):
                 self._wait_was_in_vain()
             self._let_in()
 
+    def enclosing_trial(self) -> Pass | None:
+        """The half-open call of the same circuit that this one is made in, if that is a trial still."""
+        watch, model = self.outer, self.site.operation.model
+        while watch is not None:
+            leave = watch.leave
+            if watch.site.operation.model is model and leave is not None and leave in model.running():
+                return leave
+            watch = watch.outer
+        return None
+
     def _let_in(self) -> None:
         model = self.site.operation.model
         if self.leave is not None or self.config.circuit_breaker is None:
             return
         state = model.state
-        self.leave = model.ask()
+        self.leave = model.ask(self.enclosing_trial())
         if self.leave is None:
             self._violated(1 if state is HALF_OPEN else 10, f"let in while {state.value}, {model.remaining()} s to go")
 
@@ -169,6 +211,7 @@ class Watch(Terms):
             self._violated(26, "an attempt begins after the deadline")
         self._check_admission()
         self.attempts += 1
+        self.within.clear()
         self._tell(f"attempt {self.attempts} begins")
         self.site.operation.count("retry_attempts", self.attempts > 1 and not self.site.is_bare)
         self.attempt_started = self.asked_at = now
@@ -220,9 +263,14 @@ class Watch(Terms):
             self._violated(30, "another key in a further attempt")
         if key is None and self.needs_key():
             self._violated(30, "no key")
-        if key is not None and self.world.keys.setdefault(key, self.number) != self.number:
+        if key is not None and self.world.keys.setdefault(key, self._key_owner()) != self._key_owner():
             self._violated(30, "the key of another call")
         self.key = key
+
+    def _key_owner(self) -> tuple[object, ...]:
+        """Who may have a key: a call, or the n-th one of an operation in any attempt of the call around, where that has a key."""
+        outer = self.protecting
+        return (self.number,) if outer is None or outer.key is None else (outer.number, self.site.operation.name, self.place)
 
     def check_child(self) -> None:
         """What a task of the function's is told, which may have outlived the call."""
@@ -283,7 +331,7 @@ class Watch(Terms):
     def _take_refusal(self) -> None:
         """The circuit must have refused; that a slot was free is a permit leaked."""
         model = self.site.operation.model
-        if self.leave is not None or model.ask() is not None:
+        if self.leave is not None or model.ask(self.enclosing_trial()) is not None:
             state = model.state
             self._violated(3 if state is HALF_OPEN else 10, f"refused while {state.value} with {len(model.running())} trials")
 
@@ -488,7 +536,9 @@ class Watch(Terms):
             self._violated("fallback", "a fallback answers for a caller's mistake")
         self.site.operation.count("fallback_calls", self.site.is_stream)
         self._on_time(self.own_ends, "asks its fallback")
-        self.own_ends, self.told_outer = None, Below.NOTHING  # a fallback is outside of the deadline
+        now, self.injected = self.world.clock.now, self.world.injected
+        self.fallback_ends = self.own_ends if self.own_ends is not None and self.own_ends > now else None
+        self.own_ends, self.told_outer = None, Below.NOTHING  # what is left of it is the fallback's
         self._go(Now.ANSWERING)
 
     def fallback_answers(self, value: object) -> None:
@@ -501,7 +551,12 @@ class Watch(Terms):
     def fallback_fails(self, error: BaseException) -> None:
         """It raised."""
         self._expect(Now.ANSWERING, what="a fallback's error")
-        self.final = type(error), error
+        late = self.fallback_ends is not None and self.world.clock.now >= self.fallback_ends
+        if isinstance(error, asyncio.CancelledError) and late and self.world.injected == self.injected:
+            self.last, self.final = self.final, (errors.DeadlineExceededError, None)
+            self.fallback_undecided = self.outer_is_cut()
+        else:
+            self.final = type(error), error
         self._go(Now.CONCLUDED)
 
     # --- the end of the call ---------------------------------------------------------------------------------------------
@@ -540,6 +595,8 @@ class Watch(Terms):
             if self.ours and error.__cause__ is not self.error:
                 self._violated(32, "a broken stream hides why it broke")
         else:
+            if self.fallback_undecided and isinstance(error, asyncio.CancelledError):
+                self.final = asyncio.CancelledError, None
             self._compare(32, error, self.final)
             if self.final == (errors.DeadlineExceededError, None):
                 self._check_cause(error)

@@ -23,14 +23,14 @@ import circuitbreaker as library
 from resilience_kit._checks import Checks
 from resilience_kit._kinds import FINISHED_TYPES, Kind, is_awaitable, is_unfinished, kind_of
 from resilience_kit._spelling import spelled
-from resilience_kit.errors import ConfigurationError, GuardKind
+from resilience_kit.errors import GuardKind, is_refusal_class
 from resilience_kit.events import EventStream
 from resilience_kit.outcome import Outcome, OutcomeKind
 from resilience_kit.policies.breaker import wrap
 from resilience_kit.policies.breaker.core import BreakerCore
 from resilience_kit.policies.breaker.monitor import show_to_library
 from resilience_kit.policies.breaker.options import CircuitBreakerConfig, Expected, check_options, listed
-from resilience_kit.policies.breaker.states import CircuitState, Token, Trials
+from resilience_kit.policies.breaker.states import CircuitState, Token, Trials, enclosing_trial, running_trials, under
 from resilience_kit.policies.breaker.store import BreakerStore
 from resilience_kit.policies.breaker.window import FailureRateWindow
 
@@ -39,8 +39,6 @@ R = TypeVar("R")
 
 #: The `with` blocks entered in this context, innermost last: breaker, token, start.
 _entered: ContextVar[tuple[tuple[BreakerCore, Token, float], ...]] = ContextVar("resilience_kit_breaker", default=())
-#: What users may set; budgets are the cost breaker's own business.
-_SETTABLE = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN)
 
 
 @spelled
@@ -92,7 +90,7 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         both = recovery_timeout is not None and recovery_time is not None
         _check(options, name, fallback_function, clock, recovery_time if both else None)
         super().__init__(options, name, clock=clock, store=store, events=events, random=random)
-        self.is_failure = _predicate(options.expected_exception)
+        self._expect(options.expected_exception)
         self._fallback_function = fallback_function or self.FALLBACK_FUNCTION
         if name is not None:
             self._introduce()
@@ -125,8 +123,11 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         """Obey other options from the next outcome on. The state, its open time and the failures so far stay."""
         if config.expected_exception is None:
             config = replace(config, expected_exception=self._options.expected_exception)
-        self.is_failure = _predicate(config.expected_exception)
+        self._expect(config.expected_exception)
         super().reconfigure(config)
+
+    def _expect(self, expected: Expected | None) -> None:
+        self.is_failure, self._expects_refusals = _predicate(expected), names_a_refusal(expected)
 
     # --- calling through it ----------------------------------------------------------------------------------------------
 
@@ -158,11 +159,15 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
     def run(self, token: Token, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `func` for a caller who has a token already."""
         started = self.now()
+        around = running_trials.set(under((token,))) if token.gate else None
         try:
             result = func(*args, **kwargs)
         except BaseException as error:
             self.ended_badly(token, error, started)
             raise
+        finally:
+            if around is not None:
+                running_trials.reset(around)
         if type(result) not in FINISHED_TYPES and is_unfinished(result):
             return wrap.unfinished(self, token, started, result)  # type: ignore[no-any-return]  # the same kind of thing
         self.ended_well(token, started)
@@ -171,11 +176,16 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
     async def run_async(self, token: Token, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Await `func` for a caller who has a token already."""
         started = self.now()
+        around = running_trials.set(under((token,))) if token.gate else None
         try:
             result = await func(*args, **kwargs)
         except BaseException as error:
             self.ended_badly(token, error, started)
             raise
+        finally:
+            if around is not None:
+                with contextlib.suppress(ValueError):  # closed from another context, such as the collector's
+                    running_trials.reset(around)
         self.ended_well(token, started)
         return result
 
@@ -199,7 +209,10 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         return self.decorate(wrapped)
 
     def __enter__(self) -> Self:
-        _entered.set((*_entered.get(), (self, self.enter(), self.now())))
+        token = self.enter()
+        if token.gate:
+            running_trials.set(under((token,)))
+        _entered.set((*_entered.get(), (self, token, self.now())))
         return self
 
     def __exit__(
@@ -211,6 +224,8 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
             return  # left in another context than it was entered in: a trial's lease will end by itself
         _entered.set(blocks[:place] + blocks[place + 1 :])
         _, token, started = blocks[place]
+        if token.gate:
+            running_trials.set(tuple(trial for trial in running_trials.get() if trial is not token))
         if exc_value is None:
             self.ended_well(token, started)
         else:
@@ -236,7 +251,9 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         if not snapshot.gate:
             return True
         now = self.now()
-        return snapshot.until <= now and not self._is_full(snapshot, now)
+        if self._is_full(snapshot, now):
+            return type(snapshot) is Trials and enclosing_trial(snapshot, now) is not None
+        return snapshot.until <= now
 
     # --- reading ---------------------------------------------------------------------------------------------------------
 
@@ -251,7 +268,7 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
     @state.setter
     def state(self, value: CircuitState | str) -> None:
         """closed: as `reset`; open: for a recovery_timeout from now; half_open: the next call is a trial; forced_open: none."""
-        self.set_state(_state_named(value), "set by hand")
+        self.set_state(value, "set by hand")  # type: ignore[arg-type]  # also by its name
 
     @property
     def failure_count(self) -> int:
@@ -368,24 +385,24 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
 
 
 class BreakerPermit:
-    """A breaker's leave to start one attempt, for drivers that treat it as any guard."""
+    """A breaker's leave to start one attempt, for drivers that treat it as any guard. `token`: what the attempt runs under."""
 
-    __slots__ = ("_breaker", "_started", "_token")
+    __slots__ = ("_breaker", "_started", "token")
 
     wait = 0.0
 
     def __init__(self, breaker: CircuitBreaker, token: Token) -> None:
-        self._breaker, self._token, self._started = breaker, token, breaker.now()
+        self._breaker, self.token, self._started = breaker, token, breaker.now()
 
     def settle(self, outcome: Outcome) -> None:
         """See `Permit.settle`."""
         if outcome.kind is OutcomeKind.SUCCESS:
-            self._breaker.ended_well(self._token, self._started)
+            self._breaker.ended_well(self.token, self._started)
         elif outcome.kind is OutcomeKind.FAILURE and outcome.error is not None:
             hint = None if outcome.verdict is None else outcome.verdict.retry_after
-            self._breaker.ended_badly(self._token, outcome.error, self._started, hint)
+            self._breaker.ended_badly(self.token, outcome.error, self._started, hint)
         else:
-            self._breaker.released(self._token)
+            self._breaker.released(self.token)
 
 
 EnhancedCircuitBreaker = CircuitBreaker
@@ -393,6 +410,12 @@ EnhancedCircuitBreaker = CircuitBreaker
 
 #: What nearly every breaker expects; the library builds a function anew for each.
 _any_exception = library.build_failure_predicate(Exception)
+
+
+def names_a_refusal(expected: Expected | None) -> bool:
+    """Whether a class of refusals is among the expected ones by name. A predicate names none, whatever it says of one."""
+    classes = expected if isinstance(expected, tuple | list) else (expected,)
+    return any(isinstance(each, type) and is_refusal_class(each) for each in classes)
 
 
 def _predicate(expected: Expected | None) -> Callable[[type[BaseException], BaseException], bool]:
@@ -418,12 +441,3 @@ def _check(options: CircuitBreakerConfig, name: object, fallback: object, clock:
     if clock is not None and not callable(clock):
         checks.fail("clock", "must be a callable that gives monotonic seconds", clock)
     checks.done()
-
-
-def _state_named(value: CircuitState | str) -> CircuitState:
-    with contextlib.suppress(ValueError):
-        state = CircuitState(value)
-        if state in _SETTABLE:
-            return state
-    names = ", ".join(repr(state.value) for state in _SETTABLE)
-    raise ConfigurationError([("CircuitBreaker.state", f"must be one of {names}", value)])

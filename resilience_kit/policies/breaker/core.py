@@ -6,6 +6,7 @@ and event loops can share a breaker.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
@@ -19,11 +20,11 @@ from typing import NamedTuple, Protocol
 from resilience_kit._counter import Counter
 from resilience_kit._fork import renew_after_fork
 from resilience_kit.context import trial_observer
-from resilience_kit.errors import CircuitBreakerOpenError
+from resilience_kit.errors import CircuitBreakerOpenError, ConfigurationError, is_refusal
 from resilience_kit.events import ChildStream, Event, EventStream, Listener, StateChanged, default_stream
 from resilience_kit.policies.breaker.last_failure import without_frames
 from resilience_kit.policies.breaker.options import CircuitBreakerConfig
-from resilience_kit.policies.breaker.states import CircuitState, Snapshot, Token, Trial, Trials
+from resilience_kit.policies.breaker.states import CircuitState, NestedTrial, Snapshot, Token, Trial, Trials, enclosing_trial
 from resilience_kit.policies.breaker.store import BreakerStore, StoredState, store_thread
 from resilience_kit.policies.breaker.window import judge, tally
 
@@ -40,7 +41,20 @@ _RESTORED = {
     CircuitState.FORCED_OPEN: CircuitState.FORCED_OPEN,
 }
 _OPEN = CircuitState.OPEN  # an enum's members are slow to look up
-_TRIAL_UNDER_WAY = "its trial call is still under way"
+
+
+#: What users may set; budgets are the cost breaker's own business.
+_SETTABLE = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN)
+
+
+def _settable(value: object) -> CircuitState:
+    with contextlib.suppress(ValueError):
+        state = CircuitState(value)  # type: ignore[arg-type]  # whatever it is
+        if state in _SETTABLE:
+            return state
+    names = ", ".join(repr(state.value) for state in _SETTABLE)
+    raise ConfigurationError([("CircuitBreaker.state", f"must be one of {names}", value)])
+
 
 #: Old and new state, reason, time and number of a transition.
 _Transition = tuple[str, str, str, float, int]
@@ -68,6 +82,8 @@ class BreakerCore:
     _own_stream: ChildStream | None = None
     #: Whether its state will be saved, as it is by then.
     _is_queued = False
+    #: Whether refusals are among them by name.
+    _expects_refusals: bool
 
     def __init__(  # noqa: PLR0913 - what it consults
         self,
@@ -91,7 +107,6 @@ class BreakerCore:
         self._last_failure_time: float | None = None
         self._transitions: tuple[_Transition, ...] = ()
         self._hearer: Hearer = _NOBODY
-        self._reason = ""
         self.snapshot = Snapshot(CircuitState.CLOSED, 0, reports=self._tally is not None)
         renew_after_fork(self)
 
@@ -108,10 +123,14 @@ class BreakerCore:
         clock = self._clock
         now = float(time.monotonic() if clock is None else clock())
         left = snapshot.until - now
-        if left > 0.0 and snapshot.state is _OPEN:
-            return CircuitBreakerOpenError(self._name or _UNNAMED, left)
-        if left > 0.0 or self._is_full(snapshot, now):
-            return self._refusal(snapshot, left)
+        if left > 0.0:
+            refusal = snapshot.refusal
+            if refusal is None:
+                return CircuitBreakerOpenError(self._name or _UNNAMED, left)
+            return CircuitBreakerOpenError(self._name or _UNNAMED, None, refusal)
+        if type(snapshot) is Trials and self._is_full(snapshot, now):
+            outer = enclosing_trial(snapshot, now)
+            return self._refusal(snapshot, left) if outer is None else NestedTrial(snapshot, outer.until)
         with self._lock:
             token, snapshot = self._admit(self.now()), self.snapshot  # a trial's lease runs from when it is lent
             transitions = self._take_transitions()
@@ -195,8 +214,13 @@ class BreakerCore:
             self.failed(token, error, self.now() - started, retry_after)
 
     def counts(self, error: BaseException) -> bool:
-        """Whether an error is a failure, by expected and excluded exceptions alone."""
-        return isinstance(error, Exception) and not self.excludes(error) and bool(self.is_failure(type(error), error))
+        """Whether an error is a failure, by expected and excluded exceptions alone.
+
+        A refusal of a guard or another breaker says nothing about a service, unless its class is among the expected ones by name.
+        """
+        if not isinstance(error, Exception) or self.excludes(error):
+            return False
+        return bool(self.is_failure(type(error), error)) and (self._expects_refusals or not is_refusal(error))
 
     def excludes(self, error: BaseException) -> bool:
         """Whether an error is one that never counts."""
@@ -302,7 +326,9 @@ class BreakerCore:
 
     def _move(self, new: Snapshot, reason: str, now: float) -> Snapshot:
         new.reports = self._reports
-        old, self.snapshot, self._reason = self.snapshot, new, reason
+        if new.state is CircuitState.FORCED_OPEN:
+            new.refusal = f"forced open: {reason}"
+        old, self.snapshot = self.snapshot, new
         old.reports = True  # for calls under way, whose ends a retry budget may want to hear of
         if isinstance(old, Trials):
             old.trials = ()  # they know their stay: together they would be a circle
@@ -330,14 +356,13 @@ class BreakerCore:
         return isinstance(snapshot, Trials) and len(snapshot.running(now)) >= self._options.half_open_max_calls
 
     def _refusal(self, snapshot: Snapshot, left: float) -> CircuitBreakerOpenError:
-        name = self._name or _UNNAMED
-        refusal: CircuitBreakerOpenError  # for mypy: half of its bases have no types
-        if snapshot.state is _OPEN:
-            refusal = CircuitBreakerOpenError(name, left)
+        refusal = snapshot.refusal
+        error: CircuitBreakerOpenError  # for mypy: half of its bases have no types
+        if refusal is None:
+            error = CircuitBreakerOpenError(self._name or _UNNAMED, left)
         else:
-            forced = snapshot.state is CircuitState.FORCED_OPEN
-            refusal = CircuitBreakerOpenError(name, None, f"forced open: {self._reason}" if forced else _TRIAL_UNDER_WAY)
-        return refusal
+            error = CircuitBreakerOpenError(self._name or _UNNAMED, None, refusal)
+        return error
 
     def _announce(self, transitions: tuple[_Transition, ...]) -> None:
         if self._store is not None and not self._is_queued:
@@ -384,6 +409,9 @@ class BreakerCore:
 
     def adopt(self, kept: StoredState | None, before: Snapshot) -> None:
         """Go to a stored state, unless the breaker has moved on from `before` while the store was read."""
+        if kept is not None and kept.state is CircuitState.BUDGET_LIMITED:
+            words = "circuit breaker %r starts closed: its stored state %r is a cost breaker's; give one of the two another name"
+            _logger.error(words, str(self), kept.state.value)
         if kept is None or kept.state not in _RESTORED:
             return
         with self._lock:
@@ -429,7 +457,8 @@ class BreakerCore:
         self.force_close("reset")
 
     def set_state(self, state: CircuitState, reason: str) -> None:
-        """Go to a state at once; open lasts for a recovery_timeout from now."""
+        """Go to a state at once; open lasts for a recovery_timeout from now. Raises `ConfigurationError`."""
+        state = _settable(state)
         with self._lock:
             self._go_to(state, reason)
             transitions = self._take_transitions()

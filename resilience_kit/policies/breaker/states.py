@@ -9,6 +9,8 @@ because the two are read one after the other; here there is only one thing to re
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from contextvars import ContextVar
 from enum import StrEnum
 
 
@@ -36,9 +38,10 @@ class Snapshot:
 
     `gate`: callers have to ask for admission. `reports`: successes have to be reported too. `failures`: consecutive ones;
     written under the breaker's lock only. `until`: monotonic seconds before which a gate refuses without looking further.
+    `refusal`: what a refusal says instead of a time, worded once and not for each of them.
     """
 
-    __slots__ = ("failures", "gate", "generation", "reports", "state", "until")
+    __slots__ = ("failures", "gate", "generation", "refusal", "reports", "state", "until")
 
     def __init__(
         self, state: CircuitState, generation: int, *, failures: int = 0, until: float = 0.0, reports: bool = False
@@ -49,6 +52,7 @@ class Snapshot:
         self.failures = failures
         self.until = until
         self.reports = reports
+        self.refusal: str | None = None
 
 
 class Trials(Snapshot):
@@ -58,6 +62,7 @@ class Trials(Snapshot):
 
     def __init__(self, generation: int, *, failures: int) -> None:
         super().__init__(CircuitState.HALF_OPEN, generation, failures=failures)
+        self.refusal = "its trial call is still under way"
         self.trials: tuple[Trial, ...] = ()
         self.successes = 0
 
@@ -90,6 +95,36 @@ class Trial:
     def give_back(self) -> None:
         """Free the slot. One assignment and no lock: a garbage collection may come here while its thread holds the lock."""
         self.until = -math.inf
+
+
+class NestedTrial(Trial):
+    """The token of a call within a half-open call of the same breaker: it runs under the trial of the call around it.
+
+    The outer call's end decides, so a success is not reported and no slot is given back. A failure is one of the trial, whatever
+    the outer call makes of it.
+    """
+
+    __slots__ = ()
+
+    reports = False
+
+    def give_back(self) -> None:
+        """Leave the slot to the call around."""
+
+
+#: The half-open calls that the present code runs in, outermost first; a task or a thread with a copied context inherits them.
+#: One that has ended stays harmless: its lease is over, or its stay.
+running_trials: ContextVar[tuple[Trial, ...]] = ContextVar("resilience_kit_trials", default=())
+
+
+def enclosing_trial(stay: Trials, now: float) -> Trial | None:
+    """Find the trial of this stay that the present code runs under, if its lease runs still."""
+    return next((trial for trial in running_trials.get() if trial.stay is stay and trial.until > now), None)
+
+
+def under(tokens: Iterable[Token | None]) -> tuple[Trial, ...]:
+    """Give the value of `running_trials` for code that runs under `tokens`, too."""
+    return (*running_trials.get(), *(token for token in tokens if type(token) is Trial))
 
 
 Token = Snapshot | Trial

@@ -12,8 +12,9 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from resilience_kit._kinds import Kind, is_awaitable, kind_of
-from resilience_kit._relay import relay_async_generator, relay_generator
+from resilience_kit._relay import relay_async_generator, relay_generator, stepped
 from resilience_kit.errors import CircuitBreakerOpenError
+from resilience_kit.policies.breaker.states import running_trials, under
 
 if TYPE_CHECKING:
     from resilience_kit.policies.breaker.circuit import CircuitBreaker
@@ -83,12 +84,27 @@ def _watch(
         return (yield from _answer(breaker, *args, **kwargs))
     started = breaker.now()
     try:
-        value = yield from function(*args, **kwargs)
+        value = yield from _stream_under(token, function(*args, **kwargs))
     except BaseException as error:
         breaker.ended_badly(token, error, started)
         raise
     breaker.ended_well(token, started)
     return value
+
+
+def _stream_under(token: Token, stream: Any) -> Any:
+    """The stream itself, or for a trial one whose steps run under it: what is within each of them is within the trial."""
+    if not token.gate:
+        return stream
+    return stepped(stream, functools.partial(_step_under, token))
+
+
+def _step_under(token: Token, step: Callable[..., R], *args: Any) -> R:
+    around = running_trials.set(under((token,)))
+    try:
+        return step(*args)
+    finally:
+        running_trials.reset(around)
 
 
 def async_generator(breaker: CircuitBreaker, function: Callable[P, R], enter: Enter = _enter_strictly) -> Callable[P, R]:
@@ -106,10 +122,13 @@ class _WatchedStream:
         self._started = breaker.now()
 
     async def asend(self, value: Any) -> Any:
-        return await self._watched(self._first() if self._stream is None else self._stream.asend(value))
+        if self._stream is None:
+            self._token = self._enter(self._breaker)
+            self._started = self._breaker.now()
+            return await self._watched(self._first())
+        return await self._watched(self._stream.asend(value))
 
     async def _first(self) -> Any:
-        self._token = self._enter(self._breaker)
         self._stream = self._opened()
         return await self._stream.asend(None)
 
@@ -125,6 +144,8 @@ class _WatchedStream:
         return await watched
 
     async def _watched(self, step: Awaitable[Any]) -> Any:
+        token = self._token
+        around = None if token is None or not token.gate else running_trials.set(under((token,)))
         try:
             return await step
         except StopAsyncIteration:
@@ -134,6 +155,8 @@ class _WatchedStream:
             self._settle(error)
             raise
         finally:
+            if around is not None:
+                running_trials.reset(around)
             del step  # it may hold the error that holds this frame
 
     def _settle(self, error: BaseException | None) -> None:
@@ -167,10 +190,14 @@ _WRAPPERS: dict[Kind, Callable[[CircuitBreaker, Callable[..., Any]], Callable[..
 def unfinished(breaker: CircuitBreaker, token: Token, started: float, result: Any) -> Any:
     """What a plain function gave before its work was done, behind the breaker.
 
-    The work of a future is under way: it stays the same object, its caller keeps the token, and its error counts as retrieved.
+    The work of a future is done or under way: it stays the same object, its caller keeps the token, and its error counts as
+    retrieved.
     That of all others has not begun: they give the token back, and their stand-ins ask for one when it does.
     """
-    if isinstance(result, asyncio.Future):
+    if asyncio.isfuture(result) and result.done():
+        _note_end(breaker, token, started, result)  # not by a callback, which would come a turn of the loop too late
+        return result
+    if asyncio.isfuture(result):
         result.add_done_callback(functools.partial(_note_end, breaker, token, started))
         return result
     breaker.released(token)

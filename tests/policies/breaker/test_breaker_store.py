@@ -467,3 +467,19 @@ def test_processes_and_threads_share_a_file(store, tmp_path):
     assert [StoredState(CircuitState.OPEN, 4, float(number)) for number in range(4)] == [
         store.load(f"breaker {n}") for n in range(4)
     ]
+
+
+def test_stored_state_of_a_cost_breaker_is_told_and_not_taken(caplog):
+    """A name that two breakers share is a mistake of whoever named them: the breaker works, and the log has a sentence."""
+
+    class Store:
+        def load(self, _name):
+            return StoredState(CircuitState.BUDGET_LIMITED, 3, 60.0)
+
+        def save(self, _name, _state):
+            pass
+
+    breaker = CircuitBreaker(name="shared", store=Store())
+    assert (CircuitState.CLOSED, "called") == (breaker.state, breaker.call(lambda: "called"))
+    words = "its stored state 'budget_limited' is a cost breaker's; give one of the two another name"
+    assert [f"circuit breaker 'shared' starts closed: {words}"] == caplog.messages
