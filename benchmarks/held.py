@@ -50,10 +50,8 @@ class TimedLock:
 class TimedBreaker(CircuitBreaker):
     """A breaker whose lock is timed."""
 
-    timed: TimedLock
-
-    def _renew_locks(self) -> None:
-        super()._renew_locks()
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._lock = self.timed = TimedLock(self._lock)  # type: ignore[assignment]  # as good as a lock
 
 
