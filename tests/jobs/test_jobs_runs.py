@@ -227,7 +227,7 @@ def half_open(clock: FakeClock) -> CircuitBreaker:
 
 @pytest.mark.parametrize(
     ("age", "expected"),
-    [(10.0, (POSTPONE, 40.0)), (None, (POSTPONE, 40.0)), (OSError(), (POSTPONE, 40.0)), (90_000.0, (RETRY, None))],
+    [(10.0, (POSTPONE, 40.0)), (None, (POSTPONE, 40.0)), (OSError(), (POSTPONE, 40.0)), (90_000.0, (RETRY, 4.0))],
 )
 @pytest.mark.parametrize("wrap", [lambda error: error, lambda error: ExceptionGroup("one", [error]), _caused])
 async def test_the_trial_of_a_half_open_circuit_costs_no_attempt(
