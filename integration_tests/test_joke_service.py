@@ -265,7 +265,7 @@ def test_a_broken_joke_api_is_waited_for(server: Any) -> None:
 
 
 def test_an_open_circuit_costs_no_attempt(server: Any) -> None:
-    """Twenty jobs meet a broken API: after five failures nobody asks it, and they are postponed."""
+    """Twenty jobs meet a broken API: after five failures nobody asks it, and they are postponed, as a failed trial is."""
     server.break_api()
     ids = [server.submit() for _ in range(20)]
     until(lambda: server.client.get("/health").json()["joke_api"] == "open")
@@ -274,7 +274,8 @@ def test_an_open_circuit_costs_no_attempt(server: Any) -> None:
     jobs = [server.ended(job_id) for job_id in ids]
     assert {"succeeded"} == {job["status"] for job in jobs}
     postponed = [run for job in jobs for run in job["runs"] if run["outcome"] == "postponed"]
-    assert {"CircuitBreakerOpenError"} == {run["error"] for run in postponed}
+    errors = {run["error"] for run in postponed}
+    assert {"CircuitBreakerOpenError"} <= errors <= {"CircuitBreakerOpenError", "ServiceUnavailableError"}
     assert sum(job["attempts"] for job in jobs) == sum(len(job["runs"]) for job in jobs) - len(postponed)
 
 
