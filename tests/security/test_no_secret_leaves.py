@@ -36,7 +36,7 @@ from resilience_kit.errors import (
 )
 from resilience_kit.events import Event
 from resilience_kit.outcome import Outcome
-from resilience_kit.policies.breaker import SQLiteBreakerStore, StoredState
+from resilience_kit.policies.breaker import SQLiteBreakerStore, StoredState, flush_stores
 from resilience_kit.testing import FakeClock
 
 CANARY = "sk-canary-7f3a"
@@ -262,6 +262,7 @@ def test_no_sink_holds_a_secret(sinks: Sinks, tmp_path: Path, config: str, end: 
     kit = AIServiceResilience(clock=FakeClock(), store=SQLiteBreakerStore(store))
     kit.add_listener(sinks.hear)
     asyncio.run(use(kit, sinks, config, CONFIGS[config], end))
+    assert flush_stores()
     note_readings(sinks, kit)
     if store.exists():
         sinks.add("store", store.read_bytes())
@@ -290,6 +291,7 @@ def test_helpers_that_fail_are_reported_without_their_words(sinks: Sinks) -> Non
     kit.add_listener(broken)
     kit.add_listener(broken, when=lambda: True)
     asyncio.run(use(kit, sinks, "helpers", CONFIGS["plain"], "service error"))
+    assert flush_stores()
     note_readings(sinks, kit)
     assert [] == sinks.leaks
     logged = [text for where, text in sinks.said if where == "log"]
