@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from resilience_kit._nesting import PARSED_DEPTH, nesting
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
 
 #: Bytes of one suite: thousands of benchmarks.
@@ -23,6 +24,8 @@ def parsed(data: bytes, path: str) -> object:
     """The value of a JSON text of at most 16 MiB. Raises ConfigurationError about `path`, and nothing else."""
     if len(data) > LARGEST:
         refuse(path, f"must be at most {LARGEST} bytes long")
+    if nesting(data.decode("utf-8", "replace"), PARSED_DEPTH) > PARSED_DEPTH:
+        refuse(path, f"must not be nested more than {PARSED_DEPTH} deep")
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -35,7 +35,7 @@ from resilience_kit.config.presets import get_preset
 from resilience_kit.config.resilience_config import ResilienceConfig
 from resilience_kit.config.sources import Sources
 from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
-from resilience_kit.config.text import in_file, read_file, refuse, strict_json
+from resilience_kit.config.text import MARK, in_file, read_file, refuse, strict_json
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
 
 _PREFIX: Final = "RESILIENCE_"
@@ -360,6 +360,10 @@ def _warn_of_strangers(variables: Mapping[str, str]) -> None:
 
 
 def _misspelt(variables: Mapping[str, str]) -> Iterator[Violation]:
+    for name in variables:
+        if name.startswith(MARK) and name[1:].upper().startswith(_PREFIX):
+            rule = "has a byte order mark before its name: save the file that it comes from, such as .env, as UTF-8 without one"
+            yield Violation(name[1:].upper(), rule, NOT_SHOWN)
     for name in _ours(variables):
         if name == _OPERATION:
             yield Violation(_PREFIX + name, "must end with the name of an operation", NOT_SHOWN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import tomllib
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
 
+from resilience_kit._nesting import PARSED_DEPTH, nesting
 from resilience_kit.config.echo import Where, dotted, place
 from resilience_kit.config.plain import OPERATOR, Label, Repeated, TextLimits, plain
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
@@ -33,7 +35,7 @@ def strict_json(text: str, path: str) -> object:
 
     Raises ConfigurationError about places in `path`, and nothing else.
     """
-    return _within_limits(parsed_json(text, path), lambda where: path + place(where))
+    return _within_limits(parsed_json(text.removeprefix(MARK), path), lambda where: path + place(where))
 
 
 def _within_limits(content: object, label: Label) -> object:
@@ -47,12 +49,16 @@ def parsed_json(text: str, path: str, limits: TextLimits = OPERATOR) -> object:
     """The value of a JSON text, to be copied by `plain`: what that refuses is still there, `Repeated` among it."""
     if len(text) > limits.size:
         refuse(path, f"must be at most {limits.size} characters long")
+    depth = nesting(text, limits.depth)
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
+        if depth <= PARSED_DEPTH:
+            return json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
     except json.JSONDecodeError as error:
-        refuse(path, f"must be JSON: {error.msg.removesuffix(' starting at')} at line {error.lineno} column {error.colno}")
-    except RecursionError:
-        refuse(path, f"must not be nested more than {limits.depth} deep")
+        if depth <= limits.depth:
+            refuse(path, f"must be JSON: {error.msg.removesuffix(' starting at')} at line {error.lineno} column {error.colno}")
+    except RecursionError:  # of a caller whose own stack is near its end
+        pass
+    refuse(path, f"must not be nested more than {limits.depth} deep")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> object:
@@ -82,6 +88,32 @@ def in_file(path: str, where: Where) -> str:
     return ": ".join([path, dotted(where)] if where else [path])
 
 
+#: Byte order marks of encodings that are not UTF-8, the longer ones first.
+_OTHER_MARKS: Final = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+#: As much of a text as tells its encoding.
+_FEW_BYTES: Final = 64
+#: The byte order mark.
+MARK: Final = "\ufeff"
+
+
+def decoded(data: bytes, path: str) -> str:
+    """The text of `data` in UTF-8, without the byte order mark that some editors begin it with. Raises ConfigurationError."""
+    other = next((name for mark, name in _OTHER_MARKS.items() if data.startswith(mark)), None)
+    if other is None and data[:_FEW_BYTES].count(0) * 3 > len(data[:_FEW_BYTES]):
+        other = "UTF-16"
+    if other is not None:
+        refuse(path, f"must be text in UTF-8, but is in {other}: save it as UTF-8")
+    try:
+        return data.decode().removeprefix(MARK)
+    except UnicodeDecodeError:
+        refuse(path, "must be text in UTF-8")
+
+
 def _text_of(path: Path) -> str:
     try:
         if not path.is_file():
@@ -89,8 +121,6 @@ def _text_of(path: Path) -> str:
         if path.stat().st_size > LARGEST:
             refuse(str(path), f"must be at most {LARGEST} bytes long")
         return _decoded(path)
-    except UnicodeDecodeError:
-        refuse(str(path), "must be text in UTF-8")
     except OSError as error:
         refuse(str(path), f"must be readable: {error.strerror}")
 
@@ -101,13 +131,15 @@ def _decoded(path: Path) -> str:
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
         refuse(str(path), f"must be at most {LARGEST} bytes long")
-    if not content.strip():
+    if not content.removeprefix(codecs.BOM_UTF8).strip():
         refuse(str(path), "must not be empty")
-    return content.decode()
+    return decoded(content, str(path))
 
 
 def _toml(text: str, path: str) -> object:
     _refuse_costly(text, path)
+    if nesting(text, OPERATOR.depth, toml=True) > PARSED_DEPTH:
+        refuse(path, f"must not be nested more than {OPERATOR.depth} deep")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:

@@ -147,11 +147,12 @@ def test_an_error_leaves_with_the_name_and_all_is_as_before(asynchronous, fails_
         call()
 
     assert not tracemalloc.is_tracing()
+    frozen = gc.get_freeze_count()  # not 0 on every interpreter
     for _ in range(2):
         with pytest.raises(KeyError, match="mine") as raised:
             PerformanceBenchmarker().measure_performance("parse", call_async if asynchronous else call, 5)
     assert (error, ["in the benchmark 'parse'"]) == (raised.value, raised.value.__notes__)
-    assert (False, True, 0) == (tracemalloc.is_tracing(), gc.isenabled(), gc.get_freeze_count())
+    assert (False, True, True) == (tracemalloc.is_tracing(), gc.isenabled(), gc.get_freeze_count() <= frozen)
 
 
 def test_a_stop_iteration_is_an_error_as_any_other(bench):
@@ -223,6 +224,7 @@ def test_threads_measure_at_once():
         bench.measure_performance(f"n{number}", call, 50)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    frozen = gc.get_freeze_count()
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -230,7 +232,7 @@ def test_threads_measure_at_once():
     results = bench.collected().results
     assert {"n0", "n1", "n2", "n3"} == {result.name for result in results}
     assert all(result.memory.peak_bytes >= 5000 for result in results)
-    assert (False, True, 0) == (tracemalloc.is_tracing(), gc.isenabled(), gc.get_freeze_count())
+    assert (False, True, True) == (tracemalloc.is_tracing(), gc.isenabled(), gc.get_freeze_count() <= frozen)
 
 
 async def test_tasks_measure_at_once():

@@ -254,3 +254,10 @@ def test_another_kind_of_file_is_not_valid(told, written) -> None:
     """Its name says what it is read as."""
     answer = told("config", "validate", written("a.yaml", "deadline: 5"), "--json")
     assert (1, True) == (answer.code, answer.json["errors"][0].endswith("a.yaml: must be a .toml or a .json file"))
+
+
+@pytest.mark.parametrize("text", ['{"deadline": 5}', "deadline = 5"])
+def test_a_byte_order_mark_in_stdin_hides_no_brace(text, told, stdin) -> None:
+    """What comes through a pipe from Windows is JSON or TOML all the same."""
+    stdin("\ufeff" + text)
+    assert 0 == told("config", "validate", "-").code

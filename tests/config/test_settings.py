@@ -441,3 +441,18 @@ def test_settings_are_read_again_with_the_same_arguments(variables, tmp_path):
     again = first.reread()
     assert ("production", {"deadline": 30.0, "retry_attempts": 9}, False) == (again.preset, again.custom_config, again.enabled)
     assert 20.0 == first.default.deadline
+
+
+@pytest.mark.parametrize("name", ["RESILIENCE_PRESET", "resilience_enabled", "RESILIENCE_OPERATION_QA"])
+def test_a_byte_order_mark_before_a_variables_name_is_told(sentences, monkeypatch, name):
+    """The first line of a .env file that was saved with one: it would be no variable of ours, in silence."""
+    monkeypatch.setenv("\ufeff" + name, "production")
+    (sentence,) = sentences(ResilienceSettings)
+    told = "has a byte order mark before its name: save the file that it comes from, such as .env, as UTF-8 without one"
+    assert f"{name.upper()}: {told}" == sentence
+
+
+def test_a_byte_order_mark_before_a_custom_config_is_dropped(variables):
+    """As it is in a file."""
+    variables(RESILIENCE_CUSTOM_CONFIG="\ufeff" + '{"deadline": 5}')
+    assert 5.0 == ResilienceSettings().default.deadline

@@ -1,11 +1,16 @@
 """Reading texts: what JSON and TOML readers let through in silence is refused."""
 
+import codecs
 import functools
 import json
 import os
+import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from resilience_kit._nesting import nesting
 from resilience_kit.config.echo import shown
 from resilience_kit.config.text import LARGEST, read_file, strict_json
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError
@@ -44,6 +49,107 @@ def test_plain_json_is_read():
 def test_json_that_must_not_be_obeyed_is_a_sentence(sentences, text, sentence):
     """Duplicate keys, numbers that are not finite or huge, broken, deep and long texts, with path (invariants 72 to 74)."""
     assert [sentence] == sentences(strict_json, text, "X")
+
+
+@pytest.mark.parametrize("depth", [65, 151, 500, 1000, 3000, 100_000])
+@pytest.mark.parametrize("shape", ["[{}", '{{"a":{}', '[{{"a b":{}'])
+def test_depth_is_judged_before_any_parser_is_asked(sentences, depth, shape):
+    """By the same rule on every interpreter, whether the text is whole or ends in the middle (invariants 72 and 73)."""
+    opened, closed = shape.format(""), {"[": "]", "{": "}"}
+    text = opened * depth
+    ends = "".join(closed[sign] for sign in reversed(opened) if sign in closed)
+    for whole in (text, text + "1" + ends * depth):
+        (sentence,) = sentences(strict_json, whole, "X")
+        assert sentence.startswith("X")
+        assert sentence.endswith(": must not be nested more than 64 deep")
+
+
+@given(
+    st.recursive(
+        st.none() | st.text(max_size=5) | st.integers(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner),
+    )
+)
+def test_the_scan_sees_the_depth_of_any_json(value):
+    """Brackets in strings are none, escaped quotes end no string."""
+
+    def depth(of):
+        inner = of.values() if isinstance(of, dict) else of if isinstance(of, list) else None
+        return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+    for indent in (None, 1):
+        for ascii_only in (True, False):
+            assert depth(value) == nesting(json.dumps(value, indent=indent, ensure_ascii=ascii_only), -1)
+
+
+def test_the_scan_costs_no_square():
+    """A megabyte of quotes, backslashes or brackets is looked at once."""
+    for sign in ('"', '\\"', "\\", "[", "]", '"[', "'", '"""', "#["):
+        for toml in (False, True):
+            begun = time.perf_counter()
+            nesting("[[" + sign * (1_000_000 // len(sign)), 1, toml=toml)
+            assert time.perf_counter() - begun < 5.0
+
+
+@pytest.mark.parametrize(
+    ("text", "depth"),
+    [
+        ("a = [[1], [2, [3]]]", 3),
+        ('a = "[[[" # [[[[\nb = [1]', 1),
+        ("a = '[[[\\'\nb = [[1]]", 2),
+        ('a = """[[ "" [[\n[["""\nb = [1]', 1),
+        ("a = '''[[ '' [[\n[['''\nb = [1]", 1),
+        ('a = "[[[\nb = [1]', 1),
+        ("[[tables]]\na = {b = [1]}", 2),
+    ],
+)
+def test_the_scan_knows_the_strings_and_comments_of_toml(text, depth):
+    """A string in single quotes has no escapes; one line's ends with the line."""
+    assert depth == nesting(text, -1, toml=True)
+
+
+def test_toml_that_is_too_deep_is_refused_by_the_same_rule(sentences, tmp_path):
+    """However deep: by the scan, or by the copy that follows."""
+    path = tmp_path / "a.toml"
+    for depth in (65, 200, 5000, 20_000):
+        path.write_text("a = " + "[" * depth + "]" * depth)
+        (sentence,) = sentences(read_file, path)
+        assert sentence.endswith("must not be nested more than 64 deep")
+
+
+# --- byte order marks ----------------------------------------------------------------------------------------------------------
+
+MARKED = codecs.BOM_UTF8
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.toml", b"deadline = 5"), ("a.json", b'{"deadline": 5}')])
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path, name, content):
+    """As Windows editors save it."""
+    path = tmp_path / name
+    path.write_bytes(MARKED + content)
+    assert {"deadline": 5} == read_file(path)
+
+
+def test_a_text_with_a_byte_order_mark_is_read():
+    """Such as the value of a variable."""
+    assert {"deadline": 5} == strict_json("\ufeff" + '{"deadline": 5}', "X")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", ["a.toml", "a.json"])
+def test_a_file_in_another_encoding_is_told_by_its_name(sentences, tmp_path, name, encoding):
+    """PowerShell writes UTF-16 by default."""
+    path = tmp_path / name
+    path.write_bytes("deadline = 5".encode(encoding))
+    (sentence,) = sentences(read_file, path)
+    assert f"{path}: must be text in UTF-8, but is in UTF-{'32' if '32' in encoding else '16'}: save it as UTF-8" == sentence
+
+
+def test_a_file_that_holds_a_mark_only_is_empty(sentences, tmp_path):
+    """As one without it."""
+    path = tmp_path / "a.toml"
+    path.write_bytes(MARKED + b" \n")
+    assert [f"{path}: must not be empty"] == sentences(read_file, path)
 
 
 def test_the_largest_that_is_allowed_is_read():

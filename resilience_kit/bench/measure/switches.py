@@ -7,6 +7,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from types import TracebackType
+from typing import Final
 
 from resilience_kit._fork import renew_after_fork
 
@@ -48,5 +49,8 @@ class Switch:
 TRACING = Switch(tracemalloc.is_tracing, tracemalloc.start, tracemalloc.stop)
 #: The garbage collector does not run by itself.
 UNDISTURBED = Switch(lambda: not gc.isenabled(), gc.disable, gc.enable)
+#: Objects that an interpreter may freeze by itself before any program runs: CPython 3.12 begins with some hundred, others with
+#: none. Whoever calls gc.freeze() freezes thousands.
+_OF_INTERPRETER: Final = 1000
 #: The garbage collector does not look at what was there before, which makes its runs short.
-FROZEN = Switch(lambda: gc.get_freeze_count() > 0, gc.freeze, gc.unfreeze)
+FROZEN = Switch(lambda: gc.get_freeze_count() > _OF_INTERPRETER, gc.freeze, gc.unfreeze)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import stat
 import sys
 import tempfile
@@ -54,7 +55,8 @@ def _on_disk(file: str) -> Iterator[Path]:
         return
     text = _from_stdin() if file == "-" else _from_stream(file)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"stdin.{'json' if text.lstrip().startswith(b'{') else 'toml'}"
+        is_json = text.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
+        path = Path(folder) / f"stdin.{'json' if is_json else 'toml'}"
         path.write_bytes(text)
         yield path
 
