@@ -30,7 +30,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test integration bench scale outage transport hedging limits knee jobs-chaos jobs-throughput stress page peers simulate mutate foreign lint type arrows docs lowest newest freethreaded dist ci lock clean
+.PHONY: help demo test versions integration bench scale outage transport hedging limits knee jobs-chaos jobs-throughput stress page peers simulate mutate foreign lint type arrows docs lowest newest freethreaded dist ci lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -43,6 +43,9 @@ test: $(DEV) ## run tests/: no network, no server, no sleep; every branch of the
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest tests
 	@$(BIN)/coverage report --include='$(CORE)' --skip-covered --fail-under=100
+
+versions: ## run tests/ on every interpreter here from 3.11 on, and print a table: ARGS="3.12 3.13", ARGS="-- tests/config"
+	@$(PYTHON) tests/versions.py $(ARGS)
 
 integration: $(DEV) ## run integration_tests/: real libraries and real servers on loopback
 	@$(BIN)/python -m pytest -m 'not live' integration_tests

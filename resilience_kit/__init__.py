@@ -63,3 +63,13 @@ __all__ = [
     "set_orchestrator",
     "with_resilience",
 ]
+
+__version__: str
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from resilience_kit._version import version  # noqa: PLC0415 - reading metadata is slow
+
+        return version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

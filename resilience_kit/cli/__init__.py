@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TextIO
 
+from resilience_kit._version import install_command
+
 #: Library -> the extra that brings it.
 NEEDED = {
     "typer": "cli",
@@ -60,5 +62,5 @@ def _run(arguments: list[str]) -> int:
         missing = (error.name or "").partition(".")[0]
         if missing not in NEEDED:
             raise
-    sys.stderr.write(f"resilience-kit: {missing} is missing; pip install 'ai-resilience-kit[{NEEDED[missing]}]'\n")
+    sys.stderr.write(f"resilience-kit: {missing} is missing; {install_command(NEEDED[missing])}\n")
     return 2

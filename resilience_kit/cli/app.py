@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from resilience_kit._version import DISTRIBUTION, version
 from resilience_kit.cli import completion
 from resilience_kit.cli.mistake import Mistake, sentence
 from resilience_kit.errors import ResilienceError
 
 NAME = "resilience-kit"
-DISTRIBUTION = "ai-resilience-kit"
 INTERRUPTED = 130
 EXIT_CODES = (
     "Exit codes: 0, all is well; 1, what was asked about is not (a file is not valid, the doctor found a problem, the bench a "
@@ -68,7 +67,7 @@ def _in_one_line(message: str) -> str:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"{DISTRIBUTION} {version(DISTRIBUTION)}")
+        typer.echo(f"{DISTRIBUTION} {version()}")
         raise typer.Exit
 
 

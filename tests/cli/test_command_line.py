@@ -11,6 +11,7 @@ from importlib.metadata import version
 import pytest
 
 from resilience_kit import cli
+from resilience_kit._version import install_command
 from resilience_kit.cli import app
 
 COMMANDS = [
@@ -163,7 +164,7 @@ def test_a_missing_library_names_its_extra(missing, arguments, monkeypatch, caps
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert 2 == ended.value.code
-    expected = f"resilience-kit: {missing} is missing; pip install 'ai-resilience-kit[{cli.NEEDED[missing]}]'\n"
+    expected = f"resilience-kit: {missing} is missing; {install_command(cli.NEEDED[missing])}\n"
     assert ("", expected) == capsys.readouterr()
 
 
