@@ -48,7 +48,7 @@ class Scenario:
         """How the kit is set up: calls wait for an open circuit to close, and never come faster than the service is used to."""
         return ResilienceConfig(
             retry=RetryConfig(max_attempts=4, base_delay=0.1, max_delay=1.0),
-            circuit_breaker=CircuitBreakerConfig(failure_threshold=3, recovery_timeout=0.7),
+            circuit_breaker=CircuitBreakerConfig(failure_threshold=3, recovery_timeout=1.0),
             rate_limit=RateLimitConfig(rate=PACE * self.rate, burst=self.rate / 10),
             deadline=30.0,
             circuit_open="wait",
