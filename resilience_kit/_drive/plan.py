@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import tenacity
 
 from resilience_kit.context import bounded_key
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError, is_refusal
+from resilience_kit.errors import NOT_SHOWN, ConfigurationError, GuardKind, is_refusal
 from resilience_kit.events import CallRejected, CallSucceeded, EventStream
-from resilience_kit.outcome import Clock, FailureKind, Guard, Permit, Verdict
+from resilience_kit.outcome import Clock, FailureKind, Guard, Permit, Verdict, guard_kind_of
 from resilience_kit.policies.breaker import CircuitBreaker
 from resilience_kit.policies.breaker.states import CircuitState, Snapshot, Token
 from resilience_kit.policies.hedge import Hedging
@@ -119,6 +119,7 @@ class Plan:
     light: bool = field(init=False)
     deadline_ns: int = field(init=False)
     first_ns: int = field(init=False)
+    is_paced: bool = field(init=False)
     tells_success: bool = field(init=False)
     tells_refusals: bool = field(init=False)
 
@@ -130,6 +131,7 @@ class Plan:
         self.tells_success, self.tells_refusals = events.may_want(CallSucceeded), events.wants(CallRejected)
         self.door = _OPEN_DOOR if self.breaker is None else self.breaker
         self.asked = tuple((guard, _admit_of(guard)) for guard in self.guards)
+        self.is_paced = any(guard_kind_of(guard) is GuardKind.PACING for guard in self.guards)
         self.absorbs = tuple(guard.absorbs for guard in self.guards if hasattr(guard, "absorbs"))
         self.light = _GIL and not self.tells_success and not self._asks_for_more()
         first = min((limit for limit in (self.deadline, self.attempt_timeout) if limit is not None), default=None)
@@ -159,11 +161,11 @@ class Plan:
         if self.budget is not None and self.budget.short:
             self.budget.refund(spent)
 
-    def withdraw(self, kind: FailureKind) -> int | None:
+    def withdraw(self, kind: FailureKind, retry_after: float | None = None) -> int | None:
         """Take a retry's tokens from the budget: how many, or None when there are too few. Successes put them back."""
         if self.budget is None:
             return 0
-        tokens = self.budget.cost_of(kind)
+        tokens = self.budget.cost_of(kind, retry_after=retry_after, is_paced=self.is_paced)
         granted = self.budget.withdraw(tokens)
         self.operation.breaker.report_successes_to(self.budget)
         return tokens if granted else None

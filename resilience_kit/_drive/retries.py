@@ -152,7 +152,7 @@ class Retries(RetryCallState):
             return True
         self.why = self._obstacle(call, pause)
         if not self.why:
-            tokens = call.plan.withdraw(verdict.kind)
+            tokens = call.plan.withdraw(verdict.kind, verdict.retry_after)
             self.spent, self.why = tokens or 0, "the retry budget is used up" if tokens is None else ""
         return bool(self.why)
 

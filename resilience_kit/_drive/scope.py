@@ -27,6 +27,11 @@ class AttemptScope(KeyHolder):
         """See `KeyHolder`."""
         return id(self._call)
 
+    @property
+    def attempts(self) -> int:
+        """How many attempts of the call have begun, which a guard may ask for before the next one."""
+        return self._call.attempts
+
     def remaining(self) -> float | None:
         """See `CallContext`."""
         return self._call.remaining()

@@ -135,6 +135,10 @@ class Starts:
             del self._times[: _MOST_STARTS // 2]
         return self.count
 
+    def latest_within(self, seconds: float) -> int:
+        """How many started in the seconds up to the latest one; at most those that are remembered."""
+        return len(self._times) - bisect_left(self._times, self._times[-1] - seconds) if self._times else 0
+
     def of(self, number: int, at: float) -> Sent:
         """The request of this number among the others."""
         times, later = self._times, self.count - number
@@ -155,6 +159,16 @@ class Use:
     def __init__(self, first: Told, number: int) -> None:
         self._base, self._number = first, number
         self._units = self._requests = 0.0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a mean."""
+        return self._requests > 0.0
+
+    def reported(self, units: float) -> float:
+        """The mean with what an answer itself has said that it took; at least 1."""
+        self._units, self._requests = _KEPT * self._units + units, _KEPT * self._requests + 1.0
+        return max(1.0, self._units / self._requests)
 
     def each(self, newer: Told, number: int) -> float:
         """The mean with another answer; at least 1."""
@@ -183,6 +197,16 @@ class Bucket:
         self.cost, self._use = 1.0, Use(first, sent.number) if learns else None
         self.told, self.stamp, self.length = first, now, max(_SHORTEST_WINDOW, first.resets - first.sent)
         self.level = self._bounds(first, sent, now)[0]
+
+    @property
+    def lacks_cost(self) -> bool:
+        """Whether nothing is known of what a request takes, though requests differ in that."""
+        return self._use is not None and not self._use.is_known
+
+    def reported(self, units: float) -> None:
+        """An answer says what its request took."""
+        if self._use is not None:
+            self.cost = self._use.reported(units)
 
     def read(self, newer: Told, sent: Sent, now: float) -> None:
         """Another answer tells of it."""

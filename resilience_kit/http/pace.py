@@ -14,11 +14,13 @@ from resilience_kit._fork import renew_after_fork
 from resilience_kit._turns import TINY, Line, Place, rouse
 from resilience_kit.classification.response import lowered
 from resilience_kit.classification.retry_after import header_hint
-from resilience_kit.context import Priority, current_priority
+from resilience_kit.context import Priority, current_call, current_priority
 from resilience_kit.errors import BillingStoppedError, CredentialRefusedError, GuardKind, RateLimitExceededError
 from resilience_kit.events import AccessLatched, AccessRestored, CallersParked, Event, EventStream
 from resilience_kit.http.allowance import MOST_BUCKETS, Bucket, Starts, Told, told
 from resilience_kit.http.latches import Access, Latch
+from resilience_kit.http.recovery import Recovery
+from resilience_kit.http.tokens import tokens_used
 from resilience_kit.outcome import Clock, FailureKind, Outcome, OutcomeKind, Verdict
 
 #: Verdicts of a service that has looked at the credential and gone on.
@@ -36,19 +38,19 @@ _LET_IN = frozenset(
 _PARKING = frozenset({FailureKind.RATE_LIMIT, FailureKind.OVERLOADED})
 #: Seconds for which the next good answers tell nothing that matters, where more than `_AMPLE` of every limit is left.
 _QUIET, _AMPLE = 0.02, 0.5
-#: After a pause one request goes first, and twice as many in all each quarter of a second: by the time of a second 429 a few.
-_DOUBLING, _RAMP = 0.25, 2.5
+#: Of each priority, requests that have failed so often or more go before the others: they have fewer attempts left.
+_RETRIES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PacingConfig:
     """How callers of one host with one key are held back. Times are seconds.
 
-    `max_wait`: the longest that a request waits for its pace; one that would wait longer is refused at once. `reserve`: the
-    share of a limit that is left to others with the same key; callers slow down when no more than that is left, with 1.0 from
-    the first request on. `credential_trial`: how often a refused credential is tried again. `billing_trial`: how often an account
-    without credit or quota is, where the service does not say when it is renewed. `max_keys`: hosts, keys and models that are
-    remembered; the one that was not used for longest is forgotten first.
+    `max_wait`: the longest that a request waits for its pace; one that would wait longer is refused at once, a retry only where
+    the service has named so long a pause. `reserve`: the share of a limit that is left to others with the same key; callers slow
+    down when no more than that is left, with 1.0 from the first request on. `credential_trial`: how often a refused credential is
+    tried again. `billing_trial`: how often an account without credit or quota is, where the service does not say when it is
+    renewed. `max_keys`: hosts, keys and models that are remembered; the one that was not used for longest is forgotten first.
 
     The default of `max_wait` is that of `RetryConfig.max_retry_after`.
     """
@@ -73,13 +75,13 @@ class Pace:
     """A guard of all requests to one host with one credential for one model. Thread-safe; `name` is the host, and the model.
 
     Rules, first one first: a credential that was refused, or an account without credit, refuses; parked until the hint of a
-    429, from which not all go at once; slowed down by what the headers say is left. Who has to wait does so in a line, by
-    priority and arrival.
+    429, from which not all go at once, see `Recovery`; slowed down by what the headers say is left. Who has to wait does so in a
+    line, by priority, number of attempts and arrival.
     """
 
     __slots__ = (
         "__weakref__", "_access", "_buckets", "_clock", "_config", "_events", "_last", "_line", "_parked_until", "_quiet_until",
-        "_ramped", "_starts", "_waiting", "name",
+        "_recovery", "_starts", "_waiting", "name",
     )  # fmt: skip
 
     kind = GuardKind.PACING
@@ -96,8 +98,8 @@ class Pace:
     def _clean(self) -> None:
         self._buckets: dict[str, Bucket] = {}
         self._parked_until = self._quiet_until = self._last
-        #: Requests that have started since the last pause; None once that is over.
-        self._ramped: int | None = None
+        #: How requests start again after the last refusal; None once that is over.
+        self._recovery: Recovery | None = None
 
     def start_clean(self) -> None:
         """Forget all that was heard. Those who wait go on."""
@@ -109,8 +111,8 @@ class Pace:
 
     def renew_after_fork(self) -> None:
         """In a forked child: nobody who waits."""
-        self._line = Line(len(Priority))
-        self._waiting = [0.0] * len(Priority)
+        self._line = Line(_RETRIES * len(Priority))
+        self._waiting = [0.0] * (_RETRIES * len(Priority))
 
     @property
     def _lock(self) -> threading.RLock:
@@ -131,12 +133,14 @@ class Pace:
         with self._lock:
             now = self._clock.monotonic()
             self._refuse_latched(now)
-            wait = self._expected(now, cost, current_priority.get())
-            if wait > self._config.max_wait + TINY:
+            level = _level()
+            is_retry = level % _RETRIES > 0
+            wait = self._expected(now, cost, level)
+            if (self._parked_until - now if is_retry else wait) > self._config.max_wait + TINY:
                 raise RateLimitExceededError(self.name, wait).attribute_to(self.name, GuardKind.PACING)
             permit = PacePermit(self, self._access.generation, is_trial=self._takes_trial(now))
             if wait > TINY:
-                self._join(permit, cost, now, wait)
+                permit.turn = self._join(PacePlace(self, permit, level, cost, wait), math.inf if is_retry else now)
             else:
                 permit.started, permit.number = now, self._start(cost, now)
         _latest.set(permit)
@@ -147,7 +151,7 @@ class Pace:
         with self._lock:
             now = self._clock.monotonic()
             shut = self._access.credential.wait(now) or self._access.billing.wait(now)
-            return not shut and self._expected(now, cost, Priority.LOW) <= TINY
+            return not shut and self._expected(now, cost, 0) <= TINY
 
     def _refuse_latched(self, now: float) -> None:
         for latch, refusal in ((self._access.credential, CredentialRefusedError), (self._access.billing, BillingStoppedError)):
@@ -159,32 +163,34 @@ class Pace:
 
     def _expected(self, now: float, cost: float, level: int) -> float:
         """Seconds until a request may start that comes now."""
-        return self._due(now, cost, sum(self._waiting[level:])) - now
+        return self._due(now, cost, level, sum(self._waiting[level:])) - now
 
-    def _due(self, now: float, cost: float, ahead: float) -> float:
-        due = max(now, self._parked_until, self._next_of_ramp(ahead))
+    def _due(self, now: float, cost: float, level: int, ahead: float = 0.0) -> float:
+        """When a request may start that has so many ahead of it. One that was refused twice waits for twice the room."""
+        due = max(now, self._parked_until)
+        if self._recovery is not None:
+            due = max(due, self._recovery.due(ahead + (level % _RETRIES > 1)))
         for bucket in self._buckets.values():
             due = max(due, bucket.due(due, cost, ahead, self._config.reserve, self._last))
         return due
 
-    def _next_of_ramp(self, ahead: float) -> float:
-        """When one may start after a pause, behind so many others."""
-        return 0.0 if self._ramped is None else self._parked_until + _DOUBLING * math.log2(1.0 + self._ramped + ahead)
-
     def _start(self, cost: float, now: float) -> int:
         self._last = now
-        if self._ramped is not None:
-            self._ramped = None if now > self._parked_until + _RAMP else self._ramped + 1
+        if self._recovery is not None:
+            self._recovery.start(now)
+            if self._recovery.is_over(now):
+                self._recovery = None
         for bucket in self._buckets.values():
             bucket.take(cost, now)
         return self._starts.add(now)
 
     # --- a request in the line -------------------------------------------------------------------------------------------
 
-    def _join(self, permit: PacePermit, cost: float, now: float, wait: float) -> None:
-        permit.turn = place = PacePlace(self, permit, cost, now + self._config.max_wait, wait)
+    def _join(self, place: PacePlace, now: float) -> PacePlace:
+        place.ends = now + self._config.max_wait
         self._line.join(place)
-        self._waiting[place.level] += cost
+        self._waiting[place.level] += place.cost
+        return place
 
     def look(self, place: PacePlace) -> float | None:
         """See `Turn.look`."""
@@ -198,19 +204,23 @@ class Pace:
     def _pause(self, place: PacePlace, now: float) -> float | None:
         """Under the lock: seconds until the turn of the head comes, None for the others, while their patience lasts."""
         is_head = self._line.head() is place
-        due = self._due(now, place.cost, 0.0) if is_head else now
+        due = self._due(now, place.cost, place.level) if is_head else now
         if place.gone or due > place.ends + TINY or now >= place.ends:
             raise self._refusal(place, now)
         if is_head:
-            place.expected = due - now
+            place.due, place.expected = due, due - now
         return due - now if is_head else None
 
     def claim(self, place: PacePlace) -> None:
-        """See `Turn.claim`."""
+        """See `Turn.claim`. A request that has gone before, or a longer pause, may have put the time off meanwhile."""
         with self._lock:
-            if place.come or self._line.head() is not place:
-                return
             now = self._clock.monotonic()
+            if (
+                place.come
+                or self._line.head() is not place
+                or self._due(now, place.cost, place.level) > max(now, place.due) + TINY
+            ):
+                return
             self._take_turn(place, now)
             moved = [*self._let_in(now)]
         rouse(moved)
@@ -219,7 +229,7 @@ class Pace:
         """Under the lock: give their turn to all who may start. Gives those, and who is next: all are to be woken."""
         while (place := self._head()) is not None:
             yield place
-            if self._due(now, place.cost, 0.0) > now + TINY:
+            if self._due(now, place.cost, place.level) > now + TINY:
                 return
             self._take_turn(place, now)
 
@@ -248,9 +258,9 @@ class Pace:
         place.gone = True
         return [*self._let_in(self._clock.monotonic())] if was_head else []
 
-    def patience_of(self, place: PacePlace) -> float:
+    def patience_of(self, place: PacePlace) -> float | None:
         """See `Turn.patience`."""
-        return max(0.0, place.ends - self._clock.monotonic())
+        return None if place.ends == math.inf else max(0.0, place.ends - self._clock.monotonic())
 
     def refusal(self, place: PacePlace) -> RateLimitExceededError:
         """See `Turn.refusal`."""
@@ -260,7 +270,7 @@ class Pace:
     def _refusal(self, place: PacePlace, now: float) -> RateLimitExceededError:
         """With the seconds after which it would be the turn of somebody who asks now, in place of this one."""
         ahead = sum(self._waiting[place.level :]) - (0.0 if place.gone else place.cost)
-        refusal = RateLimitExceededError(self.name, self._due(now, place.cost, ahead) - now)
+        refusal = RateLimitExceededError(self.name, self._due(now, place.cost, place.level, ahead) - now)
         return refusal.attribute_to(self.name, GuardKind.PACING)
 
     # --- after it --------------------------------------------------------------------------------------------------------
@@ -302,10 +312,21 @@ class Pace:
             return
         if permit.turn is not None:
             self.leave(permit.turn)
+        if outcome.kind is OutcomeKind.SUCCESS and outcome.value is not None and self._buckets:
+            self._learn_cost(outcome.value)
         with self._lock:
             events = [*self._learn(permit, outcome, self._clock.monotonic())]
         for event in events:
             (permit.events or self._events).emit(event)
+
+    def _learn_cost(self, answer: object) -> None:
+        """What a request takes of a bucket of tokens, where the headers have not shown it yet, or after a refusal."""
+        buckets = [each for each in [*self._buckets.values()] if each.lacks_cost or self._recovery is not None]
+        units = tokens_used(answer) if buckets else None
+        if units:
+            with self._lock:
+                for bucket in buckets:
+                    bucket.reported(units)
 
     def _learn(self, permit: PacePermit, outcome: Outcome, now: float) -> Iterator[Event]:
         if outcome.kind is OutcomeKind.CANCELLED and permit.is_trial:
@@ -320,8 +341,9 @@ class Pace:
     def _heed(self, permit: PacePermit, verdict: Verdict, now: float) -> Iterator[Event]:
         if permit.is_trial and verdict.kind in _LET_IN:
             yield from self._restored("credential", self._access.credential)
-        if verdict.retry_after and verdict.kind in _PARKING and verdict.retryable and not verdict.counts_against_breaker:
-            yield from self._park(verdict.retry_after, now)
+        is_throttled = verdict.kind in _PARKING and verdict.retryable and not verdict.counts_against_breaker
+        if is_throttled and (verdict.retry_after or verdict.kind is FailureKind.RATE_LIMIT):
+            yield from self._hold_back(permit, verdict.retry_after or 0.0, now)
         if permit.generation != self._access.generation and not permit.is_trial:  # sent before what was wrong was put right
             return
         if verdict.kind is FailureKind.AUTH and self._access.is_named:
@@ -329,10 +351,18 @@ class Pace:
         if verdict.kind is FailureKind.QUOTA and not verdict.retryable:
             yield from self._latched("billing", self._access.billing, permit.hint or None, now)
 
-    def _park(self, seconds: float, now: float) -> Iterator[Event]:
-        if self._parked_until <= now:
+    def _hold_back(self, permit: PacePermit, seconds: float, now: float) -> Iterator[Event]:
+        """Park everybody for the seconds that a refusal names, and let them start again no faster than the service takes them."""
+        if seconds and self._parked_until <= now:
             yield CallersParked(operation=self.name, seconds=seconds)
-        self._parked_until, self._ramped = max(self._parked_until, now + seconds), 0
+        self._parked_until = max(self._parked_until, now + seconds)
+        recovery = self._recovery
+        if recovery is None:
+            recovery = Recovery.first(now, self._starts)
+        elif permit.number > recovery.last:
+            recovery = recovery.next(now, self._starts)
+        self._recovery = recovery
+        recovery.refused(permit.number, now, seconds)
 
     def _latched(self, why: str, latch: Latch, seconds: float | None, now: float) -> Iterator[Event]:
         if latch.shut(now, seconds):
@@ -347,11 +377,11 @@ class Pace:
 class PacePlace(Place):
     """A request's turn at a host."""
 
-    __slots__ = ("cost", "ends", "permit")
+    __slots__ = ("cost", "due", "ends", "permit")
 
-    def __init__(self, pace: Pace, permit: PacePermit, cost: float, ends: float, expected: float) -> None:
-        super().__init__(pace, current_priority.get(), until=ends, expected=expected)  # type: ignore[arg-type]  # its own places
-        self.permit, self.cost, self.ends = permit, cost, ends
+    def __init__(self, pace: Pace, permit: PacePermit, level: int, cost: float, expected: float) -> None:
+        super().__init__(pace, level, expected=expected)  # type: ignore[arg-type]  # its own places
+        self.permit, self.cost, self.ends, self.due = permit, cost, math.inf, math.inf
 
 
 class PacePermit:
@@ -384,6 +414,12 @@ class PacePermit:
     def settle(self, outcome: Outcome) -> None:
         """Hear how its request ended."""
         self.pace.settle(self, outcome)
+
+
+def _level() -> int:
+    """The level of a request in the queue: by its priority, and then by the attempts that its call has made before."""
+    attempts: int = getattr(current_call.get(), "attempts", 0)
+    return _RETRIES * current_priority.get() + min(attempts, _RETRIES - 1)
 
 
 _latest: ContextVar[PacePermit | None] = ContextVar("resilience_kit_pace", default=None)

@@ -22,6 +22,10 @@ class RetryBudgetConfig:
     tokens for a retry of a rate limit or overload, which the service has answered cheaply. `success_refund`: tokens that a
     success at the first attempt gives back; one after retries gives back what its last retry cost.
 
+    A retry at the time that the service itself named adds no load that it did not ask for: it costs nothing after a rate limit,
+    and 1 token after an overload, which may be an outage. One after a rate limit costs nothing either where a pacing decides when
+    it starts.
+
     The figures are those of the AWS SDKs' standard retry mode.
     """
 
@@ -54,9 +58,16 @@ class RetryBudget:
         """Tokens in the bucket."""
         return self._left
 
-    def cost_of(self, kind: FailureKind) -> int:
-        """Tokens that a retry after an error of this kind costs."""
-        return self._config.throttling_cost if kind in _THROTTLING else self._config.transient_cost
+    def cost_of(self, kind: FailureKind, *, retry_after: float | None = None, is_paced: bool = False) -> int:
+        """Tokens that a retry after an error of this kind costs.
+
+        `retry_after`: when the service named its time. `is_paced`: a pacing decides when it may start.
+        """
+        if kind not in _THROTTLING:
+            return self._config.transient_cost
+        if kind is FailureKind.RATE_LIMIT and (retry_after or is_paced):
+            return 0
+        return min(1, self._config.throttling_cost) if retry_after else self._config.throttling_cost
 
     def withdraw(self, tokens: int) -> bool:
         """Take `tokens`, or nothing and answer False when there are fewer."""

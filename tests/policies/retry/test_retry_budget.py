@@ -23,6 +23,16 @@ def test_costs():
     )
 
 
+def test_a_retry_at_the_time_that_the_service_named_costs_little_or_nothing():
+    """Nothing after a rate limit, also where a pacing decides the time; one token after an overload, which may be an outage."""
+    budget = RetryBudget(RetryBudgetConfig())
+    costs = {
+        kind: (budget.cost_of(kind, retry_after=2.0), budget.cost_of(kind, retry_after=0.0), budget.cost_of(kind, is_paced=True))
+        for kind in (FailureKind.RATE_LIMIT, FailureKind.OVERLOADED, FailureKind.SERVER_ERROR)
+    }
+    assert {FailureKind.RATE_LIMIT: (0, 5, 0), FailureKind.OVERLOADED: (1, 5, 5), FailureKind.SERVER_ERROR: (14, 14, 14)} == costs
+
+
 def test_taking_and_giving_back():
     """All or nothing, never above the capacity."""
     budget = RetryBudget(RetryBudgetConfig(capacity=20))
