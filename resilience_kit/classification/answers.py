@@ -28,8 +28,6 @@ _MARKS = re.compile(
     r'|(?:status(?:Code)?|http_status)"\s*:\s*[45][0-9]{2}|fault"\s*:\s*\{'
     r'|[A-Za-z]+Exception"\s*:\s*\{)'
 )
-_MARKS_IN_BYTES = re.compile(_MARKS.pattern.encode())
-_PARTS = (b"rror", b'"err', b'"code"', b"uccess", b'"ok"', b'"fail', b'"FAIL', b"Exception", b"base_resp", b"status", b'"fault"')
 
 
 def event_error(name: str, data: str) -> Verdict | None:
@@ -88,7 +86,7 @@ def stops_short(text: str | bytes) -> bool:
 def _is_marked(text: str | bytes) -> bool:
     """Whether a mark is found. Fixed parts of them come first: that is ten times as fast as the pattern."""
     if isinstance(text, bytes):
-        return any(part in text for part in _PARTS) and _MARKS_IN_BYTES.search(text, 0, bodies.LONGEST_BODY) is not None
+        text = text[: bodies.LONGEST_BODY].decode("latin-1")  # marks are ASCII, and a chain of searches is half a loop of them
     return (
         "rror" in text
         or '"err' in text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from resilience_kit.classification import response_error
 from resilience_kit.classification.verdicts import TRANSIENT
@@ -14,11 +14,16 @@ _OK = 200
 ANSWERED = frozenset({"GET", "POST"})
 
 
-def verdict_of(method: str, status: int, headers: Mapping[str, str], body: bytes) -> Verdict | None:
+def verdict_of(method: str, status: int, body: bytes, headers: Callable[[], Mapping[str, str]]) -> Verdict | None:
     """The verdict on a good status whose body, whole and decoded, is an error or no JSON; None for an answer.
 
-    Errors of JSON-RPC are answers: whoever speaks it looks for them.
+    Errors of JSON-RPC are answers: whoever speaks it looks for them. The headers are read for an error only.
     """
+    found = _found(method, status, {}, body)
+    return None if found is None else _found(method, status, headers(), body) or found
+
+
+def _found(method: str, status: int, headers: Mapping[str, str], body: bytes) -> Verdict | None:
     text = body.strip()
     if not text and (status != _OK or method not in ANSWERED):
         return None

@@ -100,7 +100,7 @@ def beginning(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _judged(body: bytes) -> Verdict | None:
     """The verdict on a body of which at least the beginning is known, and all of it where it is short."""
-    return verdict_of("POST", _OK, {}, body) if len(body) < LONGEST_BODY else None
+    return verdict_of("POST", _OK, body, dict) if len(body) < LONGEST_BODY else None
 
 
 def no_stream(status: int, headers: object, body: bytes, sent: Sent) -> AIServiceError:

@@ -309,7 +309,7 @@ class Exchange:
         text = self._text()
         if text is None:
             return None
-        verdict = verdict_of(self.request.method, self.response.status_code, text_of(self._headers), text)
+        verdict = verdict_of(self.request.method, self.response.status_code, text, lambda: text_of(self._headers))
         return None if verdict is None else ErrorAnswer(self.response, verdict)
 
     @property

@@ -400,7 +400,15 @@ def test_a_body_that_is_no_json_is_the_services_fault(face: Face) -> None:
     assert (True, True) == (caught.value.__suppress_context__, classify(caught.value).retryable)
 
 
-@pytest.mark.parametrize("body", [{"error": {"message": "overloaded", "type": "overloaded_error"}}, {"type": "error"}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "overloaded", "type": "overloaded_error"}},
+        {"type": "error"},
+        {"base_resp": {"status_code": 1002, "status_msg": "rate limit exceeded(RPM)"}},
+        {"object": "error", "message": "no"},
+    ],
+)
 def test_a_good_status_with_an_error_as_body_is_an_error(face: Face, body: dict[str, Any]) -> None:
     """The body is nearer to the cause."""
     with pytest.raises(AIServiceError) as caught:
