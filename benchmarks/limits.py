@@ -22,6 +22,7 @@ from threading import BoundedSemaphore, Thread
 from time import perf_counter, sleep
 from typing import Any
 
+import bursts
 import httpx
 import knee
 import openai
@@ -350,6 +351,7 @@ class Report:
     courses: Sequence[knee.Course]
     exact: Sequence[tuple[str, ...]]
     costs: dict[str, Spread]
+    bursts: Sequence[bursts.Burst] = ()
 
     def to_markdown(self) -> str:
         """The tables."""
@@ -360,6 +362,7 @@ class Report:
         return "\n\n".join(
             (
                 table(heads, [each.row() for each in self.tallies]),
+                table(bursts.HEADS, [each.row() for each in self.bursts]),
                 table(near, phases),
                 table(("rate", "due", "started", "off by"), self.exact),
                 table(("taking", "ns", "quartiles"), cost),
@@ -370,6 +373,11 @@ class Report:
         """Promises that were not kept."""
         return [
             *(f"{each.name}: {each.share:.1%} used, {each.refused} refused" for each in self._promised() if not each.good),
+            *(
+                f"{each.name}: {each.answered} of {each.asked} answered, {each.ended} ended by a 429"
+                for each in self.bursts
+                if each.name in bursts.PROMISED and not each.good
+            ),
             *(
                 f"{course.name}: at {phase.capacity} places a limit of {phase.mean:.1f}, near after {phase.soon} s"
                 for course in self.courses
@@ -396,6 +404,7 @@ def benchmark(scale: float = 1.0) -> Report:
         list(knee.courses(scale)),
         list(exactness(10.0 * scale)),
         costs(100, max(2, int(1000 * scale))),
+        list(bursts.bursts(scale)),
     )
 
 
@@ -409,7 +418,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, metavar="PAGE", help="renew the tables in this page")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="write the course of the adaptive limit, for plot.py")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the time that it takes (%(default)s: four minutes)")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the time that it takes (%(default)s: five minutes)")
     options = parser.parse_args(given)
     report = benchmark(options.scale)
     tables = report.to_markdown()

@@ -7,12 +7,18 @@ import contextvars
 import gc
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
 
 from resilience_kit import AIServiceResilience, ResilienceConfig
 from resilience_kit.errors import BulkheadFullError, RateLimitExceededError
+from resilience_kit.http import AsyncResilientTransport, ResilientTransport
+from resilience_kit.http.pacing import Pacing
 from resilience_kit.limits import (
     AsyncExecutor,
     Bulkhead,
@@ -196,6 +202,56 @@ async def test_a_provider_that_limits_is_never_asked_too_often(kit: AIServiceRes
             answers = await asyncio.gather(*(chat("What is the answer to all of it?") for _ in range(150)))
     assert 150 == len(answers)
     assert time.monotonic() - began > 1.0
+
+
+WORDS = {"model": "gpt-fake", "messages": [{"role": "user", "content": "Say ten words"}], "max_tokens": 40}
+
+
+@pytest.fixture
+def provider_of_tokens() -> Iterator[FakeAIProvider]:
+    """Two hundred tokens a second, of which a request takes ten."""
+    limits = RateLimits(tokens_per_minute=12_000, burst_seconds=1.0)
+    with FakeAIProvider(limits=limits, latency=0.02, answer=lambda _: "one two three four five six seven") as running:
+        yield running
+
+
+async def test_calls_that_use_less_than_they_book_are_all_answered(kit: AIServiceResilience, provider_of_tokens: Any) -> None:
+    """100 callers book 44 tokens each, 22 seconds' worth, and have ten seconds: what they use takes five, without a 429."""
+    tokens = RateLimitConfig(
+        rate=12_000.0, period=60.0, burst=100.0, cost=44.0, usage=lambda answer: answer["usage"]["total_tokens"]
+    )
+    unlimited = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=provider_of_tokens.openai_url, limits=unlimited, timeout=30.0) as client:
+
+        @kit.with_resilience("chat", custom_config=ResilienceConfig(retry=None, deadline=10.0, rate_limit=tokens))
+        async def chat() -> dict[str, Any]:
+            return (await client.post("/chat/completions", json=WORDS)).raise_for_status().json()
+
+        answers = await asyncio.gather(*(chat() for _ in range(100)))
+    assert [10] * 100 == [answer["usage"]["total_tokens"] for answer in answers]
+
+
+@pytest.mark.parametrize("way", ["tasks", "threads"])
+async def test_no_call_of_a_transport_ends_in_a_429_that_it_could_wait_out(
+    kit: AIServiceResilience, provider_of_tokens: Any, way: str
+) -> None:
+    """120 callers at once whom nobody has told of a limit, six seconds' worth: transports with their defaults answer them all."""
+    url, unlimited, pacing = provider_of_tokens.openai_url, httpx.Limits(max_connections=None), Pacing()
+    headers = {"authorization": "Bearer sk-one"}
+    if way == "tasks":
+        inner = httpx.AsyncHTTPTransport(limits=unlimited)
+        transport = AsyncResilientTransport(inner, resilience=kit, pacing=pacing)
+        async with httpx.AsyncClient(base_url=url, transport=transport, headers=headers, timeout=60.0) as client:
+            answers = await asyncio.gather(*(client.post("/chat/completions", json=WORDS) for _ in range(120)))
+    else:
+        plain = ResilientTransport(httpx.HTTPTransport(limits=unlimited), resilience=kit, pacing=pacing)
+        with (
+            httpx.Client(base_url=url, transport=plain, headers=headers, timeout=60.0) as sync_client,
+            ThreadPoolExecutor(120) as pool,
+        ):
+            asked = (pool.submit(sync_client.post, "/chat/completions", json=WORDS) for _ in range(120))
+            answers = await asyncio.gather(*(asyncio.wrap_future(each) for each in asked))
+    assert {200: 120} == Counter(answer.status_code for answer in answers)
 
 
 async def test_priority_decides_who_waits(kit: AIServiceResilience) -> None:

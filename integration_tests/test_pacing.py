@@ -45,7 +45,7 @@ class Client:
 
 @pytest.mark.parametrize("paced", [True, False])
 async def test_a_limit_is_used_without_429s(kit: AIServiceResilience, paced: bool) -> None:
-    """600 a minute, of which this key has used up most: from there on, ten a second. Without pacing, 429s by the hundred."""
+    """600 a minute, of which this key has used up most: from there on, ten a second. Without pacing, 429s by the dozen."""
     with FakeAIProvider(limits=RateLimits(requests_per_minute=LIMIT)) as provider:
         async with httpx.AsyncClient(base_url=provider.url, timeout=30.0) as plain:
             client = Client(kit, plain, Pacing() if paced else None)
@@ -64,7 +64,7 @@ async def test_a_limit_is_used_without_429s(kit: AIServiceResilience, paced: boo
         assert refused == 0
         assert served >= 0.95 * SECONDS * LIMIT / 60 - 1
     else:
-        assert refused > 50
+        assert refused > 20
 
 
 async def test_a_revoked_key_is_asked_for_once(kit: AIServiceResilience) -> None:

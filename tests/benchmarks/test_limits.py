@@ -86,6 +86,16 @@ def test_what_is_not_kept_is_told(limits, knee):
     assert "never" in report.to_markdown()
 
 
+def test_a_burst_that_is_not_answered_to_the_last_is_reported(limits):
+    """Of the contenders that promise it; the others are in the table only."""
+    good, poor = (limits.bursts.Burst(limits.bursts.PROMISED[0], 200, answered, 1, 3, 9.6) for answered in (200, 199))
+    other = limits.bursts.Burst("an SDK", 200, 120, 80, 300, 17.0)
+    cost = {name: limits.Spread(1.0, 1.0, 1.0) for name in limits.TAKERS}
+    report = limits.Report([], [], [], cost, [good, poor, other])
+    assert [f"{poor.name}: 199 of 200 answered, 1 ended by a 429"] == report.broken()
+    assert "| an SDK | 200 | 120 | 80 | 300 | 17 |" in report.to_markdown()
+
+
 def test_the_figures_replace_those_of_the_page(limits, monkeypatch, tmp_path, capsys):
     """What stands around them stays, and the course is kept for the picture."""
     report = limits.Report([], [], [("a rate", "1", "1", "+0%")], {name: limits.Spread(1.0, 1.0, 1.0) for name in limits.TAKERS})
