@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from resilience_kit._checks import nearest
 from resilience_kit.config.echo import Where, shown_at
-from resilience_kit.config.overlay import SETTINGS, unknown_setting
+from resilience_kit.config.overlay import SETTINGS, unknown_setting, whole
 from resilience_kit.config.presets import get_preset
 from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
 from resilience_kit.config.text import in_file, refuse
@@ -35,8 +35,12 @@ OperationName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
 class Numbers(TypedDict, total=False):
     """Settings that stand for one option each."""
 
-    retry_attempts: Annotated[int, Field(ge=1, le=10, description="attempts of a call, the first one included")]
-    circuit_breaker_threshold: Annotated[int, Field(ge=1, le=20, description="failures in a row that open the circuit")]
+    retry_attempts: Annotated[
+        int, Field(ge=1, le=10, description="attempts of a call, the first one included"), BeforeValidator(whole)
+    ]
+    circuit_breaker_threshold: Annotated[
+        int, Field(ge=1, le=20, description="failures in a row that open the circuit"), BeforeValidator(whole)
+    ]
     recovery_timeout: Annotated[float, Field(ge=10, le=300, json_schema_extra=_S, description="for which a circuit stays open")]
     base_delay: Annotated[float, Field(ge=0.1, le=10, json_schema_extra=_S, description="longest wait after the first attempt")]
     max_delay: Annotated[float, Field(ge=1, le=120, json_schema_extra=_S, description="longest wait between two attempts")]

@@ -41,6 +41,8 @@ _WIDE: Final = ResilienceConfig(retry=RetryConfig(base_delay=0.0, max_delay=floa
 SETTINGS: Final = (*FIELDS, "default_strategy", "operation_overrides")
 #: What stands beside settings in a file, and nowhere else.
 _OF_A_FILE: Final = frozenset({"preset", "operations"})
+#: Settings that are whole numbers.
+_WHOLE: Final = frozenset({"retry_attempts", "circuit_breaker_threshold"})
 _SETTING_OF: Final = {f"{owner.__name__}.{name}": setting for setting, (owner, name) in FIELDS.items()}
 
 
@@ -130,7 +132,14 @@ def _options(owner: type, settings: Mapping[str, object]) -> dict[str, object]:
 
 
 def _plain(name: str, value: object) -> object:
-    return None if name == "jitter" and value == "none" else value
+    if name == "jitter" and value == "none":
+        return None
+    return whole(value) if name in _WHOLE else value
+
+
+def whole(value: object) -> object:
+    """A float without a fraction as the whole number that it is: JSON has one kind of number, and some programs write 5.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _replaced(options: Options, changes: Mapping[str, object], found: list[Violation]) -> Options:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 from resilience_kit._checks import Checks
 from resilience_kit.config.models import CUSTOM, FILE, PRESET
 from resilience_kit.config.plain import STRANGER
+from resilience_kit.config.presets import PRESETS
+from resilience_kit.config.strategies import ResilienceStrategy
 from resilience_kit.config.templates import TEMPLATES
 
 What = Literal["custom_config", "file", "preset", "template_overrides"]
@@ -17,6 +20,7 @@ _LIMITS: Final = (
     f"in a string, {STRANGER.items} items in an array, {STRANGER.keys} keys in an object, and no control or format characters. "
     "base_delay must not exceed max_delay, and attempt_timeout must not exceed deadline."
 )
+_ANY_CASE: Final = "StrategyInAnyCase"
 _TITLES: Final = {
     "custom_config": "Settings over those of a preset",
     "file": "A configuration file",
@@ -28,12 +32,39 @@ _TITLES: Final = {
 def json_schema(what: What = "custom_config") -> dict[str, Any]:
     """The schema (draft 2020-12) of a custom configuration, a file, a preset, or of what may be put over a template.
 
-    What it accepts, the validator accepts too, but for the relations between settings and the limits of size, which `$comment`
-    tells. Raises ConfigurationError for an unknown `what`.
+    What it accepts, the validator accepts too, and the other way round, but for the relations between settings and the limits of
+    size, which `$comment` tells. Raises ConfigurationError for an unknown `what`.
     """
     checks = Checks("json_schema")
     checks.one_of("what", what, tuple(_TITLES))
     checks.done()
     model = {"file": FILE, "preset": PRESET}.get(what, CUSTOM)
-    schema = model.adapter.json_schema() | {"$schema": _DRAFT, "title": _TITLES[what], "$comment": _LIMITS}
-    return schema | ({"minProperties": 1} if what == "custom_config" else {})
+    schema: Any = _in_any_case(model.adapter.json_schema())
+    schema["$defs"][_ANY_CASE] = {"type": "string", "pattern": _pattern(ResilienceStrategy)}
+    if what == "file":
+        names = [*PRESETS, *(each.value for each in ResilienceStrategy)]
+        schema["properties"]["preset"] = schema["properties"]["preset"] | {
+            "anyOf": [{"enum": names}, {"pattern": _pattern(names)}],
+        }
+    schema |= {"$schema": _DRAFT, "title": _TITLES[what], "$comment": _LIMITS}
+    found: dict[str, Any] = schema | ({"minProperties": 1} if what == "custom_config" else {})
+    return found
+
+
+def _in_any_case(schema: Any) -> Any:
+    """The schema, in which a strategy's name may be written in any case, as the validator reads it."""
+    if isinstance(schema, list):
+        return [_in_any_case(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _in_any_case(each) for name, each in schema.items() if name != "$ref"}
+    if "$ref" not in schema:
+        return found
+    refs = [schema["$ref"], *([f"#/$defs/{_ANY_CASE}"] if schema["$ref"].endswith("/ResilienceStrategy") else [])]
+    return found | ({"anyOf": [{"$ref": each} for each in refs]} if len(refs) > 1 else {"$ref": refs[0]})
+
+
+def _pattern(names: Iterable[str]) -> str:
+    """One of some names in any case, without a flag, which JSON Schema has none of. `$` would match before a last line break."""
+    spelled = ("".join(f"[{sign.upper()}{sign}]" if sign.isalpha() else sign for sign in name) for name in names)
+    return f"^({'|'.join(spelled)})(?![\\s\\S])"

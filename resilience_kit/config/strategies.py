@@ -21,7 +21,7 @@ class ResilienceStrategy(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> ResilienceStrategy | None:
-        return cls.__members__.get(value.upper()) if isinstance(value, str) else None
+        return cls.__members__.get(value.upper()) if isinstance(value, str) and value.isascii() else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,7 +120,8 @@ class ResilienceConfigValidator:
         if template is None:
             given = shown(_text(name))
             raise ConfigurationError([Violation("template", "must be the name of a template" + nearest(given, TEMPLATES), given)])
-        return _judged(CUSTOM, _over(template.settings(), {} if overrides is None else _copied(overrides)), self._preset)
+        given = _by_schema(CUSTOM, {} if overrides is None else _copied(overrides))  # whose limits are for what is given
+        return _go_together(_over(template.settings(), given), self._preset)
 
 
 def _settled(validate: Callable[[], ValidationResult]) -> ValidationResult:
@@ -172,9 +173,7 @@ def _copied(value: object) -> object:
     return copy
 
 
-def _over(settings: dict[str, object], overrides: object) -> object:
-    if not isinstance(overrides, dict):
-        return overrides
+def _over(settings: dict[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
     operations, ours = overrides.get("operation_overrides"), settings.get("operation_overrides", {})
     if isinstance(operations, dict) and isinstance(ours, dict):
         overrides = {**overrides, "operation_overrides": {**ours, **operations}}
@@ -182,7 +181,10 @@ def _over(settings: dict[str, object], overrides: object) -> object:
 
 
 def _judged(model: Model, content: object, preset: Preset | None) -> ValidationResult:
-    settings = _by_schema(model, content)
+    return _go_together(_by_schema(model, content), preset)
+
+
+def _go_together(settings: Mapping[str, object], preset: Preset | None) -> ValidationResult:
     errors, cautions = judged(settings, preset)
     if errors:
         raise ConfigurationError(each._replace(got=shown(each.got)) for each in errors)

@@ -158,10 +158,11 @@ VALUES = [
         for name, (low, high) in NUMBERS.items()
         for wrong in (low - 1, high + 1, True, None, str(low), [low], {"value": low})
     ],
-    ('{"retry_attempts": 3.0}', "retry_attempts", RULES["retry_attempts"]),
+    ('{"retry_attempts": 3.5}', "retry_attempts", RULES["retry_attempts"]),
+    ('{"default_strategy": "cr\u0131t\u0131cal"}', "default_strategy", "must be the name of a strategy"),
     ('{"retry_attempts": 3.5}', "retry_attempts", RULES["retry_attempts"]),
     ('{"retry_attempts": -0}', "retry_attempts", RULES["retry_attempts"]),
-    ('{"retry_attempts": 1e1}', "retry_attempts", RULES["retry_attempts"]),
+    ('{"retry_attempts": 1.05e1}', "retry_attempts", RULES["retry_attempts"]),
     ('{"deadline": 0.99999}', "deadline", RULES["deadline"]),
     ('{"deadline": 600.00001}', "deadline", RULES["deadline"]),
     ('{"base_delay": 1e-320}', "base_delay", RULES["base_delay"]),
