@@ -128,9 +128,12 @@ class BreakerCore:
             if refusal is None:
                 return CircuitBreakerOpenError(self._name or _UNNAMED, left)
             return CircuitBreakerOpenError(self._name or _UNNAMED, None, refusal)
-        if type(snapshot) is Trials and self._is_full(snapshot, now):
+        if type(snapshot) is Trials:
             outer = enclosing_trial(snapshot, now)
-            return self._refusal(snapshot, left) if outer is None else NestedTrial(snapshot, outer.until)
+            if outer is not None:
+                return NestedTrial(snapshot, outer.until)
+            if self._is_full(snapshot, now):
+                return self._refusal(snapshot, left)
         with self._lock:
             token, snapshot = self._admit(self.now()), self.snapshot  # a trial's lease runs from when it is lent
             transitions = self._take_transitions()

@@ -151,6 +151,15 @@ def test_nested_success_alone_closes_nothing(lab):
     assert ["open", "half_open", "open"] == lab.path(breaker)
 
 
+def test_nested_call_takes_no_trial_of_its_own_where_there_are_several(lab):
+    """One call around is one trial, however many there may be, and is one success of those that close the circuit."""
+    breaker = lab.half_open(half_open_max_calls=2, success_threshold=2)
+    assert 1 == breaker.call(breaker.call, lambda: breaker.trials_in_flight)
+    assert CircuitState.HALF_OPEN is breaker.state
+    breaker.call(lambda: "good")
+    assert breaker.closed
+
+
 def test_nested_call_in_three_layers_runs_under_one_trial(lab):
     """However deep."""
     breaker = lab.half_open()
