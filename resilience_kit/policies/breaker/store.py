@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from resilience_kit._fork import renew_after_fork
 from resilience_kit._worker import Worker
 from resilience_kit.policies.breaker.states import CircuitState
 
@@ -53,6 +54,11 @@ class StoreThread:
     def __init__(self) -> None:
         self._worker: Worker[Callable[[], object]] = Worker("resilience_kit stores", lambda work: work())
         self._late: Future[StoredState | None] | None = None
+        renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: the parent's thread answers nobody here, so that nothing is late."""
+        self._late = None
 
     def submit(self, work: Callable[[], object]) -> None:
         """Have something done that catches its own errors."""

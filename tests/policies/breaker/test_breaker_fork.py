@@ -139,3 +139,32 @@ def test_a_renewed_breaker_in_this_process(lab):
     closed = breaker.snapshot
     breaker.renew_after_fork()
     assert closed is breaker.snapshot
+
+
+def test_a_child_waits_for_its_store_though_the_parent_s_was_late():
+    """What the parent's thread has still to answer is never answered in the child; the child's own store is asked."""
+    assert "open\n" == run("""
+        from resilience_kit.policies.breaker import store
+        from resilience_kit.policies.breaker.states import CircuitState
+        from resilience_kit import _worker
+        store.LONGEST_LOAD = _worker._AT_EXIT = 0.05
+
+        class Slow:
+            def load(self, name):
+                threading.Event().wait()
+
+            def save(self, name, state):
+                pass
+
+        class Quick(Slow):
+            def load(self, name):
+                return store.StoredState(CircuitState.OPEN, 1, 60.0)
+
+        late = CircuitBreaker(1, 10.0, name="late", store=Slow())
+
+        def child():
+            store.LONGEST_LOAD = 20.0
+            print(CircuitBreaker(1, 10.0, name="quick", store=Quick()).state.value)
+
+        in_child(child)
+    """)
