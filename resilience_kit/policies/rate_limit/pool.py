@@ -261,10 +261,11 @@ class Pool:
 
     def _refusal(self, place: Waiter) -> RateLimitExceededError:
         """With the seconds after which the place would come to somebody who asks now, without this caller."""
-        if not place.gone:
+        is_queued = not (place.gone or place.come)
+        if is_queued:
             place.cost_class.unqueue(place.level, place.costs)
         expected = self._expected(place.costs, place.level, at_worst=True)
-        if not place.gone:
+        if is_queued:
             place.cost_class.queue(place.level, place.costs)
         return RateLimitExceededError(self._name, expected)
 

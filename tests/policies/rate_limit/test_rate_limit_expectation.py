@@ -342,3 +342,17 @@ def test_no_more_is_used_than_the_limit_brings(costs: list[tuple[int, float]], l
     for at, units in world.starts:
         used += units
         assert used <= 200.0 + 200.0 * (at - began + 0.05) + 200.0 * any(cost > 200 for cost, _ in costs) + 1e-6
+
+
+def test_a_refusal_after_the_turn_has_come_leaves_the_queue_as_it_is() -> None:
+    """The call's deadline may be over in the moment in which its turn comes; those behind have booked what they have booked."""
+    clock = FakeClock()
+    limiter = RateLimiter(tokens(cost=lambda units: units, burst=100.0), clock=clock)
+    limiter.admit_call((100.0,), {})
+    first, second = limiter.admit_call((80.0,), {}), limiter.admit_call((70.0,), {})
+    clock.advance(0.4)
+    assert 0.0 == first.turn.look()
+    cost_class = second.cost_class
+    assert first.cost_class is cost_class
+    first.turn.refusal()
+    assert 70.0 == cost_class.ahead(0, 0, at_worst=True)
