@@ -74,7 +74,10 @@ class Worker(Generic[T]):
                 return self._has_done(wanted)
             if self._has_done(wanted) or self._start():
                 return self._changed.wait_for(lambda: self._has_done(wanted), timeout)
+        end = None if timeout is None else time.monotonic() + timeout
         while self._queue and self._queue[0][0] <= wanted:  # at the interpreter's end no thread starts
+            if end is not None and time.monotonic() >= end:
+                return False
             self._run(self._queue.popleft()[1])
         return True
 

@@ -141,6 +141,29 @@ def test_where_no_thread_starts_a_flush_does_the_work(monkeypatch):
     assert [1, 2, 3] == done
 
 
+def test_where_no_thread_starts_a_flush_ends_in_time(monkeypatch):
+    """Also at the interpreter's end, with a long queue of a slow sink."""
+
+    def no_thread(self):
+        raise RuntimeError("can't start new thread")
+
+    now, done = [0.0], list[int]()
+
+    def work(item):
+        done.append(item)
+        now[0] += 1.0
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    monkeypatch.setattr(_worker.time, "monotonic", lambda: now[0])
+    worker = Worker("worker", work)
+    for item in range(5):
+        worker.submit(item)
+    assert not worker.flush(2.0)
+    assert [0, 1] == done
+    assert worker.flush(None)
+    assert [0, 1, 2, 3, 4] == done
+
+
 def test_a_flush_waits_for_what_is_under_way_while_other_items_are_dropped():
     """A dropped item is not taken for the one that the thread still works on."""
     gate, entered = threading.Event(), threading.Event()
