@@ -256,7 +256,7 @@ class EventStream:
         with self._lock:
             self._subscriptions, self._by_kind = change(self._subscriptions), {}
             self._version = next(_versions)
-        for changed in self.on_subscribe:
+        for changed in tuple(self.on_subscribe):
             changed()
 
     @property

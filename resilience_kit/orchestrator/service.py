@@ -122,7 +122,7 @@ class AIServiceResilience:
         self._lock = threading.RLock()
         self._reloading, self._rejected = Mutex(), set[tuple[str, ...]]()
         self._heard = self._wanted_events()
-        self._events.on_subscribe.append(self._listeners_changed)
+        _call_while_alive(self._listeners_changed, self._events.on_subscribe)
         renew_after_fork(self)
 
     # --- protecting ------------------------------------------------------------------------------------------------------
@@ -644,6 +644,20 @@ class AIServiceResilience:
     def renew_after_fork(self) -> None:
         """In a forked child: a lock that nobody holds."""
         self._lock = threading.RLock()
+
+
+def _call_while_alive(method: Callable[[], object], registry: list[Callable[[], object]]) -> None:
+    """Register a method for as long as its object lives: a stream may outlive many orchestrators."""
+    weak = weakref.WeakMethod(method, lambda _: registry.remove(call))
+
+    def call() -> None:
+        (weak() or _do_nothing)()
+
+    registry.append(call)
+
+
+def _do_nothing() -> None:
+    """Stand in for a method whose object has died in this moment."""
 
 
 def _stamp() -> str:

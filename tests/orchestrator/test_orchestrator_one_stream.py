@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import subprocess
 import sys
 import textwrap
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -230,3 +232,19 @@ def test_no_lock_is_held_while_a_restored_state_is_announced() -> None:
     assert flush_stores()
     assert [("restored", False)] == heard
     assert [] == kit._loading
+
+
+def test_a_stream_does_not_keep_orchestrators_alive():
+    """It may outlive many of them; the last one still hears of its listeners."""
+    stream = EventStream()
+    before = len(stream.on_subscribe)
+    gone = [weakref.ref(AIServiceResilience(events=stream)) for _ in range(3)]
+    kit = AIServiceResilience(events=stream)
+    gc.collect()
+    assert [None] * 3 == [each() for each in gone]
+    assert before + 1 == len(stream.on_subscribe)
+    seen: list[object] = []
+    call = kit.with_resilience("op")(lambda: 1)
+    kit.add_listener(seen.append, CallSucceeded)
+    call()
+    assert 1 == len(seen)
