@@ -148,6 +148,11 @@ class Call(KeyHolder):
             self._key = key_within(self._outer, self.plan.operation.name, self._number)  # the same, whichever thread comes first
         return super().key()
 
+    @property
+    def earlier_attempts(self) -> int:
+        """Attempts before the one that is under way, or that the guards are asked about."""
+        return max(0, self.attempts - self._begun)
+
     def elapsed(self) -> float:
         """Seconds since the call began."""
         return (self.plan.now() - self.started) * 1e-9

@@ -28,9 +28,9 @@ class AttemptScope(KeyHolder):
         return id(self._call)
 
     @property
-    def attempts(self) -> int:
-        """How many attempts of the call have begun, which a guard may ask for before the next one."""
-        return self._call.attempts
+    def earlier_attempts(self) -> int:
+        """See `Call.earlier_attempts`."""
+        return self._call.earlier_attempts
 
     def remaining(self) -> float | None:
         """See `CallContext`."""

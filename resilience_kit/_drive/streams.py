@@ -46,6 +46,15 @@ def adopt(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwarg
     return protect_async_generator(site, first)(*args, **kwargs)
 
 
+def _admitted(call: Call) -> float:
+    """`call.admit()`, inside the call's context as with the other drivers: guards may ask which attempt it is."""
+    context = current_call.set(call.scope())
+    try:
+        return call.admit()
+    finally:
+        current_call.reset(context)
+
+
 def given_first(result: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, whose first call has been made already and gave `result`."""
     given = [result]
@@ -79,7 +88,7 @@ def _opened(call: Call) -> tuple[Any, Any, bool]:
     failure: BaseException | None = None
     try:
         while True:
-            while pause := call.admit():
+            while pause := _admitted(call):
                 turns.wait(call, pause)
             call.begin()
             try:
@@ -226,7 +235,7 @@ class AsyncStream:
         failure: BaseException | None = None
         try:
             while True:
-                while pause := call.admit():
+                while pause := _admitted(call):
                     await turns.wait_async(call, pause)
                 call.begin()
                 item, failure, cut_off = await self._attempt()

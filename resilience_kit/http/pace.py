@@ -269,7 +269,7 @@ class Pace:
 
     def _refusal(self, place: PacePlace, now: float) -> RateLimitExceededError:
         """With the seconds after which it would be the turn of somebody who asks now, in place of this one."""
-        ahead = sum(self._waiting[place.level :]) - (0.0 if place.gone else place.cost)
+        ahead = sum(self._waiting[place.level :]) - (0.0 if place.gone or place.come else place.cost)
         refusal = RateLimitExceededError(self.name, self._due(now, place.cost, place.level, ahead) - now)
         return refusal.attribute_to(self.name, GuardKind.PACING)
 
@@ -418,7 +418,7 @@ class PacePermit:
 
 def _level() -> int:
     """The level of a request in the queue: by its priority, and then by the attempts that its call has made before."""
-    attempts: int = getattr(current_call.get(), "attempts", 0)
+    attempts: int = getattr(current_call.get(), "earlier_attempts", 0)
     return _RETRIES * current_priority.get() + min(attempts, _RETRIES - 1)
 
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from resilience_kit import AIServiceResilience, ResilienceConfig, RetryConfig
 from resilience_kit.config import ResilienceSettings
-from resilience_kit.context import current_call
-from resilience_kit.errors import RateLimitError
+from resilience_kit.context import Priority, current_call
+from resilience_kit.errors import APIConnectionError, RateLimitError
 from resilience_kit.events import CallFailed
 from resilience_kit.http import AsyncResilientTransport
 from resilience_kit.http.allowance import Starts
-from resilience_kit.http.pacing import Pacing
+from resilience_kit.http.pacing import Pacing, PacingConfig
 from resilience_kit.http.recovery import Recovery
 from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Verdict
 from resilience_kit.policies.retry_budget import RetryBudgetConfig
@@ -165,7 +165,7 @@ def test_a_retry_goes_before_those_who_have_not_asked_yet() -> None:
     first = pace.admit()
 
     class Retried:
-        attempts = 1
+        earlier_attempts = 1
 
     token = current_call.set(Retried())  # type: ignore[arg-type]  # as much of a call as is looked at
     retry = pace.admit()
@@ -318,3 +318,93 @@ def test_a_budget_that_ends_a_call_is_named_by_the_note_and_by_the_log(caplog: p
         ask()
     assert "the retry budget is used up" in caught.value.__notes__[0]
     assert ["the retry budget is used up"] == reasons
+
+
+def parked(seconds: float = 1.0, **options: Any) -> tuple[FakeClock, Any]:
+    """A pace that a refusal has parked."""
+    clock = FakeClock(1000.0)
+    pace = Pacing(PacingConfig(**options), clock=clock).of("api.example.com")
+    pace.admit().settle(verdict(seconds))
+    return clock, pace
+
+
+def kit_with(function: Any, clock: FakeClock, **options: Any) -> Any:
+    """A function under a kit of its own, with retries that do not wait."""
+    config = ResilienceConfig(retry=RetryConfig(base_delay=0.0), circuit_breaker=None, **options)
+    return AIServiceResilience(ResilienceSettings(), clock=clock).with_resilience("op", custom_config=config)(function)
+
+
+def test_a_pace_asked_by_hand_in_a_first_attempt_does_not_see_a_retry() -> None:
+    """The longest wait holds for it, and it has no place before others; in the call's second attempt it has."""
+    clock, pace = parked(4.0, max_wait=5.0)
+    waiting = [pace.admit() for _ in range(2)]
+    levels: list[int] = []
+
+    def work() -> None:
+        levels.append(pace.admit().turn.level)
+        raise APIConnectionError
+
+    with pytest.raises(APIConnectionError):
+        kit_with(work, clock, deadline=100.0)()
+    usual = waiting[0].turn.level
+    assert [usual, usual + 1, usual + 2] == levels
+
+
+class LevelSeen:
+    """A guard that notes which attempt of its call it is asked about."""
+
+    name = "level"
+
+    def __init__(self) -> None:
+        self.levels: list[int] = []
+
+    def fits(self, cost: float = 1.0) -> bool:
+        return True
+
+    def admit(self, cost: float = 1.0) -> Any:
+        pace = Pacing(clock=FakeClock(1000.0)).of("api.example.com")
+        pace.admit().settle(verdict(1.0))
+        permit = pace.admit()
+        self.levels.append(permit.turn.level - int(Priority.NORMAL) * 4)
+        permit.turn = None
+        return permit
+
+
+@pytest.mark.parametrize("kind", ["generator", "async generator"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_retried_stream_is_asked_about_as_a_retry(kind: str, inside: bool) -> None:
+    """Its first request is none, whatever call it is made in; those after it are."""
+    guard, failures = LevelSeen(), [APIConnectionError(), APIConnectionError()]
+
+    def plain() -> Any:
+        if failures:
+            raise failures.pop()
+        yield 1
+
+    async def asynchronous() -> Any:
+        if failures:
+            raise failures.pop()
+        yield 1
+
+    clock = FakeClock(1000.0)
+    call = kit_with(plain if kind == "generator" else asynchronous, clock, rate_limit=guard)
+
+    async def items() -> list[int]:
+        return list(call()) if kind == "generator" else [item async for item in call()]
+
+    around = kit_with(items, clock, deadline=100.0) if inside else items
+    assert [1] == asyncio.run(around())
+    assert [0, 1, 2] == guard.levels
+
+
+def test_a_refusal_after_the_turn_has_come_names_the_time_of_the_next_request() -> None:
+    """Its deadline may be over in the moment in which its turn comes, and another refusal begins the ramp anew."""
+    clock, pace = parked(1.0)
+    late = pace.admit()
+    clock.advance(1.0)
+    assert 0.0 == late.turn.look()
+    waiting = pace.admit()
+    clock.advance(waiting.turn.look())
+    assert 0.0 == waiting.turn.look()
+    late.settle(verdict(4.0))
+    assert pytest.approx(4.0) == waiting.turn.refusal().retry_after
