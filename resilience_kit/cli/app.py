@@ -95,13 +95,19 @@ def demo(
 @app.command()
 def doctor(
     stores: Annotated[bool, typer.Option("--stores", help="Connect to what DATABASE_URL and REDIS_URL name, too.")] = False,
+    app: Annotated[
+        str | None,
+        typer.Option(
+            "--app", metavar="MODULE[:ATTRIBUTE]", help="Import the application, and compare names with its operations'."
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Look at the libraries, their traps and the environment; exit code 1 when something has to be mended."""
     from resilience_kit.cli.doctor.command import examine
     from resilience_kit.cli.output import Output
 
-    return examine(Output(json), stores=stores)
+    return examine(Output(json), stores=stores, app=app)
 
 
 @app.command()
@@ -183,13 +189,23 @@ def explain(  # noqa: PLR0913 - one argument an option
 def validate(
     file: Annotated[str, typer.Argument(help="A .toml or .json file; - for stdin.")],
     strict: Annotated[bool, typer.Option("--strict", help="As the validator judges what strangers send.")] = False,
+    app: Annotated[
+        str | None,
+        typer.Option(
+            "--app",
+            metavar="MODULE[:ATTRIBUTE]",
+            help="Import the application, and warn of names that are nearly its operations'.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Check a file by itself, whatever the environment says; exit code 1 when it is not valid."""
     from resilience_kit.cli.config.validate import validate as answer
     from resilience_kit.cli.output import Output
 
-    return answer(Output(json), file, strict=strict)
+    if strict and app is not None:
+        raise Mistake("--strict judges what strangers send, who know no application: leave out --app")
+    return answer(Output(json), file, strict=strict, app=app)
 
 
 @config.command()

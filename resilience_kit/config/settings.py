@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -30,6 +29,7 @@ from resilience_kit.config.custom import (
 )
 from resilience_kit.config.echo import Where, place, shown
 from resilience_kit.config.layers import Said, Word, of_application, together
+from resilience_kit.config.near_names import spelled as _spelled
 from resilience_kit.config.overlay import check_apart
 from resilience_kit.config.presets import get_preset
 from resilience_kit.config.resilience_config import ResilienceConfig
@@ -53,10 +53,6 @@ _reading: ContextVar[Sources] = ContextVar("_reading", default=Sources())  # noq
 def variable_of(operation: str) -> str:
     """The variable that names an operation's strategy: capitals, with _ for every other sign."""
     return _PREFIX + _OPERATION + _spelled(operation).upper()
-
-
-def _spelled(operation: str) -> str:
-    return re.sub("[^A-Z0-9]", "_", operation.upper()).lower()
 
 
 def _switch(value: object) -> bool:
@@ -205,6 +201,17 @@ class ResilienceSettings(BaseSettings):
             return words
         changed = Word("ResilienceSettings(operation_overrides)", strategy and strategy_named(strategy))  # by model_copy
         return [*(each._replace(strategy=None) for each in words), changed]
+
+    def named_operations(self) -> dict[str, str]:
+        """The operations that variables, the file, arguments and custom settings name, each with the source that does.
+
+        Those of a preset are not among them: it names operations that an application need not have.
+        """
+        found = {self._written_names.get(name, name): words[-1].source for name, words in self._operator_words.items() if words}
+        for source, settings in self._sources.custom_configs():
+            for name in _valid(settings).get("operation_overrides", {}):
+                found.setdefault(name, f"{source}: operation_overrides.{name}")
+        return found
 
     def operator_strategy(self, operation: str) -> ResilienceStrategy | None:
         """What the operator wants for this operation: a variable, or the file's word."""

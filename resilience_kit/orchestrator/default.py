@@ -82,6 +82,13 @@ def replaced_default(orchestrator: AIServiceResilience) -> Iterator[AIServiceRes
         set_orchestrator(before)
 
 
+def operations_of_default() -> list[str]:
+    """The names of the operations that functions were decorated with, called or not, and of those that the default knows."""
+    with _default_lock:
+        known = [] if _default is None else _default.operations
+        return sorted({*known, *(site.operation for site in _default_sites)})
+
+
 def join_default(operation: str) -> AIServiceResilience:
     """The default orchestrator, with the functions of an operation that were not called yet: it knows what they ask for."""
     orchestrator = get_orchestrator()

@@ -32,6 +32,7 @@ from resilience_kit.config import (
     strategy_named,
 )
 from resilience_kit.config.layers import Asked, NotGiven, Seconds, folded, layers
+from resilience_kit.config.near_names import near_names, spelled
 from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit
 from resilience_kit.context import current_call
 from resilience_kit.errors import NOT_SHOWN, ConfigurationError
@@ -47,7 +48,7 @@ from resilience_kit.events import (
     OptionsIgnored,
     StrategyChanged,
 )
-from resilience_kit.log import listen
+from resilience_kit.log import listen, logger
 from resilience_kit.metrics import OperationMetrics
 from resilience_kit.orchestrator.clients import ClientOperations, severity
 from resilience_kit.orchestrator.limits import guards_of
@@ -111,6 +112,8 @@ class AIServiceResilience:
         listen(self._events)
         self._operations: dict[str, Operation] = {}
         self._loading: list[Loading] = []
+        #: Operations whose names are to be compared with those that the settings have for others.
+        self._unchecked: list[str] = []
         self.adopt_clients(ClientOperations())
         self._first_requests: dict[str, Request] = {}
         self._registered: dict[str, ResilienceStrategy] = {}
@@ -360,6 +363,7 @@ class AIServiceResilience:
         with self._lock:
             operation = self._operations.get(name)
             if operation is None:
+                self._unchecked.append(name)
                 with self.clients.lock:  # of a client and a function of one name that come at once, both have the same numbers
                     operation = self._operations[name] = self._new_operation(name, config)
             if request is not None and config.circuit_breaker is not None and name not in self._first_requests:
@@ -389,7 +393,24 @@ class AIServiceResilience:
             loading.finish()
             with contextlib.suppress(ValueError):  # another thread has waited, too
                 self._loading.remove(loading)
+        if self._unchecked:
+            self._warn_of_near_names()
         self._events.deliver()
+
+    def _warn_of_near_names(self) -> None:
+        """Log once, for each operation in use that the settings do not name, what they name that is near it and not in use."""
+        with self._lock:
+            new, self._unchecked = self._unchecked, []
+            in_use, settings = dict(self._operations), self.settings
+        used = set(map(spelled, in_use))
+        named = {name: source for name, source in settings.named_operations().items() if spelled(name) not in used}
+        if not named:
+            return
+        for name in new:
+            for near in near_names(named, (name,)):
+                if near.source not in in_use[name].told:
+                    in_use[name].told[near.source] = None
+                    logger.warning("%s", near)
 
     def _compare(self, operation: Operation, config: ResilienceConfig) -> None:
         """Breaker options belong to the operation; a call site that wants others is told once that it does not get them."""
@@ -511,6 +532,7 @@ class AIServiceResilience:
             self.settings = settings
             for name in self._operations:
                 self._reconfigured(name)
+            self._unchecked.extend(self._operations)
             self._renew_sites()
         found = [
             ConfigChange(name, *change)

@@ -261,3 +261,67 @@ def test_a_byte_order_mark_in_stdin_hides_no_brace(text, told, stdin) -> None:
     """What comes through a pipe from Windows is JSON or TOML all the same."""
     stdin("\ufeff" + text)
     assert 0 == told("config", "validate", "-").code
+
+
+APP_WITH_NAMES = """
+from resilience_kit import AIServiceResilience, with_resilience
+
+@with_resilience("summarize")
+def summarize(): ...
+
+kit = AIServiceResilience()
+
+@kit.with_resilience("translate")
+def translate(): ...
+"""
+
+
+@pytest.fixture
+def app_with_names(tmp_path, monkeypatch):
+    """An application in the current folder, of a name that is imported once."""
+    name = f"named_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(APP_WITH_NAMES)
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+def test_a_file_is_compared_with_the_operations_of_an_app(told, written, app_with_names) -> None:
+    """Of its decorated functions, called or not, or of the orchestrator that it holds; a near name is a warning."""
+    file = written("near.toml", '[operations.summarise]\nstrategy = "critical"\n[operations.translat]\ndeadline = 9\n')
+    assert [] == told("config", "validate", file, "--json").json["warnings"]
+    answer = told("config", "validate", file, "--app", app_with_names, "--json").json
+    expected = "operations.summarise: the application has no operation 'summarise'; did you mean 'summarize'?"
+    assert (True, [expected]) == (answer["is_valid"], answer["warnings"])
+    assert ["operations.summarise: write 'summarize', if that is meant"] == answer["suggestions"]
+    (other,) = told("config", "validate", file, "--app", f"{app_with_names}:kit", "--json").json["warnings"]
+    assert "did you mean 'translate'?" in other
+
+
+def test_strangers_know_no_app(sentence, written) -> None:
+    """The two options contradict each other."""
+    assert "leave out --app" in sentence("config", "validate", written("a.toml", "deadline = 5"), "--strict", "--app", "x")
+
+
+def test_the_doctor_compares_names(told, app_with_names, monkeypatch) -> None:
+    """With those of presets and of the file, or of an application."""
+    monkeypatch.setenv("RESILIENCE_OPERATION_SUMARIZE", "critical")
+    monkeypatch.setenv("RESILIENCE_OPERATION_TRANSLAT", "critical")
+    for options, expected in (
+        ([], {"RESILIENCE_OPERATION_SUMARIZE": "summarize"}),
+        (["--app", app_with_names], {"RESILIENCE_OPERATION_SUMARIZE": "summarize"}),
+        (["--app", f"{app_with_names}:kit"], {"RESILIENCE_OPERATION_TRANSLAT": "translate"}),
+    ):
+        found = {each["subject"]: each for each in told("doctor", "--json", *options).json["findings"]}
+        near = {name: each for name, each in found.items() if "did you mean" in each["text"]}
+        assert expected == {name: each["text"].rpartition(" ")[2].strip("'?") for name, each in near.items()}
+        assert {"note"} == {each["health"] for each in near.values()}
+
+
+def test_the_doctor_compares_variables_with_the_file(told, tmp_path, monkeypatch) -> None:
+    """An operation that the file names is one."""
+    file = tmp_path / "a.toml"
+    file.write_text('[operations.moderation]\nstrategy = "critical"\n')
+    monkeypatch.setenv("RESILIENCE_CONFIG_FILE", str(file))
+    monkeypatch.setenv("RESILIENCE_OPERATION_MODERATON", "critical")
+    found = [each["text"] for each in told("doctor", "--json").json["findings"] if "did you mean" in each["text"]]
+    assert ["names the operation 'moderaton'; did you mean 'moderation'?"] == found

@@ -15,7 +15,7 @@ from typing import Final
 from resilience_kit.cli.mistake import Mistake
 from resilience_kit.errors import ConfigurationError
 from resilience_kit.orchestrator import AIServiceResilience
-from resilience_kit.orchestrator.default import join_default
+from resilience_kit.orchestrator.default import join_default, operations_of_default
 
 #: The frames of `imported` and importlib.
 _OURS: Final = 2
@@ -27,16 +27,28 @@ def orchestrator_of(app: str, operation: str) -> AIServiceResilience:
     Raises Mistake in a sentence. Of the module's own error only type and place are told, since its text may hold a secret; a
     ConfigurationError has none.
     """
+    module, attribute = _module_of(app)
+    return _orchestrator_in(module, attribute, app) if attribute else join_default(operation)
+
+
+def operations_of(app: str) -> list[str]:
+    """The names of the operations of an application's functions, called or not. Raises Mistake as `orchestrator_of` does."""
+    module, attribute = _module_of(app)
+    return _orchestrator_in(module, attribute, app).operations if attribute else operations_of_default()
+
+
+def _module_of(app: str) -> tuple[ModuleType, str]:
     name, _, attribute = app.partition(":")
     if not name or name.startswith(".") or "/" in name or name.endswith(".py"):
         raise Mistake(f"--app: {app!r} must be MODULE or MODULE:ATTRIBUTE{_as_module(name)}")
-    module = imported(name)
-    if not attribute:
-        return join_default(operation)
+    return imported(name), attribute
+
+
+def _orchestrator_in(module: ModuleType, attribute: str, app: str) -> AIServiceResilience:
     try:
         found = reduce(getattr, attribute.split("."), module)
     except AttributeError:
-        raise Mistake(f"--app: the module {name!r} has no {attribute!r}") from None
+        raise Mistake(f"--app: the module {module.__name__!r} has no {attribute!r}") from None
     if not isinstance(found, AIServiceResilience):
         raise Mistake(f"--app: {app!r} must be an AIServiceResilience, got {type(found).__name__}")
     return found

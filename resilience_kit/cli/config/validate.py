@@ -6,7 +6,7 @@ import codecs
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +15,13 @@ from typing import cast
 from rich.text import Text
 
 from resilience_kit.cli.config.alone import no_variables
+from resilience_kit.cli.config.code import operations_of
 from resilience_kit.cli.mistake import Mistake
 from resilience_kit.cli.output import Output, printable, written
 from resilience_kit.config import ResilienceConfigValidator, ResilienceSettings, ValidationResult, resolve
 from resilience_kit.config.echo import dotted
 from resilience_kit.config.explain import BOUNDS, Explanation, explain
+from resilience_kit.config.near_names import near_names
 from resilience_kit.config.text import LARGEST, read_file
 from resilience_kit.config.validator.logic import Caution, cautions_of
 from resilience_kit.config.validator.result import refused
@@ -29,17 +31,18 @@ from resilience_kit.errors import ConfigurationError
 _STDIN = "stdin"
 
 
-def validate(output: Output, file: str, *, strict: bool) -> int:
+def validate(output: Output, file: str, *, strict: bool, app: str | None = None) -> int:
     """Tell whether a file is valid by itself; 1 when it is not. `-` is stdin.
 
     What comes from there, from a pipe or from a device is JSON when it begins with a brace, else TOML. A file may hold all that
-    RESILIENCE_CONFIG_FILE may name. `strict`: only what the validator takes from strangers. Raises Mistake where there is no
-    file.
+    RESILIENCE_CONFIG_FILE may name. `app`: warn of operations that are nearly one of this application's. `strict`: only what the
+    validator takes from strangers. Raises Mistake where there is no file.
     """
     name = _STDIN if file == "-" else file
+    operations = None if app is None else operations_of(app)
     with _on_disk(file) as path:
         try:
-            found = _strictly(path) if strict else _as_file(path)
+            found = _strictly(path) if strict else _as_file(path, operations)
         except ConfigurationError as error:
             wrong = [each._replace(path=each.path.replace(str(path), name, 1)) for each in error.errors]
             found = refused(wrong, suggested(wrong))
@@ -87,14 +90,22 @@ def _from_stream(file: str) -> bytes:
         return stream.read(LARGEST + 1)
 
 
-def _as_file(path: Path) -> ValidationResult:
+def _as_file(path: Path, operations: Sequence[str] | None) -> ValidationResult:
     """As an application would load it that no variable speaks to. Raises ConfigurationError."""
     with no_variables():
         settings = ResilienceSettings(config_file=path)
-        found = list(_hardly_meant(settings))
+        found = [*_hardly_meant(settings), *_misspelt(settings, operations or ())]
     return ValidationResult(
         is_valid=True, warnings=[each.warning for each in found], suggestions=[each.suggestion for each in found]
     )
+
+
+def _misspelt(settings: ResilienceSettings, operations: Sequence[str]) -> Iterator[Caution]:
+    """Names in the file that are nearly those of the application's operations."""
+    for near in near_names(settings.named_operations(), operations):
+        place = near.source.partition(": ")[2] or near.source
+        warning = f"{place}: the application has no operation {near.name!r}; did you mean {near.meant!r}?"
+        yield Caution(warning, f"{place}: write {near.meant!r}, if that is meant")
 
 
 def _hardly_meant(settings: ResilienceSettings) -> Iterator[Caution]:

@@ -7,14 +7,18 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from resilience_kit.cli.doctor.finding import Finding, Health
-from resilience_kit.config import ResilienceSettings, recommend_preset
+from resilience_kit.config import PRESETS, ResilienceSettings, recommend_preset, variable_of
+from resilience_kit.config.near_names import near_names
 from resilience_kit.errors import ConfigurationError, Violation
 
 _PREFIX = "RESILIENCE_"
 
 
-def look_at_environment() -> Iterator[Finding]:
-    """The RESILIENCE_* variables and the file that one of them may name, read as an application would read them."""
+def look_at_environment(operations: Sequence[str] = ()) -> Iterator[Finding]:
+    """The RESILIENCE_* variables and the file that one of them may name, read as an application would read them.
+
+    `operations`: those of the application; names that presets and the file have for operations are known as well.
+    """
     read, warnings = _read()
     yield _variables(os.environ)
     yield from (Finding("environment", "warning", Health.NOTE, text) for text in warnings)
@@ -22,6 +26,7 @@ def look_at_environment() -> Iterator[Finding]:
         yield from map(_wrong, read)
         return
     yield _preset(read)
+    yield from _misspelt(read, operations)
     if not read.enabled:
         yield Finding("environment", "RESILIENCE_ENABLED", Health.NOTE, "every protection is switched off")
 
@@ -65,6 +70,20 @@ def _variables(variables: Mapping[str, str]) -> Finding:
     ours = sorted(name for name in variables if name.upper().startswith(_PREFIX))
     text = ", ".join(ours) if ours else "none is set: the defaults rule"
     return Finding("environment", "variables", Health.FINE, text)
+
+
+def _misspelt(settings: ResilienceSettings, operations: Sequence[str]) -> Iterator[Finding]:
+    """Operations that the environment names, and that are nearly one that is known."""
+    named = settings.named_operations()
+    of_file = {name for name, source in named.items() if source.startswith("file ")}
+    of_presets = {name for preset in PRESETS.values() for name in preset.operation_overrides}
+    found = {(each.source, each.name): each for each in near_names(named, operations or of_presets)}
+    others = {name: source for name, source in named.items() if name not in of_file}
+    found |= {(each.source, each.name): each for each in near_names(others, of_file)}
+    for near in found.values():
+        remedy = f"write {variable_of(near.meant)} or {near.meant!r}, if that is meant"
+        text = f"names the operation {near.name!r}; did you mean {near.meant!r}?"
+        yield Finding("environment", near.source, Health.NOTE, text, remedy)
 
 
 def _preset(settings: ResilienceSettings) -> Finding:
