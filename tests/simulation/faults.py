@@ -185,5 +185,5 @@ FAULTS = (
     _fault("repeats what may not be", {30}, (Plan, "repeatable", _always_true)),
     _fault("budget ignored", {31}, (RetryBudget, "withdraw", _never_short)),
     _fault("leaked guard's permit", {"guards"}, (Call, "_settle", _only_the_last)),
-    _fault("listener's error", {14}, (events, "_tell", _not_caught)),
+    _fault("listener's error", {14}, (events, "_notify", _not_caught)),
 )
