@@ -32,15 +32,25 @@ _SURE: Final = f"{_BEGINNINGS}|{_SCHEMES}|{_ADDRESS}|{_PEM}"
 _SECRET_IN_PATHS: Final = re.compile(_SURE, re.IGNORECASE)
 _SECRET: Final = re.compile(f"{_SURE}|{_LONG_RUN}", re.IGNORECASE)
 
+_NAMES: Final = (
+    r"(?:api[_-]?key|secret(?:[_-]?access)?(?:[_-]?key)?|passw(?:or)?d|passphrase|authorization|cookie"
+    r"|(?:private|access|account)[_-]?key|(?:access|auth|api|refresh|id|session|bearer)[_-]?token|client[_-]?secret|(?<![a-z])pwd)"
+)
+_NO_VALUE: Final = r"(?![\"'\s]|\.\.\.|(?:is|are|was|has|must|may|should|not|of|for|in|to|required|missing|invalid|expected)\b)"
+_VALUE: Final = r"[^\s\"'<>,;&)\\}]+"
 #: The value of a header, a field of JSON or a setting whose name says that it holds a secret, and of a signed query.
 _NAMED: Final = re.compile(
-    r"((?:api[_-]?key|secret(?:[_-]?access)?(?:[_-]?key)?|passw(?:or)?d|passphrase|authorization"
-    r"|cookie|private[_-]?key|access[_-]?key|(?:access|auth|api|refresh|id|session|bearer)[_-]?token|client[_-]?secret)"
-    r"\\?[\"']?\s*[:=]\s*\\?[\"']?(?:(?:bearer|basic|token)\s+)?"
-    r"|[?&](?:key|token|sig|signature|auth|pwd|code|x-amz-[a-z]+|x-goog-[a-z]+)=)"
-    r"(?![\"'\s]|\.\.\.|(?:is|are|was|has|must|may|should|not|of|for|in|to|required|missing|invalid|expected)\b)[^\s\"'<>,;&)\\}]+",
+    rf"((?:{_NAMES}\\?[\"']?\s*(?:=>|[:=])|(?<![a-z0-9_-])token=|\bapi key provided:)\s*\\?[\"']?(?:(?:bearer|basic|token)\s+)?"
+    rf"|[?&](?:key|token|sig|signature|auth|pwd|code|x-amz-[a-z]+|x-goog-[a-z]+)=){_NO_VALUE}{_VALUE}",
     re.IGNORECASE,
 )
+#: The same in quotation marks, whatever stands within them: a setting, JSON, a mapping or a pair of a header as Python shows it.
+_QUOTED: Final = re.compile(
+    rf"((?:{_NAMES}(?:\\?[\"'])?\s*(?:=>|[:=]|(?<=[\"']),)|(?<=[\"'])token\\?[\"']\s*(?:=>|:|,))\s*b?(\\?[\"'])){_NO_VALUE}"
+    r"(?:(?!\2)[^\n])+(?=\2)",
+    re.IGNORECASE,
+)
+_COOKIES: Final = re.compile(rf"(cookie\s*[:=]\s*){_NO_VALUE}{_VALUE}(?:;\s*[\w.-]+=(?:{_VALUE})?)+", re.IGNORECASE)
 
 
 def names_a_secret(name: object) -> bool:
@@ -50,7 +60,7 @@ def names_a_secret(name: object) -> bool:
 
 def looks_secret(text: str) -> bool:
     """Return whether a text holds something that looks like a secret."""
-    return _SECRET.search(text) is not None or _NAMED.search(text) is not None
+    return any(pattern.search(text) for pattern in (_SECRET, _NAMED, _QUOTED))
 
 
 def redact_text(text: str, *, keep_paths: bool = False) -> str:
@@ -58,4 +68,6 @@ def redact_text(text: str, *, keep_paths: bool = False) -> str:
 
     `keep_paths`: leave long runs, which the paths of files are; for texts of this program, such as a traceback.
     """
-    return (_SECRET_IN_PATHS if keep_paths else _SECRET).sub(REDACTED, _NAMED.sub(rf"\1{REDACTED}", text))
+    for pattern in (_QUOTED, _COOKIES, _NAMED):
+        text = pattern.sub(rf"\1{REDACTED}", text)
+    return (_SECRET_IN_PATHS if keep_paths else _SECRET).sub(REDACTED, text)

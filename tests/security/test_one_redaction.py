@@ -34,13 +34,16 @@ PLACES = (
     "api-key={}", "api_key={}", '{{"api_key": "{}"}}', "{{'password': '{}'}}", "AWS_SECRET_ACCESS_KEY={}", "client_secret={}",
     "access_token={}", "Cookie: {}", "https://api.example/v1?api_key={}&page=2", "https://api.example/v1?page=2&sig={}",
     "https://api.example/v1?key={}", "https://me:{}@api.example/v1", "postgresql://me:{}@db/jobs", "redis://:{}@cache",
-    "openaiApiKey: {}",
+    "openaiApiKey: {}", "password='{} and more'", '"token": "{}"', "token={}", "pwd={}", "AccountKey={}", "SharedAccessKey={}",
+    "('authorization', '{}')", "(b'x-api-key', b'{}')", "'api_key' => '{}'", "Cookie: a=b; c={}",
+    "Incorrect API key provided: {}",
 )  # fmt: skip
 TEXTS = [(key, key) for key in KEYS] + [(pattern.format("hunter"), "hunter") for pattern in PLACES]
 HARMLESS = (
     "The model 'gpt-4o-mini' does not exist; Limit 500, Used 500, Requested 1.",
     "max_tokens: 100000 > 8192, which is the maximum",
-    "invalid api key", "api_key: must be text", "password: is required", "Unexpected token: '<'",
+    "invalid api key", "api_key: must be text", "password: is required", "Unexpected token: '<'", "token: 5",
+    "'api_key': 'must be text'",
     "task-1 of asia-east1 in Asia", "sg.example.com", "key-value store", "monkey-patch", "ms-marco-MiniLM", "balanced",
 )  # fmt: skip
 
