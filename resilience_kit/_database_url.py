@@ -17,7 +17,8 @@ _INVISIBLE: Final = "\ufeff\u200b\u2060"
 _QUOTES: Final = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb"}
 _QUOTE_MARKS: Final = frozenset({*_QUOTES, *_QUOTES.values()})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_SCHEME: Final = re.compile(r"(postgres(?:ql)?)(\+\w+)?://", re.IGNORECASE)
+_SCHEME: Final = re.compile(r"(postgres(?:ql)?)(\+[\w.-]+)?://", re.IGNORECASE)
+_ANY_SCHEME: Final = re.compile(r"[\w+.-]+:/")
 _ASSIGNMENT: Final = re.compile(r"(?:export\s+|set\s+)?\w+\s*=\s*[\"'`]?\s*postgres(?:ql)?(?:\+\w+)?://", re.IGNORECASE)
 _OTHER_SCHEMES: Final = frozenset(
     {"cockroachdb", "file", "http", "https", "jdbc", "mariadb", "mongodb", "mssql", "mysql", "mysql2", "oracle", "pgsql"}
@@ -25,7 +26,8 @@ _OTHER_SCHEMES: Final = frozenset(
 )
 #: Parameters that other drivers and frameworks take in a URL, and libpq does not.
 _FOREIGN_PARAMETERS: Final = frozenset(
-    {"async_fallback", "binary_parameters", "command_timeout", "connection_limit", "max_cacheable_statement_size", "pgbouncer"}
+    {"async_fallback", "binary_parameters", "command_timeout", "connection_limit", "driver", "max_cacheable_statement_size"}
+    | {"pgbouncer"}
     | {"pool_timeout", "prepared_statement_cache_size", "prepared_statement_name_func", "schema", "server_settings"}
     | {"socket_timeout", "ssl", "sslaccept", "statement_cache_size"}
 )
@@ -74,13 +76,21 @@ def _reason(text: str) -> str:
         return "it begins with the name of a variable: leave that and the = out"
     if text[:1] in _QUOTE_MARKS or ("://" in text and text[-1:] in _QUOTE_MARKS):
         return "there is a quotation mark at one end and none at the other"
+    if found := _foreign_scheme(text):
+        return found
+    if "://" in text and " " in text:
+        return "there is a space inside: write %20 for one that belongs there"
+    return _foreign_parameter(text)
+
+
+def _foreign_scheme(text: str) -> str:
     scheme = text.partition(":")[0].lower()
     family = scheme.partition("+")[0]
     if ":" in text and (scheme in _OTHER_SCHEMES or family in _OTHER_SCHEMES):
         return f"{family!r} is not PostgreSQL's scheme"
-    if "://" in text and " " in text:
-        return "there is a space inside: write %20 for one that belongs there"
-    return _foreign_parameter(text)
+    if any(sign in text for sign in ("${", "$(", "{{")):
+        return "a variable in it has not been filled in"
+    return "it does not begin with PostgreSQL's scheme" if _ANY_SCHEME.match(text) and not _SCHEME.match(text) else ""
 
 
 def _foreign_parameter(text: str) -> str:

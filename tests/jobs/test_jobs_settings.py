@@ -153,7 +153,15 @@ PLAIN = "postgresql://u:p%40w@h:5433/db"
 
 
 @pytest.mark.parametrize(
-    "scheme", ["postgresql+psycopg", "postgresql+psycopg2", "postgresql+asyncpg", "postgres+pg8000", "POSTGRESQL"]
+    "scheme",
+    [
+        "postgresql+psycopg",
+        "postgresql+psycopg2",
+        "postgresql+asyncpg",
+        "postgres+pg8000",
+        "postgresql+psycopg-binary",
+        "POSTGRESQL",
+    ],
 )
 @pytest.mark.parametrize("around", ["{}", "{}\r", " {}\r\n", '"{}"', "'{}'\r\n", "\ufeff{}", "\u201c{}\u201d", '" {} "'])
 def test_a_url_is_taken_as_people_write_it(scheme: str, around: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +180,13 @@ def test_a_url_is_taken_as_people_write_it(scheme: str, around: str, monkeypatch
         ("sqlite:///geheim.db", "'sqlite' is not PostgreSQL's scheme"),
         ("jdbc:postgresql://h/db?password=geheim", "'jdbc' is not PostgreSQL's scheme"),
         ("https://u:geheim@h/db", "'https' is not PostgreSQL's scheme"),
-        ("geheim://u:p@h/db", "write @, / and % in a password as %40, %2F, %25"),
+        ("geheim://u:p@h/db", "it does not begin with PostgreSQL's scheme"),
+        ("postgresql+psycopg:/u:geheim@h/db", "it does not begin with PostgreSQL's scheme"),
+        ("${GEHEIM_URL}", "a variable in it has not been filled in"),
+        (
+            "postgresql+psycopg://u:geheim@h/db?driver=psycopg",
+            "'driver' is a parameter of another driver, which libpq does not know: leave it out",
+        ),
         ("'postgresql://u:geheim@h/db", "there is a quotation mark at one end and none at the other"),
         ('postgresql://u:geheim@h/db"', "there is a quotation mark at one end and none at the other"),
         ("postgresql://u:ge\rheim@h/db", "there is a line break or another control character inside"),
