@@ -274,22 +274,38 @@ LIBRARIES: dict[str, Mapping[str, Verdict | None]] = {
 # Class names of SDK errors that are read as codes wherever they stand; in the libraries above every class name is.
 SDK_NAMES = frozenset(
     {
-        "AuthenticationError",
-        "BadRequestError",
-        "ContentPolicyViolationError",
-        "ContextWindowExceededError",
-        "DeadlineExceeded",
-        "InternalServerError",
         "InvalidRequestError",
         "NotFoundError",
-        "OverloadedError",
         "PermissionDeniedError",
-        "RateLimitError",
-        "ResourceExhausted",
-        "ServiceUnavailableError",
-        "ThrottlingException",
-        "TooManyRequestsError",
-        "UnprocessableEntityError",
+        *(
+            f"{name}{end}"
+            for name in (
+                "Authentication",
+                "BadGateway",
+                "BadRequest",
+                "ContentPolicyViolation",
+                "ContextLengthExceeded",
+                "ContextWindowExceeded",
+                "DeadlineExceeded",
+                "Forbidden",
+                "GatewayTimeout",
+                "InternalServer",
+                "Overloaded",
+                "QuotaExceeded",
+                "RateLimit",
+                "RateLimitExceeded",
+                "RateLimited",
+                "ResourceExhausted",
+                "ServiceUnavailable",
+                "Throttled",
+                "Throttling",
+                "TooManyRequests",
+                "Unauthenticated",
+                "Unauthorized",
+                "UnprocessableEntity",
+            )
+            for end in ("", "Error", "Exception")
+        ),
     }
 )
 

@@ -112,3 +112,27 @@ def test_a_page_in_place_of_json_is_the_services_fault(status, expected):
     """Aiohttp names the content type; a status of failure still says more."""
     exc = error_of("aiohttp.client_exceptions.ContentTypeError", "unexpected mimetype: text/html", status=status)
     assert expected == short(classify(exc))
+
+
+@pytest.mark.parametrize("end", ["", "Error", "Exception"])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ServiceUnavailable", "transient RC"),
+        ("GatewayTimeout", "timeout RC"),
+        ("BadGateway", "server_error RC"),
+        ("InternalServer", "server_error RC"),
+        ("Unauthorized", "auth"),
+        ("Forbidden", "permission"),
+        ("BadRequest", "invalid_request"),
+        ("RateLimit", "rate_limit R"),
+        ("RateLimitExceeded", "rate_limit R"),
+        ("TooManyRequests", "rate_limit R"),
+        ("Overloaded", "overloaded RC"),
+        ("QuotaExceeded", "quota"),
+        ("ContextLengthExceeded", "context_length"),
+    ],
+)
+def test_the_words_of_http_mean_the_same_in_any_library(name, end, expected):
+    """A class that is named as a status is, or as an SDK's, is known wherever it stands."""
+    assert expected == short(classify(error_of(f"some_library.errors.{name}{end}")))
