@@ -492,7 +492,8 @@ _SHORT_WINDOW = Phrases(
 _SALES_TALK = frozenset({MONEY, USAGE, PERIOD})  # beside a short window these only praise a dearer plan
 
 _WINDOW = re.compile(
-    r"\b(?:per|a|each|every)[ -]?(?:second|sec|minute|min)\b|/ ?(?:sec|second|min|minute)\b|\b(?:i|o)?[rt]pm\b|\b[rq]ps\b"
+    r"(?:\b(?:per|each|every)[ -]?|/ ?)[0-9]{1,3}[ -]?(?:s|secs?|seconds?|mins?|minutes?)\b"
+    r"|\b(?:per|a|each|every)[ -]?(?:second|sec|minute|min)\b|/ ?(?:sec|second|min|minute)\b|\b(?:i|o)?[rt]pm\b|\b[rq]ps\b"
     r"|(?:requests?|tokens?)[_ ]per[_ ](?:second|minute)|每分钟|每秒|error-code#token-limit",
     re.ASCII,
 )

@@ -138,3 +138,10 @@ def test_words_without_a_code_leave_the_breaker_alone(status, words):
     """A quota that nobody explains is a rate: a bill would stop the whole account."""
     verdict = classify_response(status, {}, {"error": {"message": words}})
     assert (FailureKind.RATE_LIMIT, True, False) == (verdict.kind, verdict.retryable, verdict.counts_against_breaker)
+
+
+@pytest.mark.parametrize("window", ["per 60 seconds", "every 10s", "each 5 minutes", "100/60s"])
+def test_a_quota_of_some_seconds_is_a_rate(window):
+    """A window may be told as a number of seconds or minutes."""
+    body = {"error": {"message": f"Quota exceeded for requests {window}", "code": "quotaExceeded"}}
+    assert FailureKind.RATE_LIMIT == classify_response(403, {}, body).kind
