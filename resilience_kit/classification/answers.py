@@ -23,8 +23,9 @@ _ENDS = {"{": "}", "[": "]"}
 _MARKS = re.compile(
     r'"(?:(?:[Ee]rrors?|err(?:or)?_?(?:[Cc]ode|[Mm]sg|no|Message))"\s*:\s*(?!null|""|\[\s*\]|\{\s*\}|false|0\s*[,}])'
     r'|(?:object|type|event|event_type|status|result|finish_?[Rr]eason|stop_?[Rr]eason)"\s*:\s*"(?:[A-Za-z_]*[Ee]rror|ERROR|[Ff]ail|FAIL|exception)'
-    r'|(?:ok|is_?[Ss]uccess|success|successful|succeeded)"\s*:\s*"?false'
-    r'|(?:code|status_code)"\s*:\s*(?!null|""|"?0"?\s*[,}]|"?2[0-9]{2}"?\s*[,}])'
+    r'|(?:ok|[Ii]s_?[Ss]uccess|[Ss]uccess|successful|succeeded)"\s*:\s*"?false'
+    r'|(?:is|has)_?[Ee]rror"\s*:\s*true'
+    r'|(?:[Cc]ode|status_code)"\s*:\s*(?!null|""|"?0"?\s*[,}]|"?2[0-9]{2}"?\s*[,}])'
     r'|(?:status(?:Code)?|http_status)"\s*:\s*[45][0-9]{2}|fault"\s*:\s*\{'
     r'|[A-Za-z]+Exception"\s*:\s*\{)'
 )
@@ -33,11 +34,12 @@ _MARKS = re.compile(
 def event_error(name: str, data: str) -> Verdict | None:
     """Return the verdict of a server-sent event that reports a failure, None for any other event.
 
-    `name` is the event's name, empty or `message` where it has none; `data` its data, joined. An event named `error` is one
-    whatever its data holds, also nothing. An event of any other name is one when its data is an error object in any of the shapes
-    that services use, or JSON that stops short. Ordinary events are not parsed. Never raises; thread-safe.
+    `name` is the event's name, empty or `message` where it has none; `data` its data, joined. An event named `error` or
+    `exception` is one whatever its data holds, also nothing. An event of any other name is one when its data is an error object
+    in any of the shapes that services use, or JSON that stops short. Ordinary events are not parsed. Never raises; thread-safe.
     """
-    if name != "error" and not _is_marked(data) and not stops_short(data):
+    named = bodies.names_error(name)
+    if not named and not _is_marked(data) and not stops_short(data):
         return None
     facts = bodies.read_event(name, data)
     verdict = judge(_OK, {}, facts)
@@ -91,6 +93,7 @@ def _is_marked(text: str | bytes) -> bool:
         "rror" in text
         or '"err' in text
         or '"code"' in text
+        or '"Code"' in text
         or "uccess" in text
         or '"ok"' in text
         or '"fail' in text

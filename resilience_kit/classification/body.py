@@ -42,6 +42,7 @@ _WORDS = (
     "msg",
     "detail",
     "error",
+    "Error",
     "error_message",
     "errorMessage",
     "error_description",
@@ -86,6 +87,8 @@ _DEEPEST_JSON = 200
 _BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _MOST_LINES = 400
+_CHUNKS = frozenset({"choices", "candidates", "delta"})
+_ERROR_EVENTS = frozenset({"error", "exception", "response.error", "stream_error"})
 _STATUS_COMMENT = ":HTTP_STATUS/"  # DashScope names the status of a failed event in a comment
 
 # Why a model stopped, when that makes the answer useless.
@@ -133,7 +136,7 @@ class Facts:
 def promises_json(headers: Mapping[str, str]) -> bool:
     """Return whether the content type is JSON's; `headers` have lower-case names."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    return kind == "application/json" or kind.endswith("+json")
+    return kind in ("application/json", "text/json") or kind.endswith("+json")
 
 
 def is_no_json(status: int, body: bytes | str) -> bool:
@@ -165,10 +168,22 @@ def read(body: object) -> Facts:
         return Facts()
 
 
+def names_error(name: str) -> bool:
+    """Return whether an event of that name reports a failure, whatever its data holds: `error`, `exception`, one of AWS's."""
+    return name.lower() in _ERROR_EVENTS or name.endswith("Exception")
+
+
 def read_event(name: str, data: str) -> Facts:
-    """The facts of one server-sent event; one that is named error has failed, whatever its data holds."""
+    """The facts of one server-sent event; one that is named as an error has failed, whatever its data holds."""
     found = _parsed(data[:LONGEST_BODY])
-    return _read(_Event(found, None) if name == "error" else found)
+    if isinstance(found, list):
+        found = _telling_item(found)
+    if not names_error(name):
+        return _read(found)
+    facts = _read(_Event(found, None))
+    if name.endswith("Exception"):
+        facts.codes.append(name)
+    return facts
 
 
 def _read(content: object) -> Facts:
@@ -187,9 +202,23 @@ def _content(body: object) -> object:
     """The JSON object inside, else the text, else None."""
     if isinstance(body, (bytes, bytearray)):
         body = bytes(body[:LONGEST_BODY]).decode("utf-8", "replace")
+    is_list = isinstance(body, (list, tuple))
     if isinstance(body, str):
-        body = _parsed(body[:LONGEST_BODY].lstrip("\ufeff \t\r\n"))
-    return _telling_item(body) if isinstance(body, (list, tuple)) else body
+        text = body[:LONGEST_BODY].lstrip("\ufeff \t\r\n")
+        body, is_list = _parsed(text), text.startswith("[")
+    if not isinstance(body, (list, tuple)):
+        return body
+    return (_delivered(body) if is_list else None) or _telling_item(body)
+
+
+def _delivered(items: list[object] | tuple[object, ...]) -> object:
+    """The first item of a list that is an answer by itself, whatever became of the others; a chunk of a stream is none."""
+    found = (item for item in items[:_MOST_OBJECTS] if isinstance(item, Mapping) and _CHUNKS.isdisjoint(item))
+    return next((item for item in found if _has_content(item) and error_envelope(item) is None), None)
+
+
+def _has_content(item: Mapping[object, object]) -> bool:
+    return "id" in item or any(value and isinstance(value, (str, list, Mapping)) for value in item.values())
 
 
 def _parsed(text: str) -> object:
@@ -240,7 +269,7 @@ def _events(text: str) -> Iterator[object]:
         elif line.startswith(_STATUS_COMMENT):
             status = _status(line.removeprefix(_STATUS_COMMENT).strip())
         elif not line:
-            if name == "error":
+            if names_error(name):
                 yield _Event(_parsed(data), status)
             elif data.startswith("{"):
                 yield _json(data)

@@ -33,20 +33,25 @@ class Envelope(NamedTuple):
 PLAIN = Envelope()
 
 _FAILED = frozenset({"error", "fail", "failed", "failure", "exception"})
-_FLAGS = ("success", "ok", "is_success", "isSuccess", "successful", "succeeded")
+_FLAGS = ("success", "ok", "is_success", "isSuccess", "successful", "succeeded", "Success", "IsSuccess")
 _WORDS = (
     "message", "msg", "error_msg", "errmsg", "err_msg", "error_message", "errorMessage", "error_description", "detail", "Message",
     "reason", "error", "title",
 )  # fmt: skip
 _CODES = ("error_code", "errorCode", "errcode", "err_code", "errno", "err_no")
 _STATUSES = ("status", "statusCode", "status_code", "http_status")
+#: The same the other way round.
+_ALARMS = ("isError", "is_error", "hasError", "has_error")
+#: The answer of a check is whether something is valid, whatever it has found.
+_CHECKS = ("valid", "is_valid", "isValid")
 _NO: tuple[object, ...] = (False, "false")
 _RESULTS = ("data", "result", "output", "results", "response")
 #: Keys that say something of a failure, or of the exchange itself, and deliver nothing.
 _ABOUT = frozenset(
     {
-        *_FLAGS, *_WORDS, "code", "Code", "errors", *_CODES,  "errorType", "error_type", "type", "__type",
-        "object", "status", "status_code", "statusCode", "http_status", "event", "event_type", "param", "params", "details",
+        *_FLAGS, *_ALARMS, *_WORDS, "code", "Code", "errors", *_CODES,  "errorType", "error_type", "type", "__type",
+        "object", "status", "status_code", "statusCode", "http_status", "event", "event_type", "param", "params",
+        "parameters", "details",
         "stack", "stackTrace", "trace", "traceback", "exception", "path", "instance", "host", "hostname", "server", "service",
         "method", "level", "severity", "retry_after", "retryAfter", "help", "hint", "documentation", "docs", "version", "lang",
         "title", "name", "domain", "provider", "model", "messages", "meta", "metadata", "usage", "timestamp", "time", "date",
@@ -54,6 +59,14 @@ _ABOUT = frozenset(
     }
 )  # fmt: skip
 _ABOUT_ENDS = ("id", "Id", "ID", "_at", "time", "timestamp", "Time", "Timestamp", "url", "link", "uri")
+
+#: What an `error` has that is told in words or codes. One without any of them is a measure, such as `{"rate": 0.05}`.
+_TOLD = frozenset(
+    {
+        *_WORDS, *_CODES, *_STATUSES, "code", "Code", "type", "__type", "name", "details", "description", "error_type", "errors",
+        "error_description", "cause", "text", "info", "exception", "innererror", "metadata",
+    }
+)  # fmt: skip
 
 _LAMBDA = frozenset({"errorMessage", "errorType", "stackTrace", "trace", "requestId", "cause"})
 
@@ -63,7 +76,7 @@ _FINE = re.compile(
     re.IGNORECASE,
 )
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{2,79}")
-_DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_DIGITS = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 _ZHIPU = re.compile(r"1[0-3][0-9]{2}")
 _COMPLETIONS = ("chat.completion", "text_completion")
 _MULTIPLE_CHOICES = 300
@@ -83,17 +96,17 @@ def error_envelope(top: Body) -> Envelope | None:
 def _surely(top: Body) -> Envelope | None:
     """The envelope that nothing but an error has."""
     base = top.get("base_resp")
-    if isinstance(base, Mapping) and _is_number(number := base.get("status_code")) and number:
+    if isinstance(base, Mapping) and (number := _whole(base.get("status_code"))):
         return Envelope("minimax", number)
     if top.get("object") == "error":
         return Envelope("mistral") if "raw_status_code" in top else PLAIN
-    error = top.get("error")
+    error = top.get("error") or top.get("Error")
     if _is_told(error):
         if "jsonrpc" in top:
             return Envelope("jsonrpc", _number_of(error))
         return None if _is_resource(top) else Envelope("zhipu") if _is_of_zhipu(error) else PLAIN
-    number = top.get("error_code")
-    if _is_told(top.get("error_msg")) and _is_number(number) and number:
+    number = _whole(top.get("error_code"))
+    if _is_told(top.get("error_msg")) and number:
         return Envelope("baidu", number)
     return PLAIN if any(map(_is_told, _inner_errors(top))) else _by_header(top)
 
@@ -123,7 +136,15 @@ def _is_told(error: object) -> bool:
         return False
     code = error.get("code")
     fine = _is_number(code) and code in (0, 200) and not error.get("type")
-    return not fine and any(value not in (None, "", 0, False) and value not in ([], {}) for value in error.values())
+    return not fine and any(_is_filled(value) and (key in _TOLD or _is_sentence(value)) for key, value in error.items())
+
+
+def _is_filled(value: object) -> bool:
+    return value not in (None, "", 0, False) and value not in ([], {})
+
+
+def _is_sentence(value: object) -> bool:
+    return isinstance(value, str) and " " in value.strip()
 
 
 def _is_resource(top: Body) -> bool:
@@ -134,7 +155,7 @@ def _is_resource(top: Body) -> bool:
 
 def _delivers(top: Body) -> bool:
     """Whether the object holds something beside what is about a failure."""
-    return any(
+    return any(isinstance(top.get(check), bool) for check in _CHECKS) or any(
         isinstance(value, (str, list, Mapping)) and value and key not in _ABOUT and not str(key).endswith(_ABOUT_ENDS)
         for key, value in top.items()
         if not (key == "result" and isinstance(value, str) and value.lower() in _FAILED)
@@ -165,6 +186,7 @@ def _is_flagged(top: Body) -> bool:
     code = next((code for name in _CODES if (code := top.get(name))), None)
     return (
         any(top.get(flag) in _NO for flag in _FLAGS)
+        or any(top.get(alarm) is True for alarm in _ALARMS)
         or any(isinstance(status := top.get(name), str) and status.lower() in _FAILED for name in ("status", "result"))
         or any(_is_number(status := top.get(name)) and _is_http_error(status) for name in _STATUSES)
         or (isinstance(errors, (list, Mapping)) and _has_objects(errors))
@@ -180,16 +202,16 @@ def _is_flagged(top: Body) -> bool:
 
 def _by_code(top: Body, words: str) -> Envelope | None:
     """The envelope of `{"code": ..., "message": ...}` where the code is no success."""
-    code = top.get("code")
+    code = top.get("code") or top.get("Code")
     if _FINE.match(words) is not None or isinstance(code, bool):
         return None
     if isinstance(code, str) and _FINE.match(code) is None and _IDENTIFIER.fullmatch(code):
         return PLAIN if "request_id" in top or ((not code.islower() or "_" in code) and known(code)) else None
-    number = int(code) if isinstance(code, str) and _DIGITS.fullmatch(code) else code
-    if not _is_number(number) or 0 <= number < _MULTIPLE_CHOICES:
+    number = _whole(code)
+    if number is None or 0 <= number < _MULTIPLE_CHOICES:
         return None
     empty = any(name in top and not top[name] for name in _RESULTS)
-    return PLAIN if empty or _is_http_error(number) or refine(UNKNOWN, words.lower()) is not UNKNOWN else None
+    return PLAIN if empty or number < 0 or _is_http_error(number) or refine(UNKNOWN, words.lower()) is not UNKNOWN else None
 
 
 def _is_http_error(number: int) -> bool:
@@ -207,6 +229,13 @@ def _is_of_zhipu(error: object) -> bool:
 def _number_of(error: object) -> int | None:
     number = error.get("code") if isinstance(error, Mapping) else None
     return number if _is_number(number) else None
+
+
+def _whole(value: object) -> int | None:
+    """A number, also in digits."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    return value if _is_number(value) else None
 
 
 def _is_number(value: object) -> TypeGuard[int]:

@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable, Mapping
 
 from resilience_kit.classification import response_error
-from resilience_kit.classification.verdicts import TRANSIENT
+from resilience_kit.classification.verdicts import SERVER_ERROR, TRANSIENT
 from resilience_kit.outcome import Verdict
 
 _OK = 200
+_BLANK = b"\xef\xbb\xbf \t\r\n"
 #: An empty 200 is no answer to these; to others it may be.
 ANSWERED = frozenset({"GET", "POST"})
 
@@ -21,6 +22,14 @@ def verdict_of(method: str, status: int, body: bytes, headers: Callable[[], Mapp
     """
     found = _found(method, status, {}, body)
     return None if found is None else _found(method, status, headers(), body) or found
+
+
+def verdict_of_no_stream(body: bytes, headers: Callable[[], Mapping[str, str]]) -> Verdict | None:
+    """The verdict on a stream of events that has none: its body is an error, as it would be without a stream, or a page."""
+    text = body.lstrip(_BLANK)
+    if text[:1] == b"<":
+        return SERVER_ERROR
+    return verdict_of("POST", _OK, body, headers) if text[:1] in (b"{", b"[") else None
 
 
 def _found(method: str, status: int, headers: Mapping[str, str], body: bytes) -> Verdict | None:

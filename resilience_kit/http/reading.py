@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from resilience_kit.classification.body import LONGEST_BODY
 from resilience_kit.errors import AIServiceError, InvalidRequestError
 from resilience_kit.http.errors import Sent, error_of
-from resilience_kit.http.promised_json import verdict_of
+from resilience_kit.http.promised_json import verdict_of, verdict_of_no_stream
 from resilience_kit.http.sse import LARGEST_EVENT, EventParser, ServerSentEvent
 from resilience_kit.http.stream_progress import TERMINAL_EVENTS, StreamProgress, is_done, terminal_for
 from resilience_kit.outcome import Verdict
@@ -77,10 +77,10 @@ class EventReader:
 
     def _refuse_plain(self) -> None:
         """Raise for a body that is no stream but one error, sent as it would have been without a stream."""
-        text = self._head.lstrip()
-        verdict = _judged(self._head) if text[:1] == b"{" else None
+        head = self._head
+        verdict = verdict_of_no_stream(head, dict) if len(head) < LONGEST_BODY else None
         if verdict is not None:
-            raise error_of(_OK, {}, text, self._sent, verdict)
+            raise error_of(_OK, {}, head, self._sent, verdict)
 
 
 def is_stream(response: Any) -> bool:

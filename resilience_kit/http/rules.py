@@ -377,7 +377,7 @@ class ClientRules:
         """Raise for a good status whose body is an error."""
         status, headers = attribute(response, "status_code"), attribute(response, "headers")
         status = status if isinstance(status, int) else _OK
-        verdict = response_error(status, headers, body) if isinstance(body, Mapping) else None
+        verdict = response_error(status, headers, body) if isinstance(body, (Mapping, list)) else None
         if verdict is not None:
             raise error_of(status, headers, body, asked.sent, verdict)
 

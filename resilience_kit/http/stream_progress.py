@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from resilience_kit.classification import event_error
+from resilience_kit.classification.body import names_error
 from resilience_kit.errors import APIConnectionError
 from resilience_kit.http.sse import DONE
 from resilience_kit.outcome import Verdict
@@ -38,10 +39,11 @@ _OTHER_CHOICE: Final = re.compile(r'"index"\s*:\s*[1-9]')
 #: What some services have where others have null.
 _UNFINISHED: Final = frozenset({"", "null", "none", "finish_reason_unspecified"})
 _TYPES: Final = ("type", "event", "event_type")
-_PINGS: Final = frozenset({"ping", "keepalive", "keep-alive", "heartbeat"})
+#: As names of events, as types in their data, as the data itself: in any case.
+_PING: Final = re.compile(r"ping|keep[-_ ]?alive|heart[-_ ]?beat", re.IGNORECASE)
+_QUOTED_PING: Final = re.compile(rf'"(?:{_PING.pattern})"', re.IGNORECASE)
 _LONGEST_PING: Final = 128
 _ENDS: Final = {"{": "}", "[": "]"}
-_NAMED_ERROR: Final = frozenset({"error", "Error", "ERROR"})
 
 
 class TruncatedStreamError(APIConnectionError):
@@ -157,12 +159,16 @@ def is_done(data: str) -> bool:
 
 def is_item(event: str, data: str) -> bool:
     """Whether an event has content. Those without data have none, nor have pings, by name or by type."""
-    if event in _PINGS or not data or data.isspace():
+    if not data or data.isspace() or (event != "message" and _PING.fullmatch(event)):
         return False
-    if len(data) > _LONGEST_PING or not any(f'"{ping}"' in data for ping in _PINGS):
+    if len(data) > _LONGEST_PING:
+        return True
+    if _PING.fullmatch(data.strip(' []"')):
+        return False
+    if _QUOTED_PING.search(data) is None:
         return True
     body = _parsed(data)
-    return not (isinstance(body, Mapping) and any(body.get(key) in _PINGS for key in _TYPES))
+    return not (isinstance(body, Mapping) and any(_PING.fullmatch(str(body.get(key))) for key in _TYPES))
 
 
 def failure_of(event: str, data: str, *, speaks_json: bool) -> Failure | None:
@@ -170,15 +176,15 @@ def failure_of(event: str, data: str, *, speaks_json: bool) -> Failure | None:
 
     `speaks_json`: data that begins as JSON and stops short is a failure, too; elsewhere it may be a word of a text.
     """
-    name = "error" if event in _NAMED_ERROR else event
-    if not speaks_json and name != "error" and is_cut(data):
+    named = names_error(event)
+    if not speaks_json and not named and is_cut(data):
         return None
-    verdict = event_error(name, data)
+    verdict = event_error(event, data)
     if verdict is None:
         return None
     body = _parsed(data)
     if isinstance(body, Mapping):
-        return None if "jsonrpc" in body and name != "error" else Failure(verdict, body)
+        return None if "jsonrpc" in body and not named else Failure(verdict, body)
     return Failure(verdict, {"error": {"message": data}})
 
 

@@ -23,7 +23,7 @@ from resilience_kit.errors import APITimeoutError, StreamInterruptedError
 from resilience_kit.events import NestedRetry
 from resilience_kit.http.credentials import HANDSHAKES
 from resilience_kit.http.pace import PacePermit
-from resilience_kit.http.promised_json import verdict_of
+from resilience_kit.http.promised_json import verdict_of, verdict_of_no_stream
 from resilience_kit.http.stream_progress import TruncatedStreamError, choices_in, terminal_for
 from resilience_kit.http.transport_answer import Answer
 from resilience_kit.http.transport_events import EventWatch, is_readable
@@ -60,6 +60,10 @@ _STATUS: Mapping[FailureKind, int] = {
     FailureKind.OVERLOADED: 503,
     FailureKind.TIMEOUT: 504,
 }
+_JSON = frozenset({b"application/json", b"text/json"})
+#: Content types of services that send JSON without saying so; what accepts nothing else takes it for JSON.
+_UNTOLD = frozenset({b"", b"text/plain"})
+_BLANK = b"\xef\xbb\xbf \t\r\n"
 _LONGEST_DECODED = 64 * 1024
 _TIMEOUTS = ("connect", "read", "write", "pool")
 _SHORTEST = 0.001
@@ -146,9 +150,9 @@ class Exchange:
 
     __slots__ = (
         "_body", "_count", "_hand_on_at", "_head", "_headers", "_idle_left", "_is_error", "_is_json", "_is_page", "_is_plain",
-        "_keyed", "_limit", "_options", "_pieces", "_read", "_replayable", "_timeout", "_waits_since", "attempts", "call",
-        "chunks", "given", "is_good", "is_held", "manner", "over", "plan", "reads_on", "request", "response", "source", "watch",
-        "whole",
+        "_keyed", "_limit", "_may_be_json", "_options", "_pieces", "_read", "_replayable", "_timeout", "_waits_since", "attempts",
+        "call", "chunks", "given", "is_good", "is_held", "manner", "over", "plan", "reads_on", "request", "response", "source",
+        "watch", "whole",
     )  # fmt: skip
 
     call: TransportCall
@@ -225,7 +229,8 @@ class Exchange:
         self._is_error = response.status_code >= _CLIENT_ERROR
         self.call.heard(headers, is_error=self._is_error)
         kind = headers.get(b"content-type", b"").partition(b";")[0].rstrip().lower()
-        self._is_json = kind == b"application/json" or kind.endswith(b"+json")
+        self._is_json = kind in _JSON or kind.endswith(b"+json")
+        self._may_be_json = not self._is_json and kind in _UNTOLD and self._wants_json
         self._is_page = kind == b"text/html" and response.status_code == _OK and self._wants_json
         has_events = kind == b"text/event-stream" and response.status_code == _OK and self.request.method != "HEAD"
         self.watch = self._watch(headers) if has_events else None
@@ -253,7 +258,7 @@ class Exchange:
         most = self._options.buffer_bytes
         if self._is_error or self._is_page:
             return max(_LONGEST_ERROR, most)
-        if self._is_json or self.watch is not None:
+        if self._is_json or self._may_be_json or self.watch is not None:
             return most
         length = headers.get(b"content-length", b"")
         return most if length.isdigit() and int(length) <= most else 0
@@ -303,7 +308,8 @@ class Exchange:
             return ErrorAnswer(response, classify_response(response.status_code, text_of(self._headers), self._text() or b""))
         if self._is_page:
             return ErrorAnswer(response, SERVER_ERROR)
-        return self._judge_json() if self.whole and self._is_json else None
+        is_json = self._is_json or (self._may_be_json and b"".join(self._body).lstrip(_BLANK)[:1] == b"{")
+        return self._judge_json() if self.whole and is_json else None
 
     def _judge_json(self) -> Exception | None:
         text = self._text()
@@ -323,11 +329,11 @@ class Exchange:
         return any(not scheme or _STALE.search(offer) or _HAS_TOKEN.search(offer) for offer in found)
 
     def _judge_events(self, watch: EventWatch) -> Exception | None:
-        if self.whole and not watch.count and b"".join(self._body).lstrip()[:1] == b"{":
-            failure = self._judge_json()  # an error, sent as it would have been without a stream
-            self._is_plain = failure is not None
-            if failure is not None:
-                return failure
+        if self.whole and not watch.count and (text := self._text()):
+            verdict = verdict_of_no_stream(text, lambda: text_of(self._headers))
+            self._is_plain = verdict is not None
+            if verdict is not None:
+                return ErrorAnswer(self.response, verdict)
         if self.whole:
             try:
                 watch.finish(self._choices())

@@ -35,6 +35,12 @@ def short(verdict):
         ("message", "", None),
         ("ping", "{}", None),
         ("error", "", "server_error RC"),
+        ("Error", "oops", "server_error RC"),
+        ("exception", '{"message": "x"}', "server_error RC"),
+        ("response.error", "", "server_error RC"),
+        ("throttlingException", '{"message": "x"}', "rate_limit R"),
+        ("tool_error", '{"message": "x"}', None),
+        ("", '[{"error": {"message": "Overloaded", "type": "overloaded_error"}}]', "overloaded RC"),
         ("error", "{}", "server_error RC"),
         ("error", '{"error": {"mess', "server_error RC"),
         ("error", "rate limit exceeded", "rate_limit R"),
@@ -250,3 +256,35 @@ class Hostile(dict):
 def test_a_hostile_body_is_no_error():
     """What cannot be looked at is left to whoever asked for it."""
     assert response_error(200, {}, Hostile(error="x")) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"base_resp": {"status_code": "1002", "status_msg": "x"}}, "rate_limit R"),
+        ({"base_resp": {"status_code": "0", "status_msg": ""}}, None),
+        ({"error_code": "18", "error_msg": "Open api qps request limit reached"}, "rate_limit R"),
+        ({"error_code": 336007, "error_msg": "the max input characters is 11200"}, "context_length"),
+        ({"Error": {"Code": "Throttling", "Message": "x"}}, "rate_limit R"),
+        ({"Error": "Service is overloaded"}, "overloaded RC"),
+        ({"Success": False, "Code": "Throttling", "Message": "x"}, "rate_limit R"),
+        ({"Code": "Throttling", "Message": "x", "RequestId": "0"}, "rate_limit R"),
+        ({"IsSuccess": False, "Message": "it failed"}, "server_error RC"),
+        ({"is_error": True, "message": "Rate limit exceeded"}, "rate_limit R"),
+        ({"isError": False, "message": "Rate limit exceeded"}, None),
+        ({"isError": True, "message": "it failed", "content": [{"type": "text", "text": "x"}]}, None),
+        ({"code": -1, "message": "system error"}, "server_error RC"),
+        ({"code": "-1", "message": "system error"}, "server_error RC"),
+        ({"error": {"rate": 0.05}, "value": 3}, None),
+        ({"error": {"mean": 0.1, "std": 0.2, "unit": "percent"}, "scores": [1, 2]}, None),
+        ({"error": {"reason_text": "it is broken"}}, "server_error RC"),
+        ({"valid": False, "errors": [{"field": "name", "message": "is missing"}]}, None),
+        ([{"error": {"message": "Overloaded"}}], "overloaded RC"),
+        ([{"candidates": []}, {"error": {"message": "Overloaded"}}], "overloaded RC"),
+        ([{"id": 1, "score": 2}, {"error": {"message": "not found"}}], None),
+    ],
+)
+@pytest.mark.parametrize("form", [json.dumps, lambda body: json.dumps(body).encode(), lambda body: body])
+def test_an_envelope_is_known_in_every_form(body, expected, form):
+    """Spellings of one envelope mean the same; measures, checks and lists in which one item failed are answers."""
+    assert expected == short(response_error(200, JSON, form(body)))

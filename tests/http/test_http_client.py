@@ -407,16 +407,29 @@ def test_a_body_that_is_no_json_is_the_services_fault(face: Face) -> None:
         {"type": "error"},
         {"base_resp": {"status_code": 1002, "status_msg": "rate limit exceeded(RPM)"}},
         {"object": "error", "message": "no"},
+        [{"error": {"message": "overloaded"}}],
     ],
 )
-def test_a_good_status_with_an_error_as_body_is_an_error(face: Face, body: dict[str, Any]) -> None:
+def test_a_good_status_with_an_error_as_body_is_an_error(face: Face, body: Any) -> None:
     """The body is nearer to the cause."""
     with pytest.raises(AIServiceError) as caught:
         face.run(Script(body), get)
     assert 200 == caught.value.status
 
 
-@pytest.mark.parametrize("body", [{"error": None}, {"errors": ["x"]}, {"status": "failed"}, ["error"], "error", 5, None])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": None},
+        {"errors": ["x"]},
+        {"status": "failed"},
+        ["error"],
+        "error",
+        5,
+        None,
+        [{"id": 1}, {"error": {"message": "x"}}],
+    ],
+)
 def test_other_bodies_are_answers(face: Face, body: Any) -> None:
     """A job that failed is no failed request."""
     assert body == face.run(Script(httpx.Response(200, json=body)), get)

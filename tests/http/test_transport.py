@@ -929,3 +929,23 @@ async def test_an_empty_answer_to_some_methods_is_one(transport_lab: Lab) -> Non
     lab.script(lab.Answer(202, (), {"content-type": "application/json"}))
     await lab.send()
     assert {"total_calls": 4, "successful_calls": 4} == lab.counted()
+
+
+@pytest.mark.parametrize("content_type", ["text/json", "text/plain; charset=utf-8", None])
+async def test_json_under_another_content_type_is_judged(transport_lab: Lab, content_type: str | None) -> None:
+    """Whoever accepts JSON alone takes the body for it, and an error in it is asked for again."""
+    lab = transport_lab
+    headers = {} if content_type is None else {"content-type": content_type}
+    failed = lab.Answer(200, (b'{"base_resp": {"status_code": 1002, "status_msg": "rate limit exceeded(RPM)"}}',), headers)
+    lab.script(failed, lab.Answer(200, (b'{"id": "1"}',), headers))
+    response = await lab.send(headers={"accept": "application/json"})
+    assert (b'{"id": "1"}', 2) == (response.content, lab.requests)
+
+
+async def test_text_stays_text(transport_lab: Lab) -> None:
+    """Neither an empty answer nor words under the content type of a text are errors."""
+    lab = transport_lab
+    for body in (b"", b"<p>", b"ok"):
+        lab.script(lab.Answer(200, (body,), {"content-type": "text/plain"}))
+        assert body == (await lab.send(headers={"accept": "application/json"})).content
+        assert 1 == lab.requests

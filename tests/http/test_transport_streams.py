@@ -147,7 +147,39 @@ async def test_a_body_that_is_one_error_is_one(transport_lab: Lab, url: str) -> 
     assert (BADLY, 0) == (lab.counted(), lab.kit.get_circuit_breaker("api.example.com").failure_count)
 
 
-@pytest.mark.parametrize("begun", [b"data:\n\n", b": hello\n\n", b'event: ping\ndata: {"type": "ping"}\n\n'])
+@pytest.mark.parametrize("form", [gzip.compress, b"\xef\xbb\xbf".__add__, b"[%b]".__mod__, b"\n%b\n".__mod__])
+@pytest.mark.parametrize("url", [f"{HOST}/v1/chat/completions", f"{HOST}/v1/other"])
+async def test_a_body_that_is_one_error_is_one_in_any_form(transport_lab: Lab, url: str, form: Callable[[bytes], bytes]) -> None:
+    """Encoded, after a byte order mark, in a list: it is the same error, which is asked for again."""
+    lab = transport_lab
+    body = form(b'{"error": {"message": "Overloaded", "type": "overloaded_error"}}')
+    headers = {"content-encoding": "gzip"} if form is gzip.compress else {}
+    lab.script(stream(lab, body, **headers), stream(lab, FIRST, DONE))
+    assert [FIRST, DONE] == await lab.read(url=url)
+    assert 2 == lab.requests
+
+
+@pytest.mark.parametrize("url", [f"{HOST}/v1/chat/completions", f"{HOST}/v1/other"])
+async def test_a_page_is_no_stream(transport_lab: Lab, url: str) -> None:
+    """A proxy's page under the content type of a stream is an error of the server, wherever it is."""
+    lab = transport_lab
+    lab.script(stream(lab, b"\n<html><h1>502 Bad Gateway</h1></html>"), stream(lab, FIRST, DONE))
+    assert [FIRST, DONE] == await lab.read(url=url)
+    assert 2 == lab.requests
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"data:\n\n",
+        b": hello\n\n",
+        b'event: ping\ndata: {"type": "ping"}\n\n',
+        b"event: PING\ndata: {}\n\n",
+        b"event: keep_alive\ndata: 1\n\n",
+        b'data: {"type": "Keep-Alive"}\n\n',
+        b"data: [heartbeat]\n\n",
+    ],
+)
 @pytest.mark.parametrize("next_piece", [(FAILED,), ()])
 async def test_what_has_no_content_does_not_begin_a_stream(
     transport_lab: Lab, begun: bytes, next_piece: tuple[bytes, ...]
