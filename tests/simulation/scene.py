@@ -289,7 +289,7 @@ class Scene:
         strategy = self.dice.pick(STRATEGIES)
         for site in operation.sites:
             if not site.is_bare:
-                site.config = site.custom.with_strategy(strategy)
+                site.config = site.custom.with_strategy(strategy).with_useful_timeout()
         first = operation.sites[0].config
         assert first.circuit_breaker is not None
         operation.model.reconfigure(first.circuit_breaker)

@@ -7,7 +7,6 @@ call was let in (see `states.py`); zero is refused instead of replaced; nothing 
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
 from collections.abc import Awaitable, Callable
@@ -158,16 +157,14 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
 
     def run(self, token: Token, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `func` for a caller who has a token already."""
+        if token.gate:
+            func = wrap.under_trial(token, func)
         started = self.now()
-        around = running_trials.set(under((token,))) if token.gate else None
         try:
             result = func(*args, **kwargs)
         except BaseException as error:
             self.ended_badly(token, error, started)
             raise
-        finally:
-            if around is not None:
-                running_trials.reset(around)
         if type(result) not in FINISHED_TYPES and is_unfinished(result):
             return wrap.unfinished(self, token, started, result)  # type: ignore[no-any-return]  # the same kind of thing
         self.ended_well(token, started)
@@ -175,17 +172,14 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
 
     async def run_async(self, token: Token, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Await `func` for a caller who has a token already."""
+        if token.gate:
+            func = wrap.under_trial_async(token, func)
         started = self.now()
-        around = running_trials.set(under((token,))) if token.gate else None
         try:
             result = await func(*args, **kwargs)
         except BaseException as error:
             self.ended_badly(token, error, started)
             raise
-        finally:
-            if around is not None:
-                with contextlib.suppress(ValueError):  # closed from another context, such as the collector's
-                    running_trials.reset(around)
         self.ended_well(token, started)
         return result
 

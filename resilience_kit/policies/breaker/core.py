@@ -124,10 +124,9 @@ class BreakerCore:
         now = float(time.monotonic() if clock is None else clock())
         left = snapshot.until - now
         if left > 0.0:
-            refusal = snapshot.refusal
-            if refusal is None:
+            if snapshot.refusal is None:
                 return CircuitBreakerOpenError(self._name or _UNNAMED, left)
-            return CircuitBreakerOpenError(self._name or _UNNAMED, None, refusal)
+            return CircuitBreakerOpenError(self._name or _UNNAMED, None, snapshot.refusal)
         if type(snapshot) is Trials:
             outer = enclosing_trial(snapshot, now)
             if outer is not None:

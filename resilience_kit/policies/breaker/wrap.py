@@ -6,6 +6,7 @@ A stream's outcome is taken at its end. Left half-way, it says nothing about the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
 from types import AsyncGeneratorType, GeneratorType
@@ -97,6 +98,29 @@ def _stream_under(token: Token, stream: Any) -> Any:
     if not token.gate:
         return stream
     return stepped(stream, functools.partial(_step_under, token))
+
+
+def under_trial(token: Token, function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, within which calls of the same breaker run under a trial."""
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        return _step_under(token, functools.partial(function, *args, **kwargs))
+
+    return call
+
+
+def under_trial_async(token: Token, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """The same for an async function."""
+
+    async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        around = running_trials.set(under((token,)))
+        try:
+            return await function(*args, **kwargs)
+        finally:
+            with contextlib.suppress(ValueError):  # closed from another context, such as the collector's
+                running_trials.reset(around)
+
+    return call
 
 
 def _step_under(token: Token, step: Callable[..., R], *args: Any) -> R:
