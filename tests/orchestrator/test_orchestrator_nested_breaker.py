@@ -127,3 +127,26 @@ def test_refused_inner_operation_opens_no_breaker_around_it(kit, config):
                 with pytest.raises((CircuitBreakerOpenError, ConnectionError)):
                     outer()
             assert kit.get_circuit_breaker("outer").closed
+
+
+@pytest.mark.parametrize("options", [{}, {"deadline": 60.0}], ids=["direct", "timed"])
+async def test_call_that_finds_its_circuit_closed_at_the_gate_is_a_usual_call(kit, config, monkeypatch, options):
+    """Somebody has closed it between two steps of the call: there is no trial, and nothing to run under one."""
+    ask = CircuitBreaker.ask
+
+    def closed_meanwhile(self, snapshot):
+        self.reset()
+        return ask(self, snapshot) if self.snapshot is snapshot else self.snapshot
+
+    monkeypatch.setattr(CircuitBreaker, "ask", closed_meanwhile)
+    breaker, custom = kit.get_circuit_breaker("op"), config(retry=None, **options)
+
+    async def work():
+        return breaker.trials_in_flight
+
+    for function in (lambda: breaker.trials_in_flight, work):
+        breaker.state = "half_open"
+        protected = kit.with_resilience("op", custom_config=custom)(function)
+        result = protected()
+        assert 0 == (await result if function is work else result)
+        assert breaker.closed
