@@ -55,8 +55,8 @@ class BreakerModel:
         return self.state is CLOSED or (self.state is HALF_OPEN and len(self.running()) < self.options.half_open_max_calls)
 
     def ask(self, enclosing: Pass | None = None) -> Pass | None:
-        """A pass, or None, which counts as a refusal; where all trials are lent, one under the trial that is around."""
-        if not self.admits() and enclosing is not None:
+        """A pass, or None, which counts as a refusal; one under the trial that is around, if there is one."""
+        if enclosing is not None:
             return Pass(self.stay, enclosing.lease_ends, nested=True)
         if not self.admits():
             self.refusals += 1

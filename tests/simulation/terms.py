@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from resilience_kit import errors
+from resilience_kit.outcome import FailureKind
 from tests.simulation.model import FORCED, Pass
 from tests.simulation.service import THROTTLED, Meaning
 
@@ -155,8 +156,13 @@ class Terms:
         return (31, "retried beyond the budget") if self.budget is not None and self.budget.left < self.cost(meant) else None
 
     def cost(self, meant: Meaning) -> int:
-        """Tokens of the retry budget for a retry after such an error."""
-        return 0 if self.budget is None else self.budget.cost(throttled=meant.kind in THROTTLED)
+        """Tokens of the retry budget for a retry after such an error: next to none at the time that the service has named."""
+        if self.budget is None:
+            return 0
+        cost = self.budget.cost(throttled=meant.kind in THROTTLED)
+        if meant.kind not in THROTTLED or not meant.hint:
+            return cost
+        return 0 if meant.kind is FailureKind.RATE_LIMIT else min(1, cost)
 
     def backoff_bounds(self) -> tuple[float, float]:
         """Between which waits chance decides after the present attempt."""
