@@ -30,6 +30,10 @@ class CallContext(Protocol):
         """Seconds until the nearest deadline around; None without one."""
         ...
 
+    def remaining_for_calls(self) -> float | None:
+        """Seconds that the calls made within it have; None without a deadline."""
+        ...
+
     def key(self) -> str:
         """The same for all attempts of the call."""
         ...
@@ -67,6 +71,10 @@ class KeyHolder:
     if TYPE_CHECKING:
         _key: str | None
         _counts: dict[str, int] | None
+
+        def remaining(self) -> float | None:
+            """See `CallContext`."""
+            ...
     else:
         __slots__ = ()
 
@@ -81,6 +89,10 @@ class KeyHolder:
             if self._key is None:
                 self._key = str(uuid.uuid4())
             return self._key
+
+    def remaining_for_calls(self) -> float | None:
+        """See `CallContext`."""
+        return self.remaining()
 
     def prefix(self) -> str:
         """See `CallContext`."""

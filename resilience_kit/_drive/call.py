@@ -96,7 +96,7 @@ class Call(KeyHolder):
         self.ends = self.own_ends if self.around is None else _earliest(self.own_ends, self.around)
 
     def _end_of(self, outer: CallContext) -> int | None:
-        left = outer.remaining()
+        left = outer.remaining_for_calls()
         return None if left is None else self.plan.now() + int(left * 1e9)
 
     @classmethod

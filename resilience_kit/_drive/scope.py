@@ -42,12 +42,17 @@ class AttemptScope(KeyHolder):
 
 
 class FallbackScope(KeyHolder):
-    """What a fallback may ask: what is left of the deadline of the call that it answers for, and that call's key."""
+    """What a fallback may ask: what is left of the deadline of the call that it answers for, and that call's key.
 
-    __slots__ = ("_call", "_counts", "_ends", "ended")
+    Where nothing is left when it begins, it answers for a call that has timed out. That deadline binds neither the fallback nor
+    the calls made in it, which could not even begin otherwise; a deadline around the call binds them as ever.
+    """
+
+    __slots__ = ("_call", "_counts", "_ends", "_ends_of_calls", "ended")
 
     def __init__(self, call: Call) -> None:
         self._call, self._counts, self._ends, self.ended = call, None, call.ends, False
+        self._ends_of_calls = call.ends if call.fits(0.0) else call.around
 
     @property
     def identity(self) -> int:
@@ -56,9 +61,14 @@ class FallbackScope(KeyHolder):
 
     def remaining(self) -> float | None:
         """See `CallContext`. A task that outlives the fallback is not bound by it."""
-        if self.ended or self._ends is None:
-            return None
-        return max(0.0, (self._ends - self._call.plan.now()) / 1e9)
+        return self._until(self._ends)
+
+    def remaining_for_calls(self) -> float | None:
+        """See `CallContext`."""
+        return self._until(self._ends_of_calls)
+
+    def _until(self, ends: int | None) -> float | None:
+        return None if self.ended or ends is None else max(0.0, (ends - self._call.plan.now()) / 1e9)
 
     def key(self) -> str:
         """See `CallContext`."""
@@ -75,4 +85,4 @@ class FallbackScope(KeyHolder):
 
     def flows(self) -> None:
         """The first item of its stream has come: the call's deadline was for that, one around it goes on."""
-        self._ends = self._call.around
+        self._ends = self._ends_of_calls = self._call.around

@@ -85,6 +85,32 @@ async def test_fallback_of_a_call_that_is_out_of_time_still_answers(lab, kind):
     assert 0.0 == await answer_of_fallback(lab, kind, attempt, remaining_time, deadline=5.0)
 
 
+async def test_fallback_of_a_call_that_is_out_of_time_makes_a_protected_call(lab, kind):
+    """The deadline that has passed is the failed call's; a protected call in its fallback has what is left around the two."""
+    backup = lab.kit.with_resilience("backup", custom_config=lab.config(retry=None, idempotency_key=True))(
+        lambda: (remaining_time(), idempotency_key())
+    )
+
+    def attempt():
+        lab.clock.advance(9.0)
+        raise ServerError
+
+    left, key = await answer_of_fallback(lab, kind, attempt, backup, deadline=5.0)
+    assert (None, True) == (left, key.endswith("/fallback/backup/1"))
+
+
+def test_fallback_of_a_call_that_is_out_of_time_obeys_a_deadline_around(lab):
+    """A deadline around the call binds the calls of its fallback, however the call itself has ended."""
+    backup = lab.kit.with_resilience("backup", custom_config=lab.config(retry=None, idempotency_key=True))(remaining_time)
+
+    def attempt():
+        lab.clock.advance(9.0)
+        raise ServerError
+
+    inner = lab.kit.with_resilience("in", custom_config=lab.config(retry=None, deadline=5.0), fallback=backup)(attempt)
+    assert 11.0 == lab.kit.with_resilience("out", custom_config=lab.config(retry=None, deadline=20.0))(inner)()
+
+
 async def test_fallback_knows_an_outer_deadline(lab, steps):
     """A fallback is inside whatever its call is inside of."""
     inner = lab.kit.with_resilience("in", custom_config=lab.config(retry=None), fallback=remaining_time)(steps(ServerError))
