@@ -15,7 +15,7 @@ _PARAMETERS = ("key", "api_key", "api-key")
 _IN_PATH = re.compile(r"/(?:deployments|models)/([^/:?]{1,80})")
 _IN_BODY = re.compile(rb'"model"\s*:\s*"([^"\\]{1,80})"')
 #: Schemes in which a 401 asks for the next step, whatever credential stands behind it.
-HANDSHAKES = frozenset({b"digest", b"negotiate", b"ntlm"})
+HANDSHAKES = frozenset({b"digest", b"kerberos", b"negotiate", b"ntlm", b"scram-sha-1", b"scram-sha-256"})
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
 #: The part that stays the same where the header is made anew for each request: of AWS's signature, and of digest access.

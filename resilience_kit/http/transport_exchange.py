@@ -45,7 +45,8 @@ _CLIENT_ERROR, _SERVER_ERROR = 400, 500
 _RETRIED_BY_SDKS = frozenset({408, 409, 429})
 _LONGEST_ERROR = 1 << 20
 _OK, _UNAUTHORIZED, _BAD_GATEWAY = 200, 401, 502
-_STALE, _HAS_TOKEN = re.compile(rb"\bstale\s*=\s*\"?true", re.IGNORECASE), re.compile(rb"^(?:ntlm|negotiate)\s+\S", re.IGNORECASE)
+_STALE = re.compile(rb"\bstale\s*=\s*\"?true", re.IGNORECASE)
+_HAS_TOKEN = re.compile(rb"^(?:kerberos|negotiate|ntlm|scram-sha-[0-9]+)\s+\S", re.IGNORECASE)
 #: Seconds after which a body that is neither JSON nor an error is handed on with its next piece, though it is short.
 _SLOW = 0.25
 

@@ -861,6 +861,8 @@ CHALLENGES = {
     "negotiate": ("", "Negotiate", True),
     "a round": ("NTLM TlRMTVNTUAAB", "NTLM TlRMTVNTUAAC", True),
     "kerberos": ("Negotiate YII", "Negotiate oYG2", True),
+    "another scheme": ("SCRAM-SHA-256 data=biws", "SCRAM-SHA-256 data=cj1h", True),
+    "its own scheme": ("Kerberos YII", "Kerberos oYG2", True),
     "refused": ("NTLM TlRMTVNTUAAD", "NTLM", False),
 }
 
