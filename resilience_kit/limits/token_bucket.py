@@ -46,9 +46,7 @@ class TokenBucketRateLimiter(RateLimiter):
         checks = Checks("TokenBucketRateLimiter")
         checks.number("tokens", tokens)
         checks.done()
-        with self._pool.lock:
-            self._pool.refill()
-            self._bucket.level = tokens
+        self._pool.set_level(tokens)
 
     async def _refill(self) -> None:
         with self._pool.lock:

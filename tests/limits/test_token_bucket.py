@@ -212,3 +212,13 @@ async def test_a_number_of_tokens_is_above_zero(clock, wrong):
 async def test_whole_numbers_of_tokens_are_numbers(clock):
     """Ints are as good as floats."""
     assert 0.0 == await TokenBucketRateLimiter(5, clock=clock).acquire(2)
+
+
+def test_tokens_that_are_set_let_those_in_who_wait_for_them():
+    """Callers in the queue need not wait for a bucket that somebody has filled."""
+    limiter = TokenBucketRateLimiter(1.0, clock=FakeClock(100.0))
+    limiter.admit()
+    waiting = [limiter.admit() for _ in range(3)]
+    limiter.tokens = 2.0
+    assert [True, True, False] == [permit.turn.come for permit in waiting]
+    assert 0.0 == limiter.tokens

@@ -93,6 +93,14 @@ class Pool:
             self.refill()
             return not self.line.length and self.lack(costs) <= TINY
 
+    def set_level(self, level: float) -> None:
+        """Have the first bucket hold so much, and let those in who wait for it."""
+        with self.lock:
+            self.refill()
+            self.buckets[0].level = level
+            moved = list(self._let_in())
+        rouse(moved)
+
     def take_at_hand(self, cost: float) -> bool:
         """Take from the first bucket, all of it or nothing; never into debt, and never before somebody who waits."""
         with self.lock:
