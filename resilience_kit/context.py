@@ -6,16 +6,19 @@ Carried by a context variable, so it reaches tasks started by the call and threa
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import uuid
 from collections.abc import Iterable
 from contextvars import ContextVar, Token
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar, overload
 from urllib.parse import quote
 
 from resilience_kit._checks import Checks
 from resilience_kit._fork import Mutex
+
+T = TypeVar("T")
 
 _key_lock = Mutex()
 #: Services limit idempotency keys, most of them to 255 characters.
@@ -212,6 +215,16 @@ class Priority(IntEnum):
 
 
 current_priority: ContextVar[Priority] = ContextVar("resilience_kit_priority", default=Priority.NORMAL)
+
+
+def reset_context(variable: ContextVar[T], token: Token[T]) -> None:
+    """Undo the `set` of a context variable that gave `token`.
+
+    Nothing is done where that was in another context: a coroutine that the garbage collector closes ends in the collector's own.
+    An error from here would take the place of its GeneratorExit, and be judged as a failure of the call.
+    """
+    with contextlib.suppress(ValueError):
+        variable.reset(token)
 
 
 class priority:  # noqa: N801 - a context manager, named as functions are

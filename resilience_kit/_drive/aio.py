@@ -17,7 +17,7 @@ from resilience_kit._drive.refusal import ASKED_EVERY, fallback_for, tell_at_gat
 from resilience_kit._drive.scope import FallbackScope
 from resilience_kit._drive.timers import cutter_for, limited
 from resilience_kit._kinds import UNFINISHED_TYPES, is_awaitable
-from resilience_kit.context import current_call
+from resilience_kit.context import current_call, reset_context
 from resilience_kit.errors import CircuitBreakerOpenError
 from resilience_kit.outcome import Verdict
 
@@ -72,7 +72,10 @@ def protect(site: CallSite, function: Callable[P, Awaitable[R]]) -> Callable[P, 
                 return result
             finally:
                 first.ended = True
-                leave(context)
+                try:  # noqa: SIM105 - as `reset_context`, which would cost a call
+                    leave(context)
+                except ValueError:
+                    pass
             call = first.hand_over(function, args, kwargs, token)
         else:
             started, cut_off = plan.now(), False
@@ -147,7 +150,7 @@ async def _answered(call: Call, fallback: Fallback, error: Exception) -> Any:
         raise
     finally:
         scope.ended = True
-        current_call.reset(context)
+        reset_context(current_call, context)
         if limit.over() and cut_off:
             raise call.fallback_timed_out(error)
 
@@ -196,5 +199,5 @@ async def drive(call: Call, failure: BaseException | None = None, verdict: Verdi
         raise
     finally:
         call.leave_trials()
-        current_call.reset(context)
+        reset_context(current_call, context)
         failure = None

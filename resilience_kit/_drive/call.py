@@ -15,7 +15,7 @@ from resilience_kit._drive.refusal import tell_refusal
 from resilience_kit._drive.retries import UNWANTED_RESULT, Retries, Said, mark, why_final
 from resilience_kit._drive.scope import AttemptScope
 from resilience_kit.classification import classify, surely_not_sent
-from resilience_kit.context import CallContext, KeyHolder, current_call, key_within
+from resilience_kit.context import CallContext, KeyHolder, current_call, key_within, reset_context
 from resilience_kit.errors import (
     APITimeoutError,
     CircuitBreakerOpenError,
@@ -333,7 +333,7 @@ class Call(KeyHolder):
         """The attempts are over."""
         mark, self._mark = self._mark, None
         if mark is not None:
-            running_trials.reset(mark)
+            reset_context(running_trials, mark)
 
     def trials(self) -> tuple[Trial, ...] | None:
         """What `running_trials` has to be for the present attempt; None where it runs under no trial of its own."""

@@ -20,7 +20,7 @@ from resilience_kit._drive.refusal import fallback_for
 from resilience_kit._drive.scope import FallbackScope
 from resilience_kit._drive.timers import limited
 from resilience_kit._relay import relay_async_generator, relay_generator, stepped
-from resilience_kit.context import CallContext, current_call
+from resilience_kit.context import CallContext, current_call, reset_context
 from resilience_kit.errors import APITimeoutError
 from resilience_kit.outcome import Streamed
 
@@ -308,7 +308,7 @@ class AsyncStream:
             raise
         finally:
             self._call.leave_trials()
-            current_call.reset(context)
+            reset_context(current_call, context)
             if limit.over() and cut_off:
                 raise _CutOffError
 

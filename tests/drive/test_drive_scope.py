@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from resilience_kit import idempotency_key, remaining_time
 from resilience_kit.context import LONGEST_KEY, KeyHolder, current_call, key_within, request_key
 from resilience_kit.errors import ConfigurationError, DeadlineExceededError, ServerError
+from resilience_kit.policies.breaker.states import running_trials
 from resilience_kit.policies.hedge import HedgeConfig
 
 
@@ -470,3 +471,55 @@ def test_request_keys_tell_requests_apart_and_know_them_again():
     assert sent[2] != sent[3] == sent[4]
     with InJob("job-2"):
         assert request_key(b"POST", b"url", b"body") not in runs[0]
+
+
+# --- coroutines that are dropped -------------------------------------------------------------------------------------------
+
+
+class Suspended:
+    """Awaits for ever."""
+
+    def __await__(self):
+        yield
+
+
+async def suspended():
+    """Never gives anything."""
+    await Suspended()
+
+
+async def suspended_items():
+    """The same as a stream."""
+    await Suspended()
+    yield 1
+
+
+@pytest.mark.parametrize("half_open", [False, True])
+@pytest.mark.parametrize("options", [{}, {"deadline": 5.0}, {"idempotency_key": True}, {"retry": None, "deadline": 5.0}])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_call_that_is_closed_in_another_context_asks_no_fallback(lab, half_open, options, stream):
+    """The collector closes an abandoned coroutine in a context of its own: nothing is judged, asked or left behind there."""
+    asked = []
+
+    def fallback():
+        asked.append(current_call.get())
+
+    async def items():
+        fallback()
+        yield 1
+
+    async def answer():
+        fallback()
+
+    config = lab.config(**options)
+    wrap = lab.kit.with_resilience("op", custom_config=config, fallback=items if stream else answer)
+    protected = wrap(suspended_items if stream else suspended)
+    breaker = lab.kit.get_circuit_breaker("op")
+    if half_open:
+        breaker.state = "half_open"
+    begun = protected().asend(None) if stream else protected()
+    contextvars.copy_context().run(begun.send, None)
+    begun.close()
+    assert ([], None, ()) == (asked, current_call.get(), running_trials.get())
+    assert breaker.state == ("half_open" if half_open else "closed")
+    assert breaker.failure_count == 0

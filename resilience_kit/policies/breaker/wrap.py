@@ -6,7 +6,6 @@ A stream's outcome is taken at its end. Left half-way, it says nothing about the
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
 from types import AsyncGeneratorType, GeneratorType
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from resilience_kit._kinds import Kind, is_awaitable, kind_of
 from resilience_kit._relay import relay_async_generator, relay_generator, stepped
+from resilience_kit.context import reset_context
 from resilience_kit.errors import CircuitBreakerOpenError
 from resilience_kit.policies.breaker.states import running_trials, under
 
@@ -117,8 +117,7 @@ def under_trial_async(token: Token, function: Callable[P, Awaitable[R]]) -> Call
         try:
             return await function(*args, **kwargs)
         finally:
-            with contextlib.suppress(ValueError):  # closed from another context, such as the collector's
-                running_trials.reset(around)
+            reset_context(running_trials, around)
 
     return call
 
@@ -180,7 +179,7 @@ class _WatchedStream:
             raise
         finally:
             if around is not None:
-                running_trials.reset(around)
+                reset_context(running_trials, around)
             del step  # it may hold the error that holds this frame
 
     def _settle(self, error: BaseException | None) -> None:
