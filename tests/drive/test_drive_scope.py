@@ -523,3 +523,37 @@ async def test_call_that_is_closed_in_another_context_asks_no_fallback(lab, half
     assert ([], None, ()) == (asked, current_call.get(), running_trials.get())
     assert breaker.state == ("half_open" if half_open else "closed")
     assert breaker.failure_count == 0
+
+
+async def test_call_that_is_closed_from_another_context_asks_no_fallback(lab):
+    """As the collector closes what nobody holds any more: nothing is called then, and no context of the closer's changes."""
+    asked = []
+
+    async def wait():
+        await asyncio.sleep(0)
+
+    async def fallback():
+        asked.append(1)
+
+    config = lab.config(retry=None, idempotency_key=True)
+    call = lab.kit.with_resilience("op", custom_config=config, fallback=fallback)(wait)()
+    contextvars.copy_context().run(call.send, None)
+    call.close()
+    assert ([], None) == (asked, current_call.get())
+    assert {"total_calls": 1, "cancelled_calls": 1} == lab.counted()
+
+
+async def test_trial_that_is_closed_from_another_context_gives_its_slot_back(lab):
+    """In a breaker alone and in an operation."""
+
+    async def wait():
+        await asyncio.sleep(0)
+
+    breaker = lab.kit.get_circuit_breaker("op")
+    for protected in (lab.kit.with_resilience("op", custom_config=lab.config(retry=None))(wait), breaker.decorate(wait)):
+        breaker.state = "half_open"
+        call = protected()
+        contextvars.copy_context().run(call.send, None)
+        assert 1 == breaker.trials_in_flight
+        call.close()
+        assert (0, ()) == (breaker.trials_in_flight, running_trials.get())
