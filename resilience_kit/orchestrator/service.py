@@ -670,12 +670,14 @@ class AIServiceResilience:
 
 def _call_while_alive(method: Callable[[], object], registry: list[Callable[[], object]]) -> None:
     """Register a method for as long as its object lives: a stream may outlive many orchestrators."""
-    weak = weakref.WeakMethod(method, lambda _: registry.remove(call))
+    weak = weakref.WeakMethod(method)
 
     def call() -> None:
         (weak() or _do_nothing)()
 
     registry.append(call)
+    owner: Any = getattr(method, "__self__", None)
+    weakref.finalize(owner, registry.remove, call).atexit = False  # a callback of `weak` would be a circle
 
 
 def _do_nothing() -> None:
