@@ -120,7 +120,7 @@ def test_the_progress_bar_ends_its_line(now: float, width: int) -> None:
     made = recording()
     made.now = now
     output = io.StringIO()
-    Console(file=output, force_terminal=True, width=width, color_system=None).print(live_view(made))
+    Console(file=output, force_terminal=True, width=width, height=60, color_system=None).print(live_view(made))
     (bar,) = [
         line for line in output.getvalue().splitlines() if "━" in line and "┃" not in line and "┏" not in line and "┡" not in line
     ]

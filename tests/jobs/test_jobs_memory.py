@@ -247,10 +247,10 @@ async def test_each_run_of_a_job_sends_the_same_keys(app: JobsApp, memory: InMem
         work_through()
 
     task = app.task(name="t")(job_timeout(None)(work_through) if plain else work_through_async)
-    await task.defer_async()
-    await work(app)
-    await task.defer_async()
-    await work(app)
+    for count in (3, 6):
+        await task.defer_async()
+        while len(runs) < count:  # a retry that is due in this moment may be left for the next worker
+            await work(app)
     first, last = (each["id"] for each in memory.jobs.values() if each["queue_name"] == "default")
     assert [[f"job-{first}", f"job-{first}/ask/1", f"job-{first}/ask/2"]] * 3 == runs[:3]
     assert [[f"job-{last}", f"job-{last}/ask/1", f"job-{last}/ask/2"]] * 3 == runs[3:]
