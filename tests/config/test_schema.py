@@ -25,7 +25,7 @@ from resilience_kit.errors import ConfigurationError
 
 VALIDATOR = ResilienceConfigValidator()
 #: Rules between settings and of texts as a whole, which the schema leaves to its comment.
-RELATIONS = ("must not exceed", "must be at least base_delay", "must leave time", "must not differ")
+RELATIONS = ("must not exceed", "must be at least base_delay", "must leave time", "must not differ", "must hold no control")
 TYPES = {"object": dict, "array": list, "string": str, "integer": (int, float), "number": (int, float)}
 
 
