@@ -38,7 +38,8 @@ class JobSettings(BaseSettings):
 
     `job_timeout`: seconds after which a run is cancelled. `job_allow_sync_tasks`: plain functions may run, without a timeout.
     `job_shutdown_grace`: seconds that running jobs have to end when the worker is told to stop. `job_limit`: seconds after which
-    a run counts as stalled though its worker lives; None for timeout and grace and 65 s. It must be more than both and 5 s.
+    a run counts as stalled though its worker lives; None for timeout and grace and 65 s. It must be more than both and
+    5 s, or the grace once more where that is shorter.
 
     `max_retries`, `retry_base_delay`, `retry_max_delay`: the default `ExponentialBackoffStrategy`. `retry_jitter` spreads it.
     `give_up_after`: seconds since a job's first run for which transient failures are retried whatever `max_retries` says, 0 for
@@ -135,17 +136,22 @@ class JobSettings(BaseSettings):
         """The same for a task with a timeout of its own."""
         return max(self.limit_of_a_run, self._longest_run(timeout) + _MARGIN)
 
+    @property
+    def _last_writes(self) -> float:
+        """A run that outlives a short grace by this much is fenced: where it is swept already, its late status is not written."""
+        return min(_LAST_WRITES, self.job_shutdown_grace)
+
     def _longest_run(self, timeout: float) -> float:
-        return timeout + self.job_shutdown_grace + _LAST_WRITES
+        return timeout + self.job_shutdown_grace + self._last_writes
 
 
 def _contradictions(settings: JobSettings) -> Iterator[Violation]:
     if settings.retry_max_delay < settings.retry_base_delay:
         rule = f"must be at least retry_base_delay, {settings.retry_base_delay:g}"
         yield Violation("retry_max_delay", rule, settings.retry_max_delay)
-    longest = settings.job_timeout + settings.job_shutdown_grace + _LAST_WRITES
+    longest = settings._longest_run(settings.job_timeout)  # noqa: SLF001 - of this module
     if settings.limit_of_a_run <= longest:
-        rule = f"must be more than job_timeout, job_shutdown_grace and {_LAST_WRITES:g} s together, {longest:g}"
+        rule = f"must be more than job_timeout, job_shutdown_grace and {settings._last_writes:g} s together, {longest:g}"  # noqa: SLF001
         yield Violation("job_limit", rule, settings.job_limit)
     yield from _too_impatient(settings)
     if not croniter.is_valid(settings.sweep_cron) or len(settings.sweep_cron.split()) > _SIX_COLUMNS:
