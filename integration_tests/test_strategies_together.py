@@ -24,14 +24,14 @@ from resilience_kit.config import ResilienceSettings
 from resilience_kit.events import StrategyChanged
 from resilience_kit.testing import no_waiting
 
-#: attempts, deadline, failures that open, seconds open - the table of the documentation
+#: attempts, seconds of one attempt, failures that open, seconds open - the table of the documentation
 NUMBERS = {
-    "aggressive": (2, 10.0, 3, 30.0),
-    "balanced": (3, 30.0, 5, 60.0),
-    "conservative": (5, 120.0, 8, 120.0),
-    "critical": (7, 300.0, 10, 300.0),
+    "aggressive": (2, 4.0, 3, 30.0),
+    "balanced": (3, 12.0, 5, 60.0),
+    "conservative": (5, 45.0, 8, 120.0),
+    "critical": (7, 90.0, 10, 300.0),
 }
-WHO = {deadline: strategy for strategy, (_, deadline, _, _) in NUMBERS.items()}
+WHO = {timeout: strategy for strategy, (_, timeout, _, _) in NUMBERS.items()}
 
 
 class Callee:
@@ -66,13 +66,13 @@ async def test_resilience_orchestrator_strategy_coordination(
 
 
 def _each_strategy_has_its_numbers(kit: AIServiceResilience) -> None:
-    for strategy, (attempts, deadline, threshold, recovery) in NUMBERS.items():
+    for strategy, (attempts, timeout, threshold, recovery) in NUMBERS.items():
         callee, operation = Callee(), f"uses {strategy}"
         call = kit.with_resilience(operation, strategy=ResilienceStrategy(strategy))(callee)
         with no_waiting(), pytest.raises(ConnectionError):
             call()
         assert attempts == len(callee.left)
-        assert all(deadline - 1.0 < left <= deadline for left in callee.left)
+        assert all(timeout - 1.0 < left <= timeout for left in callee.left)
         breaker = kit.get_circuit_breaker(operation)
         assert (threshold, recovery) == (breaker.failure_threshold, breaker.recovery_timeout)
         with no_waiting(), pytest.raises(CircuitBreakerOpenError):
@@ -108,9 +108,9 @@ async def _several_at_once(kit: AIServiceResilience) -> None:
             each.join()
     assert [ConnectionError] * 4 == [type(result) for result in results]
     assert dict.fromkeys(NUMBERS, 1) == ends
-    for strategy, (attempts, deadline, _, _) in NUMBERS.items():
+    for strategy, (attempts, timeout, _, _) in NUMBERS.items():
         assert 2 * attempts == len(callees[strategy].left)
-        assert all(deadline - 1.0 < left <= deadline for left in callees[strategy].left)
+        assert all(timeout - 1.0 < left <= timeout for left in callees[strategy].left)
         for kind in ("plain", "task"):
             assert attempts == kit.get_circuit_breaker(f"{kind} {strategy}").failure_count
             assert attempts - 1 == kit.get_metrics(f"{kind} {strategy}")["retry_attempts"]
@@ -162,7 +162,7 @@ async def _live_change(kit: AIServiceResilience) -> None:
     with no_waiting(), pytest.raises(ConnectionError):
         await call()
     assert (10, CircuitState.OPEN, 10) == (len(callee.left), breaker.state, breaker.failure_count)  # 3 and 7 attempts
-    assert 299.0 < callee.left[-1] <= 300.0
+    assert 89.0 < callee.left[-1] <= 90.0
     remaining = breaker.open_remaining
     kit.set_strategy("live", "aggressive")
     assert CircuitState.OPEN is breaker.state
@@ -195,7 +195,7 @@ def test_a_live_change_reaches_every_call_site_and_keeps_what_is_not_a_number(ki
     kit.set_strategy("op", "critical")
     with no_waiting(), pytest.raises(ConnectionResetError):
         reset()
-    assert (1, 300) == (calls, round(other()))
+    assert (1, 90) == (calls, round(other()))
 
 
 def test_switched_off_by_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
