@@ -557,3 +557,12 @@ async def test_trial_that_is_closed_from_another_context_gives_its_slot_back(lab
         assert 1 == breaker.trials_in_flight
         call.close()
         assert (0, ()) == (breaker.trials_in_flight, running_trials.get())
+
+
+async def test_light_call_with_a_deadline_can_be_closed_in_another_context(lab):
+    """It ends as a closed coroutine does, and not in an error about the context."""
+    begun = lab.kit.with_resilience("op", custom_config=lab.config(deadline=5.0))(suspended)()
+    contextvars.copy_context().run(begun.send, None)
+    begun.close()
+    counted = lab.kit.get_metrics("op")
+    assert (1, 0) == (counted["cancelled_calls"], counted["failed_calls"])
