@@ -212,5 +212,5 @@ def test_what_is_missing_is_named(python: Path, tmp_path: Path) -> None:
     )
     provider, command, failed = printed.splitlines()
     assert "pip install 'ai-resilience-kit[testing]'" in provider
-    assert "pip install 'ai-resilience-kit[cli]'" in command
+    assert "pip install 'ai-resilience-kit[cli] @ file://" in command  # from where this one came
     assert "True" == failed
