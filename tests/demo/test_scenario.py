@@ -43,12 +43,12 @@ def test_the_outage_fills_the_second_quarter(at: float, phase: Phase) -> None:
 
 
 def test_the_faults_and_the_strategy_are_those_that_the_report_names() -> None:
-    """5 % 429 and 2 % 500; four attempts, one second of recovery, waiting for the reopening, at 1.7 times the normal rate."""
+    """5 % 429 and 2 % 500; four attempts, one second of recovery, waiting for the reopening, at 1.6 times the normal rate."""
     assert {FaultKind.RATE_LIMITED: 0.05, FaultKind.SERVER_ERROR: 0.02} == {
         fault.kind: rate for fault, rate in FAULT_RATES.items()
     }
     strategy = Scenario(rate=100.0).strategy
-    assert (4, 1.0, "wait", 170.0) == (
+    assert (4, 1.0, "wait", 160.0) == (
         strategy.retry.max_attempts,
         strategy.circuit_breaker.recovery_timeout,
         strategy.circuit_open,

@@ -86,7 +86,7 @@ def test_the_explanation_says_why_calls_waited_and_what_came_after() -> None:
     """How many waited, for what, how the recovery was held back, and how each client met the service that was back."""
     told = " ".join(explanation(recording()))
     assert "29 protected calls waited more than 1 s, the longest 3.5 s, instead of failing" in told
-    assert "rate limit of 1.7 times the normal 10 calls a second" in told
+    assert "rate limit of 1.6 times the normal 10 calls a second" in told
     assert "until 3.4 s after the outage" in told
     assert "plain client 1.00, SDK, 2 retries 1.00, resilience_kit 1.00" in told
 

@@ -18,7 +18,7 @@ RETRY_AFTER = 0.1
 FAULT_RATES = {Fault.rate_limited(RETRY_AFTER): 0.05, Fault.server_error(): 0.02}
 LATENCY = (0.01, 0.03)
 #: The protected client sends at most this many times the normal rate: what has waited is spread over the time after an outage.
-PACE = 1.7
+PACE = 1.6
 
 
 class Phase(StrEnum):
@@ -49,7 +49,7 @@ class Scenario:
         return ResilienceConfig(
             retry=RetryConfig(max_attempts=4, base_delay=0.1, max_delay=1.0),
             circuit_breaker=CircuitBreakerConfig(failure_threshold=3, recovery_timeout=1.0),
-            rate_limit=RateLimitConfig(rate=PACE * self.rate, burst=self.rate / 10),
+            rate_limit=RateLimitConfig(rate=PACE * self.rate, burst=self.rate / 50),
             deadline=30.0,
             circuit_open="wait",
         )
