@@ -79,14 +79,14 @@ def test_the_python_blocks_of_a_page_run(
     run(page, monkeypatch, capsys)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.table("page", PAGES, ids=name)
 def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     """Each relative link of a page names a file or folder that exists."""
     paths = [found["path"] for found in LINK.finditer(page.read_text(encoding="utf-8"))]
     assert [] == [path for path in paths if not (page.parent / path).exists()]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.table("page", PAGES, ids=name)
 def test_the_tables_of_a_page_are_those_of_the_code(page: Path) -> None:
     """Generated tables hold each field with its default and a sentence; `python docs/generate_defaults.py` writes them anew."""
     filled = run_path(str(ROOT / "docs" / "generate_defaults.py"))["filled"]

@@ -33,7 +33,7 @@ def test_the_warm_up_is_left_out(timer):
     assert 1e-9 == bench.measure_performance("a", timer.call_taking(10**9, 1), 4).time.maximum
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("options", "calls"),
     [
         (BenchOptions(warmup=0, memory=False), 5),
@@ -43,7 +43,7 @@ def test_the_warm_up_is_left_out(timer):
         (BenchOptions(collector=True, memory=False), 1 + 5),
     ],
 )
-@pytest.mark.parametrize("kind", ["sync", "async", "twin", "sync in twin"])
+@pytest.mark.table("kind", ["sync", "async", "twin", "sync in twin"])
 def test_calls_are_counted(options, calls, kind):
     """Warm-up, samples, one call before the memory is looked at and at most `memory_calls` with it, for every kind."""
     seen = []

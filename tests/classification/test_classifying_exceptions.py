@@ -31,7 +31,7 @@ def sdk_error(name="APIStatusError", module="openai", bases=(Exception,), messag
     return exc
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("exc", "expected"),
     [
         (errors.CircuitBreakerOpenError("x", 12.0), "overloaded  12"),
@@ -84,7 +84,7 @@ def test_a_broken_stream_is_as_bad_as_its_cause_but_cannot_be_repeated():
     assert "timeout C" == short(classify(exc))
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("exc", "expected"),
     [
         (TimeoutError(), "timeout RC"),
@@ -137,7 +137,7 @@ def response(status=429, headers=None, **content):
     return SimpleNamespace(status_code=status, headers=headers or {}, **content)
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("exc", "expected"),
     [
         (sdk_error(status_code=429, response=response(headers={"Retry-After": "3"})), "rate_limit R 3"),
@@ -184,7 +184,7 @@ def botocore(code="ThrottlingException", message="slow", **metadata):
     return sdk_error("ClientError", "botocore.exceptions", response=answer)
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("exc", "expected"),
     [
         (botocore(HTTPStatusCode=429, HTTPHeaders={"retry-after": "2"}), "rate_limit R 2"),
@@ -233,7 +233,7 @@ def suppressed():
     return exc
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("exc", "expected"),
     [
         (caused(RuntimeError(), TimeoutError()), "timeout RC"),
@@ -267,7 +267,7 @@ def test_causes_are_followed_with_sense(exc, expected):
     assert expected == short(classify(exc))
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("exc", "expected"),
     [
         (ExceptionGroup("g", [TimeoutError(), ConnectionError()]), "timeout RC"),

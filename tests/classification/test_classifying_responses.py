@@ -18,7 +18,7 @@ def short(status, body=None, headers=None, **more):
     return f"{verdict.kind} {'R' if verdict.retryable else ''}{'C' if verdict.counts_against_breaker else ''}".strip()
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("status", "body", "expected"),
     [
         (200, None, "unknown"),
@@ -93,7 +93,7 @@ def test_held_money_comes_back_when_the_server_says_when():
     assert Verdict(FailureKind.QUOTA, retryable=True, counts_against_breaker=False, retry_after=3.0) == verdict
 
 
-@pytest.mark.parametrize(("wish", "expected"), [("true", "auth R"), ("false", "auth"), ("TRUE", "auth"), ("1", "auth")])
+@pytest.mark.table(("wish", "expected"), [("true", "auth R"), ("false", "auth"), ("TRUE", "auth"), ("1", "auth")])
 def test_the_server_has_the_last_word_on_retrying(wish, expected):
     """`x-should-retry` outranks everything, but only in its two exact spellings."""
     assert expected == short(401, headers={"X-Should-Retry": wish})

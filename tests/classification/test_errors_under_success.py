@@ -17,7 +17,7 @@ def short(verdict):
     return verdict and f"{verdict.kind} {'R' if verdict.retryable else ''}{'C' if verdict.counts_against_breaker else ''}".strip()
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("name", "data", "expected"),
     [
         ("", '{"error" : {"message": "Rate limit exceeded"}}', "rate_limit R"),
@@ -56,7 +56,7 @@ def test_an_event_tells_whether_it_is_an_error(name, data, expected):
     assert expected == short(event_error(name, data))
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("headers", "body", "expected", "asked"),
     [
         (JSON, b"", "server_error RC", "server_error RC"),
@@ -85,20 +85,20 @@ def test_json_that_was_promised_is_missed(headers, body, expected, asked):
     )
 
 
-@pytest.mark.parametrize("body", ["", b"", PAGE, "upstream connect error"])
+@pytest.mark.table("body", ["", b"", PAGE, "upstream connect error"])
 def test_the_classifier_misses_json_too(body):
     """`classify_response` agrees, for a content type of JSON."""
     assert FailureKind.SERVER_ERROR is classify_response(200, JSON, body).kind
     assert FailureKind.UNKNOWN is classify_response(200, {}, body).kind
 
 
-@pytest.mark.parametrize("status", [204, 205])
+@pytest.mark.table("status", [204, 205])
 def test_no_content_promises_none(status):
     """An answer without content has no body, whatever its headers say."""
     assert response_error(status, JSON, b"") is None
 
 
-@pytest.mark.parametrize("status", [100, 302, 404, 500, None, "200"])
+@pytest.mark.table("status", [100, 302, 404, 500, None, "200"])
 def test_only_a_status_of_success_is_looked_at(status):
     """What fails by its status is somebody else's matter, and what is no status raises nothing."""
     assert response_error(status, JSON, b'{"error": "x"}') is None
@@ -118,7 +118,7 @@ def test_json_that_this_interpreter_cannot_hold_is_an_answer():
     assert ["unknown"] * 2 == [short(classify_response(200, {}, text)) for text in (deep[:30_000] + "}" * 30, large)]
 
 
-@pytest.mark.parametrize(("depth", "expected"), [(199, "server_error RC"), (200, None), (5000, None)])
+@pytest.mark.table(("depth", "expected"), [(199, "server_error RC"), (200, None), (5000, None)])
 def test_depth_is_measured_and_not_left_to_the_interpreter(depth, expected):
     """The same depth on every version, whatever its parser takes; brackets within texts are none."""
     texts = [
@@ -137,7 +137,7 @@ def test_json_line_by_line_is_an_answer_unless_a_line_is_an_error():
     assert [None, "server_error RC"] == [short(response_error(200, {}, text)) for text in (fine, fine + '{"error": "x"}')]
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("body", "expected"),
     [
         ({"base_resp": {"status_code": 1002, "status_msg": "rate limit exceeded(RPM)"}}, "rate_limit R"),
@@ -225,7 +225,7 @@ def test_every_room_agrees_on_an_envelope(body, expected):
     assert (expected or "unknown") == short(classify_response(200, JSON, body))
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("stream", "expected"),
     [
         ('id:1\nevent:error\n:HTTP_STATUS/429\ndata:{"request_id":"0","message":"x"}\n\n', "rate_limit R"),
@@ -258,7 +258,7 @@ def test_a_hostile_body_is_no_error():
     assert response_error(200, {}, Hostile(error="x")) is None
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("body", "expected"),
     [
         ({"base_resp": {"status_code": "1002", "status_msg": "x"}}, "rate_limit R"),
@@ -284,7 +284,7 @@ def test_a_hostile_body_is_no_error():
         ([{"id": 1, "score": 2}, {"error": {"message": "not found"}}], None),
     ],
 )
-@pytest.mark.parametrize("form", [json.dumps, lambda body: json.dumps(body).encode(), lambda body: body])
+@pytest.mark.table("form", [json.dumps, lambda body: json.dumps(body).encode(), lambda body: body])
 def test_an_envelope_is_known_in_every_form(body, expected, form):
     """Spellings of one envelope mean the same; measures, checks and lists in which one item failed are answers."""
     assert expected == short(response_error(200, JSON, form(body)))

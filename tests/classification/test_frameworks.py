@@ -19,7 +19,7 @@ def error_of(path, message="it failed", bases=(Exception,), **attributes):
     return exc
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("path", "expected"),
     [
         ("pydantic_ai.exceptions.ModelServerError", "server_error RC"),
@@ -107,15 +107,15 @@ def test_the_nearest_name_decides():
     assert "invalid_request" == short(classify(http))
 
 
-@pytest.mark.parametrize(("status", "expected"), [(200, "server_error RC"), (429, "rate_limit R")])
+@pytest.mark.table(("status", "expected"), [(200, "server_error RC"), (429, "rate_limit R")])
 def test_a_page_in_place_of_json_is_the_services_fault(status, expected):
     """Aiohttp names the content type; a status of failure still says more."""
     exc = error_of("aiohttp.client_exceptions.ContentTypeError", "unexpected mimetype: text/html", status=status)
     assert expected == short(classify(exc))
 
 
-@pytest.mark.parametrize("end", ["", "Error", "Exception"])
-@pytest.mark.parametrize(
+@pytest.mark.table("end", ["", "Error", "Exception"])
+@pytest.mark.table(
     ("name", "expected"),
     [
         ("ServiceUnavailable", "transient RC"),

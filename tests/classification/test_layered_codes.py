@@ -24,8 +24,8 @@ def body(code, kind=None, message="it failed"):
     return {"error": {"message": message, "type": kind or code, "param": "400", "code": code}}
 
 
-@pytest.mark.parametrize("status", TELLING)
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.table("status", TELLING)
+@pytest.mark.table("layer", LAYERS)
 def test_a_layer_does_not_outrank_a_status_that_says_more(layer, status):
     """Whatever layer is blamed, the caller's mistake stays the caller's, and a rate limit a rate limit."""
     expected = classify_response(status, {}, {"error": {"message": "it failed"}})
@@ -34,15 +34,15 @@ def test_a_layer_does_not_outrank_a_status_that_says_more(layer, status):
     assert expected == classify_response(status, {"x-amzn-errortype": f"{layer}:http://x"}, b"")
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 529])
+@pytest.mark.table("layer", LAYERS)
+@pytest.mark.table("status", [500, 502, 503, 504, 520, 529])
 def test_a_layer_beside_a_server_error_is_retried_and_counted(layer, status):
     """Where the status blames the service too, they agree."""
     verdict = classify_response(status, {}, body(layer))
     assert (True, True) == (verdict.retryable, verdict.counts_against_breaker)
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.table("layer", LAYERS)
 def test_a_layer_without_a_status_is_the_services_fault(layer):
     """In a stream there is nothing else to go by."""
     verdict = classify_response(200, {}, body(layer))
@@ -57,7 +57,7 @@ def test_a_code_that_says_more_is_heard_beside_a_layer(layer, status, code):
     assert [expected] * 2 == [classify_response(status, {}, each).kind for each in both]
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("status", "message", "expected"),
     [
         (400, "bad response status code 400 (request id: 0)", "invalid_request"),
@@ -75,7 +75,7 @@ def test_the_words_of_a_layer_name_the_cause(status, message, expected):
     assert expected == classify_response(status, {}, body("bad_response_status_code", "upstream_error", message)).kind
 
 
-@pytest.mark.parametrize(("original", "expected"), [(400, "invalid_request"), (429, "rate_limit"), (500, "server_error")])
+@pytest.mark.table(("original", "expected"), [(400, "invalid_request"), (429, "rate_limit"), (500, "server_error")])
 def test_bedrock_tells_the_status_that_its_model_gave(original, expected):
     """A 424 says only that the model failed."""
     answer = {"__type": "ModelErrorException", "message": "it failed", "originalStatusCode": original}

@@ -20,7 +20,7 @@ def test_there_are_enough():
     assert len(ROWS) == len({row["id"] for row in ROWS})
 
 
-@pytest.mark.parametrize("body", ANSWERS)
+@pytest.mark.table("body", ANSWERS)
 def test_an_ordinary_answer_is_no_error(body):
     """As an object, text and bytes, compact and spaced, whoever asks."""
     compact = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
@@ -29,13 +29,13 @@ def test_an_ordinary_answer_is_no_error(body):
         assert FailureKind.UNKNOWN is classify_response(200, JSON, shape).kind
 
 
-@pytest.mark.parametrize("body", ANSWERS)
+@pytest.mark.table("body", ANSWERS)
 def test_an_ordinary_answer_in_an_event_is_no_error(body):
     """Services send in events what they send as a whole."""
     assert event_error("", json.dumps(body)) is None
 
 
-@pytest.mark.parametrize(("name", "data"), EVENTS)
+@pytest.mark.table(("name", "data"), EVENTS)
 def test_an_ordinary_event_is_no_error(name, data):
     """Neither by itself nor as the first of a stream."""
     assert event_error(name, data) is None

@@ -46,7 +46,7 @@ def _as_data(verdict):
     }
 
 
-@pytest.mark.parametrize("row", _cases("provider_errors.jsonl"))
+@pytest.mark.table("row", _cases("provider_errors.jsonl"))
 def test_a_labelled_case_gets_its_verdict(row):
     """Each labelled case is judged as its label says, or as its second label where the matter is disputed."""
     actual = _as_data(_verdict(row))
@@ -55,7 +55,7 @@ def test_a_labelled_case_gets_its_verdict(row):
     assert accepted == actual
 
 
-@pytest.mark.parametrize("row", _cases("further_errors.jsonl"))
+@pytest.mark.table("row", _cases("further_errors.jsonl"))
 def test_a_further_case_gets_its_verdict(row):
     """What providers answer beside the labelled cases is judged by the same rules."""
     actual = _as_data(_verdict(row))
@@ -63,7 +63,7 @@ def test_a_further_case_gets_its_verdict(row):
     assert row["expected"] == actual
 
 
-@pytest.mark.parametrize("row", [case for case in _cases("provider_errors.jsonl") if isinstance(case.values[0]["body"], dict)])
+@pytest.mark.table("row", [case for case in _cases("provider_errors.jsonl") if isinstance(case.values[0]["body"], dict)])
 def test_the_shape_of_a_body_does_not_matter(row):
     """Bytes, text and parsed JSON give one verdict."""
     text = json.dumps(row["body"])

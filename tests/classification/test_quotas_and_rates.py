@@ -36,22 +36,22 @@ def kind(status, code, message, headers=None):
     return classify_response(status, headers or {}, {"message": message, "type": "x", "param": "quota", "code": code}).kind.value
 
 
-@pytest.mark.parametrize("message", WINDOWS)
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.table("message", WINDOWS)
+@pytest.mark.table("code", CODES)
 def test_a_quota_beside_a_window_of_minutes_is_a_rate(code, message):
     """Whatever the code calls it, what comes back within a minute is retried."""
     assert ["rate_limit"] * 3 == [kind(status, code, message) for status in (429, 403, 400)]
 
 
-@pytest.mark.parametrize("message", PERIODS)
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.table("message", PERIODS)
+@pytest.mark.table("code", CODES)
 def test_a_quota_of_a_day_or_a_month_stays_one(code, message):
     """The wait is longer than any call lasts, also where a header asks for a few seconds."""
     assert ["quota"] * 2 == [kind(429, code, message, headers) for headers in ({}, {"retry-after": "20"})]
 
 
-@pytest.mark.parametrize("code", ["quota_exceeded", "QuotaExceeded", "api_quota_exceeded", "usage_limit_exceeded"])
-@pytest.mark.parametrize(
+@pytest.mark.table("code", ["quota_exceeded", "QuotaExceeded", "api_quota_exceeded", "usage_limit_exceeded"])
+@pytest.mark.table(
     ("headers", "expected"),
     [
         ({"Retry-After": "1"}, "rate_limit"),
@@ -69,14 +69,14 @@ def test_a_short_wait_tells_a_rate_from_a_quota(code, headers, expected):
     assert expected == kind(429, code, "Quota exceeded", headers)
 
 
-@pytest.mark.parametrize("code", MONEY)
-@pytest.mark.parametrize("message", ["it failed", *WINDOWS])
+@pytest.mark.table("code", MONEY)
+@pytest.mark.table("message", ["it failed", *WINDOWS])
 def test_money_is_no_rate(code, message):
     """Neither a window nor a short wait pays a bill."""
     assert ["quota"] * 2 == [kind(429, code, message, headers) for headers in ({}, {"retry-after": "2"})]
 
 
-@pytest.mark.parametrize("code", ["insufficient_quota", "exceeded_current_quota_error"])
+@pytest.mark.table("code", ["insufficient_quota", "exceeded_current_quota_error"])
 def test_the_accounts_own_quota_has_no_short_wait(code):
     """These codes mean the account's money; only a window named in words makes them a rate."""
     assert ["quota", "rate_limit"] == [kind(429, code, text, {"retry-after": "2"}) for text in ("it failed", "RPM exceeded")]
@@ -102,7 +102,7 @@ def test_a_request_above_the_limit_of_a_minute_is_not_repeated():
     assert (FailureKind.RATE_LIMIT, False) == (verdict.kind, verdict.retryable)
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("detail", "expected"),
     [
         ({"quotaId": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"}, "rate_limit"),
@@ -118,7 +118,7 @@ def test_google_names_the_window_of_its_quota(detail, expected):
     assert expected == classify_response(429, {}, {"error": error}).kind
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("message", "expected"),
     [
         ("Out of call volume quota. Quota will be replenished in 00:00:45.", "rate_limit"),
@@ -132,15 +132,15 @@ def test_words_name_the_window(message, expected):
     assert expected == classify_response(403, {}, {"statusCode": 403, "message": message}).kind
 
 
-@pytest.mark.parametrize("status", [200, 400, 403, 429, 500, 503])
-@pytest.mark.parametrize("words", ["quota exceeded", "Resource exhausted", "Resource has been exhausted (e.g. check quota)."])
+@pytest.mark.table("status", [200, 400, 403, 429, 500, 503])
+@pytest.mark.table("words", ["quota exceeded", "Resource exhausted", "Resource has been exhausted (e.g. check quota)."])
 def test_words_without_a_code_leave_the_breaker_alone(status, words):
     """A quota that nobody explains is a rate: a bill would stop the whole account."""
     verdict = classify_response(status, {}, {"error": {"message": words}})
     assert (FailureKind.RATE_LIMIT, True, False) == (verdict.kind, verdict.retryable, verdict.counts_against_breaker)
 
 
-@pytest.mark.parametrize("window", ["per 60 seconds", "every 10s", "each 5 minutes", "100/60s"])
+@pytest.mark.table("window", ["per 60 seconds", "every 10s", "each 5 minutes", "100/60s"])
 def test_a_quota_of_some_seconds_is_a_rate(window):
     """A window may be told as a number of seconds or minutes."""
     body = {"error": {"message": f"Quota exceeded for requests {window}", "code": "quotaExceeded"}}

@@ -70,7 +70,7 @@ def test_a_later_registration_replaces_and_the_older_handle_is_void():
     assert OTHER == classify(Base())
 
 
-@pytest.mark.parametrize(("exception_type", "verdict"), [(int, MINE), ("Base", MINE), (Base, True), (Base, None)])
+@pytest.mark.table(("exception_type", "verdict"), [(int, MINE), ("Base", MINE), (Base, True), (Base, None)])
 def test_nonsense_is_refused(exception_type, verdict):
     """What is no exception class, verdict or callable raises TypeError with the value in its words."""
     with pytest.raises(TypeError, match="must be"):

@@ -18,7 +18,7 @@ def hint(headers=None, body=None, now=NOW, status=429):
     return classify_response(status, headers or {}, body, now=now).retry_after
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("value", "expected"),
     [
         ("30", 30.0),
@@ -66,7 +66,7 @@ def test_values_that_are_not_text_are_absent():
     assert [None, None] == [hint({"retry-after": 30}), hint({b"retry-after": b"30"})]
 
 
-@pytest.mark.parametrize("headers", [None, [("retry-after", "3")], "retry-after: 3", 7])
+@pytest.mark.table("headers", [None, [("retry-after", "3")], "retry-after: 3", 7])
 def test_headers_that_are_no_mapping_are_none(headers):
     """Only mappings are headers."""
     assert classify_response(429, headers, None).retry_after is None
@@ -80,7 +80,7 @@ def test_a_date_counts_against_now_then_the_answers_own_clock_then_ours():
     assert 200 < hint(ours, now=None) <= 300
 
 
-@pytest.mark.parametrize("now", [NOW, NOW.replace(tzinfo=None), NOW.timestamp(), int(NOW.timestamp()), "2026-11-21T00:00:00Z"])
+@pytest.mark.table("now", [NOW, NOW.replace(tzinfo=None), NOW.timestamp(), int(NOW.timestamp()), "2026-11-21T00:00:00Z"])
 def test_now_may_be_a_datetime_a_number_or_text(now):
     """Each way to write an instant is understood."""
     assert 60.0 == hint({"retry-after": "Sat, 21 Nov 2026 00:01:00 GMT"}, now=now)
@@ -92,7 +92,7 @@ def test_what_is_no_instant():
     assert instant("Sat, 21 Nov 2026 00:00:00 GMT") == NOW.timestamp()
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("headers", "expected"),
     [
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, 360.0),
@@ -130,7 +130,7 @@ def test_an_exhausted_bucket_says_nothing_about_an_unrelated_error():
     assert [None, 17.0] == [hint(headers, status=400), hint(headers, status=529)]
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("body", "expected"),
     [
         ({"error": {"details": [{"retryDelay": "34s"}, {"retryDelay": "9s"}]}}, 34.0),
@@ -157,7 +157,7 @@ def test_headers_beat_the_body():
     assert 1.0 == hint({"retry-after": "1"}, {"error": {"details": [{"retryDelay": "34s"}], "retry_after": 9}})
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("text", "expected"),
     [
         ("1h2m3.5s", 3723.5),

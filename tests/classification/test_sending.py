@@ -64,13 +64,13 @@ MAYBE_SENT = [
 ]
 
 
-@pytest.mark.parametrize("exc", SENT_NEVER, ids=repr)
+@pytest.mark.table("exc", SENT_NEVER, ids=repr)
 def test_surely_not_sent(exc):
     """No connection, a refusal for the rate, or a refusal of this kit (invariant 30)."""
     assert surely_not_sent(exc)
 
 
-@pytest.mark.parametrize("exc", MAYBE_SENT, ids=repr)
+@pytest.mark.table("exc", MAYBE_SENT, ids=repr)
 def test_perhaps_sent(exc):
     """Without proof the answer is no (invariant 30)."""
     assert not surely_not_sent(exc)
@@ -88,7 +88,7 @@ def requested(count):
     return SimpleNamespace(headers={"X-Stainless-Retry-Count": count})
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("exc", "expected"),
     [
         (sdk_error("APIConnectionError", request=requested("2")), 2),
@@ -110,7 +110,7 @@ def test_the_retries_of_an_sdk(exc, expected):
     assert expected == sdk_retries(exc)
 
 
-@pytest.mark.parametrize(("attempts", "expected"), [("3", 2), ("1", 0), ("0", 0), ("many", 0), (None, 0)])
+@pytest.mark.table(("attempts", "expected"), [("3", 2), ("1", 0), ("0", 0), ("many", 0), (None, 0)])
 def test_the_retries_of_a_transport_of_this_kit(attempts, expected):
     """The attempts stand in a header of the answer; whoever wraps the error may lie around it."""
     headers = {} if attempts is None else {"X-Resilience-Kit-Attempts": attempts}

@@ -140,7 +140,7 @@ def test_plain_values_are_copied_and_nothing_of_theirs_is_called(value, copy):
 NO_VALUE = "must be text, a number, true, false, null, a list or an object"
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("value", "sentence"),
     [
         (Nasty, f"it: {NO_VALUE}"),

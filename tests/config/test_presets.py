@@ -70,7 +70,7 @@ def test_an_unknown_preset_is_a_sentence(sentences, wrong, hint):
     assert sentence.startswith(f"preset: must be the name of a preset or of a strategy; {hint}")
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("environment", "preset", "confidence"),
     [
         ("development", "development", 0.95),

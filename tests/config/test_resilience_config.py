@@ -68,8 +68,8 @@ def test_all_violations_are_told_at_once(sentences):
     ] == [sentence.partition(":")[0].removeprefix("ResilienceConfig.") for sentence in found]
 
 
-@pytest.mark.parametrize("wrong", [0, -1, math.nan, math.inf, True, "5", 10**400])
-@pytest.mark.parametrize("field", ["deadline", "attempt_timeout", "first_item_timeout", "idle_timeout"])
+@pytest.mark.table("wrong", [0, -1, math.nan, math.inf, True, "5", 10**400])
+@pytest.mark.table("field", ["deadline", "attempt_timeout", "first_item_timeout", "idle_timeout"])
 def test_times_are_finite_numbers_above_zero(sentences, field, wrong):
     """Zero, negative, bool, NaN, infinite and text are refused (invariant 19)."""
     (sentence,) = sentences(ResilienceConfig, **{field: wrong})

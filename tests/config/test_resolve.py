@@ -51,7 +51,7 @@ LEVELS = {
 DEADLINES = {"live": 300.0, "operator": 120.0, "custom": 10.0, "strategy": 120.0, "registered": 30.0, "none": 99.0}
 
 
-@pytest.mark.parametrize("present", [c for n in range(6) for c in itertools.combinations(LEVELS, n)])
+@pytest.mark.table("present", [c for n in range(6) for c in itertools.combinations(LEVELS, n)])
 def test_every_combination_of_levels_obeys_the_highest(present):
     """All 32 combinations of five levels over a preset of its own."""
     settings = ResilienceSettings(custom_config={"deadline": 99})

@@ -104,8 +104,8 @@ def facts(error):
     return type(error), str(error), repr(error.args), told
 
 
-@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, *PICKLED])
+@pytest.mark.table("error", EXAMPLES, ids=lambda error: type(error).__name__)
+@pytest.mark.table("again", [copy.copy, copy.deepcopy, *PICKLED])
 def test_errors_survive_pickle_and_copy(error, again):
     """Class, words, arguments, attributes and notes are the same afterwards."""
     error = copy.copy(error)

@@ -60,7 +60,7 @@ def test_an_endpoint_may_be_stored_and_read_again() -> None:
     assert full == EndpointConfig.model_validate(full.model_dump())
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("field", "value", "words"),
     [
         ("provider", "", "must be a name"),

@@ -85,7 +85,7 @@ def made(kind: Any, words: str) -> Exception:
 CASES = [pytest.param(kind, id=f"{library.__name__}.{kind.__name__}") for library in (httpx, httpx2) for kind in kinds(library)]
 
 
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.table("kind", CASES)
 def test_every_exception_of_the_library_is_mapped(kind: type[Exception]) -> None:
     """To the class in the table, with the verdict of the original, and without anything secret."""
     original = made(kind, "words with a canary in them")
@@ -130,7 +130,7 @@ def test_an_answer_of_any_shape_decides() -> None:
     assert AuthenticationError is type(error_for(error, SENT))
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("status", "body", "expected"),
     [
         (400, {}, InvalidRequestError),
@@ -165,7 +165,7 @@ def test_every_status_has_a_class(status: int, body: object, expected: type[AISe
     assert str(error).endswith("(request req_9)")
 
 
-@pytest.mark.parametrize("status", range(400, 600))
+@pytest.mark.table("status", range(400, 600))
 def test_no_status_is_left_out(status: int) -> None:
     """4xx is a fault of the request, 429 and 5xx pass by themselves."""
     error = error_of(status, {}, b"", SENT)

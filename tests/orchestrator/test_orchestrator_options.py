@@ -65,7 +65,7 @@ WRONG_OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("options", "sentence"), WRONG_OPTIONS)
+@pytest.mark.table(("options", "sentence"), WRONG_OPTIONS)
 def test_a_wrong_option_is_refused_when_decorating(options, sentence):
     """Of the module's decorator and of an orchestrator's, before anything is called, with what was meant."""
     with pytest.raises(ConfigurationError, match=sentence):
@@ -113,7 +113,7 @@ def test_an_object_in_a_wrong_place_is_refused_with_the_right_one(make, sentence
         make()
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("owner", "keyword", "spelling"),
     [
         (ResilienceConfig, "retry_attempts", r"retry=RetryConfig\(max_attempts=...\)"),

@@ -48,16 +48,13 @@ HARMLESS = (
 )  # fmt: skip
 
 
-@pytest.fixture(params=TEXTS, ids=lambda pair: pair[0][:30])
-def planted(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """A text, and the secret in it."""
-    pair: tuple[str, str] = request.param
-    return pair
+#: A text, and the secret in it.
+planted = pytest.mark.table(("text", "secret"), TEXTS)
 
 
-def test_the_redaction_knows_every_shape(planted: tuple[str, str]) -> None:
+@planted
+def test_the_redaction_knows_every_shape(text: str, secret: str) -> None:
     """Alone, in a sentence, in quotes, and where paths are kept."""
-    text, secret = planted
     for written in (text, f"it says {text}, and fails", f"'{text}'", f"({text})"):
         assert looks_secret(written)
         assert secret not in redact_text(written)
@@ -65,9 +62,9 @@ def test_the_redaction_knows_every_shape(planted: tuple[str, str]) -> None:
     assert secret not in redact_text(text, keep_paths=True) or secret == KEYS[-1]
 
 
-def test_settings_repeat_no_secret(planted: tuple[str, str]) -> None:
+@planted
+def test_settings_repeat_no_secret(text: str, secret: str) -> None:
     """Neither as a value nor as a name, nor in the words of an option that is refused."""
-    text, secret = planted
     assert NOT_SHOWN is shown(text)
     assert NOT_SHOWN is shown_at(("retry", "api_key"), "x")
     assert secret not in place((text,))
@@ -76,44 +73,45 @@ def test_settings_repeat_no_secret(planted: tuple[str, str]) -> None:
     assert secret not in str(refused.value) or secret == KEYS[-1]
 
 
-def test_http_repeats_no_secret(planted: tuple[str, str]) -> None:
+@planted
+def test_http_repeats_no_secret(text: str, secret: str) -> None:
     """Whatever a service quotes."""
-    text, secret = planted
     assert secret not in scrubbed(text)
     assert secret not in str(excerpt({"error": {"message": f"refused: {text}"}}))
 
 
-def test_logs_repeat_no_secret(planted: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
+@planted
+def test_logs_repeat_no_secret(text: str, secret: str, caplog: pytest.LogCaptureFixture) -> None:
     """A person who forces a circuit open may paste anything as the reason."""
-    text, secret = planted
     events = EventStream()
     listen(events)
+    caplog.clear()
     caplog.set_level(logging.DEBUG, "resilience_kit")
     events.emit(StateChanged(operation="a", old="closed", new="forced_open", reason=f"see {text}", at=1.0))
     (record,) = caplog.records
     assert secret not in record.getMessage() or secret == KEYS[-1]
 
 
-def test_jobs_repeat_no_secret(planted: tuple[str, str]) -> None:
+@planted
+def test_jobs_repeat_no_secret(text: str, secret: str) -> None:
     """Procrastinate and psycopg's pool write what they are given."""
     jobs = pytest.importorskip("resilience_kit.jobs.redaction", reason="needs the extra jobs", exc_type=ImportError)
-    text, secret = planted
     for filtered in (jobs.Redaction(), jobs.PoolLines()):
         record = logging.LogRecord("procrastinate", logging.INFO, "x.py", 1, "queue %s", (text,), None)
         filtered.filter(record)
         assert secret not in record.getMessage() or secret == KEYS[-1]
 
 
-def test_the_command_line_repeats_no_secret(planted: tuple[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@planted
+def test_the_command_line_repeats_no_secret(text: str, secret: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A file of settings with a key in the wrong place is refused without it."""
-    text, secret = planted
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"strategy": text}), encoding="utf-8")
     assert 0 != run(["config", "validate", str(path)])
     assert secret not in "".join(capsys.readouterr())
 
 
-@pytest.mark.parametrize("text", HARMLESS)
+@pytest.mark.table("text", HARMLESS)
 def test_words_of_every_day_stay(text: str) -> None:
     """A message that says nothing helps nobody."""
     assert text == redact_text(text)

@@ -65,7 +65,7 @@ def _is_fixed(query: ast.expr, constants: set[str]) -> bool:
     return isinstance(query, ast.Constant) or (isinstance(query, ast.Name) and query.id in constants)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.table("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_module_does_what_must_not_be_done(path: Path) -> None:
     """No pickle, marshal, shelve, yaml, eval, exec or shell; SQL without text put together; no logged tracebacks."""
     assert [] == list(found_in(path.read_text()))

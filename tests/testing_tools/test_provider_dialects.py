@@ -98,8 +98,8 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.table("path", PATHS)
+@pytest.mark.table("kind", KINDS)
 def test_every_service_words_every_fault_so_that_it_is_known(path, kind):
     """The classifier tells it by status and body, without being told whose it is."""
     given = answer(path, fault=Fault(kind))

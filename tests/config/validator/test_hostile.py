@@ -228,7 +228,7 @@ def test_there_are_more_than_a_hundred_of_them():
     assert len({bytes(each[0]) if isinstance(each[0], bytes | bytearray) else each[0] for each in HOSTILE}) > 100
 
 
-@pytest.mark.parametrize(("data", "path", "rule"), HOSTILE, ids=told)
+@pytest.mark.table(("data", "path", "rule"), HOSTILE, ids=told)
 def test_a_hostile_input_is_refused_with_path_and_rule(data, path, rule):
     """One violation, which says where and why; nothing read, nothing raised."""
     result = ResilienceConfigValidator().validate_with_security_checks(data)
@@ -237,7 +237,7 @@ def test_a_hostile_input_is_refused_with_path_and_rule(data, path, rule):
     assert (False, None, []) == (result.is_valid, result.settings, result.warnings)
 
 
-@pytest.mark.parametrize(("data", "path", "rule"), HOSTILE, ids=told)
+@pytest.mark.table(("data", "path", "rule"), HOSTILE, ids=told)
 def test_what_is_said_can_be_sent_and_repeats_no_secret(data, path, rule):
     """The result is JSON of a bounded size, printable, and without what looks like a secret (invariant 76)."""
     answer = json.dumps(ResilienceConfigValidator().validate_with_security_checks(data).to_dict(), ensure_ascii=False)
@@ -246,7 +246,7 @@ def test_what_is_said_can_be_sent_and_repeats_no_secret(data, path, rule):
     assert not any(secret in answer for secret in (SECRET, "hunter2", "Bearer"))
 
 
-@pytest.mark.parametrize("data", [text for text, _, _ in [*STRUCTURE, *CHARACTERS, *NAMES, *VALUES, *LOGIC]], ids=told)
+@pytest.mark.table("data", [text for text, _, _ in [*STRUCTURE, *CHARACTERS, *NAMES, *VALUES, *LOGIC]], ids=told)
 def test_a_mapping_is_held_to_the_same_rules_as_a_text(data):
     """What JSON can say at all is refused in the same words when it comes as a mapping."""
     if nesting(data, PARSED_DEPTH) > PARSED_DEPTH:

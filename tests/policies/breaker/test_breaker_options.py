@@ -54,13 +54,13 @@ WRONG_SECONDS = [0, -1, True, math.nan, math.inf, "1", 10**400]
 WRONG_WHOLE = [0, -1, True, 1.0, math.nan, "1"]
 
 
-@pytest.mark.parametrize(("field", "wrong"), [
+@pytest.mark.table(("field", "wrong"), [
     *((field, wrong) for field in ("recovery_timeout", "trial_lease", "max_recovery_timeout") for wrong in WRONG_SECONDS),
     *((field, wrong) for field in ("failure_threshold", "half_open_max_calls", "success_threshold") for wrong in WRONG_WHOLE),
     *(("expected_exception", wrong) for wrong in ("ValueError", b"x", 3, [], (), [int], KeyboardInterrupt, int, object())),
     *(("excluded_exceptions", wrong) for wrong in (ValueError, [ValueError], (int,), (ValueError(),), None)),
 ])  # fmt: skip
-@pytest.mark.parametrize("make", [CircuitBreaker, CircuitBreakerConfig])
+@pytest.mark.table("make", [CircuitBreaker, CircuitBreakerConfig])
 def test_wrong_options_are_refused(make, field, wrong):
     """Zero, negative, NaN, infinite, bool and other kinds: a sentence with the field, never a default (invariant 19)."""
     with pytest.raises(ConfigurationError) as caught:

@@ -91,7 +91,7 @@ def test_no_wait_is_negative_or_above_the_limit(attempt, base, longest, factor, 
     assert 0.0 <= config.backoff(attempt) <= longest
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("error", "options", "expected"),
     [
         (ServerError(), {}, True),
@@ -132,7 +132,7 @@ async def hook_async(state):
     """Would never be awaited."""
 
 
-@pytest.mark.parametrize(
+@pytest.mark.table(
     ("options", "field"),
     [
         ({"max_attempts": 0}, "max_attempts"),
