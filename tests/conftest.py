@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 from typing import Any
@@ -10,11 +11,30 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Deadlines measure the machine, not the code. CI takes the same examples every time, so that a red run can be repeated;
-# elsewhere each run explores further and keeps what it found in .hypothesis/.
+# elsewhere each run explores further and keeps what it found in .hypothesis/. `make test` is quick.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("local"), derandomize=True, database=None, print_blob=True)
 settings.register_profile("thorough", parent=settings.get_profile("local"), max_examples=2000)
+settings.register_profile("quick", parent=settings.get_profile("ci" if os.environ.get("CI") else "local"), max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "local"))
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker is measured by `make coverage`; what its tests start is not, which would cost more than it tells.
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
+def pytest_collection_finish() -> None:
+    """Many tests have the collector run, and it need not look through all modules and thousands of tests each time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Nor through what the tests of another file have imported; their garbage goes first."""
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
 
 
 # --- @pytest.mark.table: what parametrize does, in one test for all rows ---

@@ -1,5 +1,7 @@
 """A clock that moves when told, and results to compare."""
 
+import gc
+
 import pytest
 
 from resilience_kit.bench import BenchmarkResult, BenchmarkSuite, BenchOptions, PerformanceBenchmarker, summarize
@@ -54,6 +56,14 @@ def result():
         return BenchmarkResult(name=name, time=time, **(given | more))
 
     return make
+
+
+@pytest.fixture
+def thawed():
+    """Nothing is frozen, as in most programs."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
 
 
 @pytest.fixture

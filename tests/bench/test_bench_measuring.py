@@ -79,6 +79,7 @@ def test_a_slow_call_is_one_loop(timer):
     assert 1 == bench.measure_performance("a", timer.call_taking(10**6), 3).loops
 
 
+@pytest.mark.slow
 def test_quick_samples_and_wide_ones_are_doubted(timer):
     """The figures come with a reason not to trust them."""
     timer.tick = 10
@@ -101,6 +102,7 @@ def test_targets_are_for_the_95th_percentile(bench, timer):
     assert (True, None) == (none.meets_target, none.room)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tick", "cpu_tick", "call", "cpu_call", "share"),
     [
@@ -132,6 +134,7 @@ def test_a_clock_of_processor_time_may_be_coarse(timer):
     assert 1.0 == busy.share
 
 
+@pytest.mark.usefixtures("thawed")
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("fails_at", [1, 3, 8])
 def test_an_error_leaves_with_the_name_and_all_is_as_before(asynchronous, fails_at):
@@ -211,6 +214,7 @@ def test_a_benchmark_inside_a_benchmark():
     assert (False, True) == (tracemalloc.is_tracing(), gc.isenabled())
 
 
+@pytest.mark.usefixtures("thawed")
 def test_threads_measure_at_once():
     """Nobody switches tracemalloc off under another one, and no result is lost."""
     bench = PerformanceBenchmarker()

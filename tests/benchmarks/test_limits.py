@@ -30,6 +30,7 @@ def came(at: float, fault: Fault) -> SimpleNamespace:
     return SimpleNamespace(at=at, fault=fault)
 
 
+@pytest.mark.slow
 def test_a_share_is_of_all_that_would_have_been_let_through(limits):
     """Three answers in two seconds at one a second, with one second's worth on top, are all; what came later does not count."""
     tally = limits.Tally("kit")

@@ -15,12 +15,14 @@ def outage():
     return importlib.import_module("outage")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ResilienceStrategy)
 def test_a_total_outage_gets_the_burst_and_no_more(outage, strategy):
     """500 tokens at 14 a retry are 35 retries, of however many calls (invariant 31)."""
     assert 35 / outage.CALLS == pytest.approx(outage.extra_load(outage.kit(outage.alone(strategy)), 1.0))
 
 
+@pytest.mark.slow
 def test_without_a_budget_each_call_retries(outage):
     """What the figures are held against."""
     assert 2.0 == pytest.approx(outage.extra_load(outage.bare_tenacity(3), 1.0))

@@ -55,6 +55,7 @@ def test_the_number_of_calls_fills_the_time(harness):
     assert (30, 10 * 64) == (harness.fitting(slow, 0.0, 25, 10), harness.fitting(slow, 0.001, 1, 10))
 
 
+@pytest.mark.slow
 def test_a_quick_run_covers_every_row_and_every_target(tmp_path, capsys):
     """Every contender of every row reaches its callee as often as it should, or the run would not have ended well."""
     import overhead

@@ -73,6 +73,7 @@ def test_several_runs_are_programs_of_their_own(peers, tmp_path, monkeypatch, ca
     assert "runs 2" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rival", "code"), [(2.0, 0), (0.5, 1)])
 def test_check_tells_by_the_exit_code_whether_the_kit_is_first(peers, tmp_path, rival, code):
     """A single contender that is ahead in a single run is enough to fail."""

@@ -47,6 +47,7 @@ def scale():
 # --- the program -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_quick_run_covers_every_section_and_every_target(scale, tmp_path, capsys):
     """Every contender reaches its callee as often as it should, or the run would not have ended well."""
     written = tmp_path / "run.json"
@@ -60,6 +61,7 @@ def test_a_quick_run_covers_every_section_and_every_target(scale, tmp_path, caps
     assert all(f"### {title}" in told for title in ("threads: success", "bytes: breakers", "lock: held for", "loop: late by"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not metrics.GIL, reason="objects are larger on builds without the GIL")
 def test_a_breaker_stays_within_its_bytes(scale, tmp_path):
     """At most 1.4 kB each, with its entry in the library's monitor; what it is made of adds up to it, but for a tenth."""
@@ -100,6 +102,7 @@ def test_a_page_is_for_whole_runs(scale, tmp_path, part):
         scale.main([part, "--write", str(tmp_path / "page.md")])
 
 
+@pytest.mark.slow
 def test_check_tells_of_a_missed_target(scale, tmp_path):
     """By the exit code."""
     run = tmp_path / "run.json"

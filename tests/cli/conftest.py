@@ -6,9 +6,11 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import pytest
+import typer.main
 
 from resilience_kit import set_orchestrator
 from resilience_kit.cli.app import run
@@ -51,6 +53,14 @@ def bare_environment(monkeypatch):
     set_orchestrator(None)
     yield
     set_orchestrator(None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_command():
+    """Typer makes all commands anew for each command line, which takes longer than carrying it out."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.main.get_command", cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture

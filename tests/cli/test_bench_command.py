@@ -46,6 +46,7 @@ def runs(monkeypatch):
     return build
 
 
+@pytest.mark.slow
 def test_the_table_tells_target_and_verdict(told, runs, measured) -> None:
     """One row a benchmark, the sum, and how long tracking memory took."""
     made = runs(measured)
@@ -86,6 +87,7 @@ def test_a_saved_run_is_a_baseline(told, runs, measured, tmp_path) -> None:
     assert 1 == sum(line.startswith(told_of) and "this machine takes 1.00 times as long" in line for line in out.splitlines())
 
 
+@pytest.mark.slow
 def test_few_samples_are_said_to_be_few(told, runs, tmp_path) -> None:
     """In place of a verdict: the run is no regression."""
     file, measured = tmp_path / "baseline.json", PerformanceBenchmarker().run_comprehensive_benchmark(1)
@@ -163,6 +165,7 @@ def test_a_wrong_file_is_told_before_anything_is_measured(
     assert [] == made.iterations
 
 
+@pytest.mark.slow
 def test_the_real_thing_meets_its_targets(told) -> None:
     """Few samples, all of the way."""
     answer = told("bench", "--iterations", "2", "--json")

@@ -26,6 +26,7 @@ VARIABLES = [
 COMMANDS = [["doctor"], ["presets"], ["config", "show"], ["config", "explain", "qa"], ["config", "diff", "simple", "production"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [*COMMANDS, *([*each, "--json"] for each in COMMANDS)], ids=" ".join)
 @pytest.mark.parametrize("variables", VARIABLES, ids=" ".join)
 def test_no_variable_comes_out(variables, arguments, told, monkeypatch) -> None:

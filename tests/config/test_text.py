@@ -82,6 +82,7 @@ def test_the_scan_sees_the_depth_of_any_json(value):
             assert depth(value) == nesting(json.dumps(value, indent=indent, ensure_ascii=ascii_only), -1)
 
 
+@pytest.mark.slow
 def test_the_scan_costs_no_square():
     """A megabyte of quotes, backslashes or brackets is looked at once."""
     for sign in ('"', '\\"', "\\", "[", "]", '"[', "'", '"""', "#["):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import cache
 from typing import Any, ClassVar
 
 import pytest
@@ -127,6 +128,12 @@ class GuardProbe:
         return [[outcome.kind.value for outcome in permit.outcomes] for permit in self.permits]
 
 
+@cache
+def settings() -> ResilienceSettings:
+    """Those without a variable, made once: reading the environment takes longer than most tests."""
+    return ResilienceSettings()
+
+
 class Lab:
     """An orchestrator on a fake clock."""
 
@@ -136,7 +143,7 @@ class Lab:
 
     def __init__(self) -> None:
         self.clock = FakeClock(100.0)
-        self.kit = AIServiceResilience(ResilienceSettings(), clock=self.clock)
+        self.kit = AIServiceResilience(settings(), clock=self.clock)
         self.events: list[Event] = []
 
     def listen(self, *types: type[Event]) -> None:
@@ -182,7 +189,11 @@ def lab() -> Lab:
     return Lab()
 
 
-@pytest.fixture(params=WAYS)
+#: Those that are left to `make coverage`: what happens on them is put together from the others.
+COMPOUND = {name for name in WAYS if " giving " in name} | {"call of async", "execute generator", "execute async generator"}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in COMPOUND)) for name in WAYS])
 def way(request: pytest.FixtureRequest) -> str:
     """Every way of calling a function."""
     name: str = request.param

@@ -170,6 +170,7 @@ async def test_ctrl_c_in_a_pause_goes_through(lab, kind, steps):
     assert {"total_calls": 1, "cancelled_calls": 1} == lab.counted()
 
 
+@pytest.mark.slow
 async def test_a_storm_of_cancellations_leaves_nothing(lab):
     """10 000 calls, half of them cancelled at random moments: no permit and no cut is left (invariant 5)."""
     draw = random.Random(5)

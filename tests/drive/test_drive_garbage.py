@@ -47,7 +47,6 @@ def no_collector():
     gc.disable()
     yield
     gc.enable()
-    gc.unfreeze()
 
 
 async def left_by(call):

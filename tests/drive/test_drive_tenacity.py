@@ -30,6 +30,7 @@ class FatalError(BaseException):
     """Not to be caught."""
 
 
+@pytest.mark.slow
 def test_a_random_scenario_goes_as_in_plain_tenacity(caplog):
     """Calls, sleeps, hooks, what they see of state and statistics, and the end: the same in 1200 scenarios, sync and async."""
     caplog.set_level("ERROR", "resilience_kit")

@@ -140,6 +140,7 @@ async def test_who_is_overtaken_waits_no_longer_than_its_deadline(lab):
     assert (0, True) == (shared.waiting, lab.clock.monotonic() <= 102.5)
 
 
+@pytest.mark.slow
 async def test_ten_thousand_cancelled_waiters_leave_no_hole(lab):
     """The one behind them starts when the first would have (invariants 5 and 28)."""
     shared = limiter(lab)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -102,6 +103,12 @@ class Service:
         self.close()
 
 
+@cache
+def settings() -> ResilienceSettings:
+    """Those without a variable, made once: reading the environment takes longer than most tests."""
+    return ResilienceSettings()
+
+
 class Lab:
     """One transport, its service and its operations."""
 
@@ -110,7 +117,7 @@ class Lab:
     def __init__(self, http: ModuleType, *, asynchronous: bool) -> None:
         self.http, self.asynchronous = http, asynchronous
         self.clock = FakeClock(100.0)
-        self.kit = AIServiceResilience(ResilienceSettings(), clock=self.clock)
+        self.kit = AIServiceResilience(settings(), clock=self.clock)
         self.events: list[Event] = []
         self.service = Service(http)
         self.transport: Any = self.build()
@@ -186,7 +193,7 @@ class Lab:
         return self.service.opened - self.service.closed
 
 
-@pytest.fixture(params=["httpx", "httpx2"])
+@pytest.fixture(params=["httpx", pytest.param("httpx2", marks=pytest.mark.slow)])
 def http(request: pytest.FixtureRequest) -> ModuleType:
     """Either library."""
     return httpx if request.param == "httpx" else httpx2

@@ -300,6 +300,7 @@ async def load(service, clock, callers, latency, minutes=5, processes=1):
     return refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Refilling, Window])
 @pytest.mark.parametrize(("limit", "callers", "latency"), [(60, 50, 2.0), (600, 50, 1.0), (600, 300, 10.0)])
 async def test_a_limit_is_used_up_without_a_429(kind, limit, callers, latency):
@@ -318,6 +319,7 @@ async def test_a_limit_of_tokens_is_used_up_without_a_429():
     assert 1000 * service.served >= 0.95 * 5 * 200_000
 
 
+@pytest.mark.slow
 async def test_processes_that_know_nothing_of_each_other_share_a_limit():
     """Each sees by the headers what the others take. Only at the start, when nobody knows anything, is it exceeded."""
     clock = FakeClock(1200.0)

@@ -95,6 +95,7 @@ class World:
         return self.provider.answers[-1][0] - 1000.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hint", ["seconds", "milliseconds", "headers", "none"])
 @pytest.mark.parametrize("latency", [0.05, 2.0])
 def test_a_burst_before_a_limit_of_tokens_is_answered_to_the_last(hint: str, latency: float) -> None:
@@ -112,6 +113,7 @@ def test_a_burst_that_is_granted_once_is_not_taken_for_the_rate(hint: str) -> No
     assert 60.0 > world.last
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     cost=st.sampled_from([5.0, 10.0, 20.0]),

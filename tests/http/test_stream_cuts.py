@@ -197,6 +197,7 @@ def room(kind: str, request: pytest.FixtureRequest) -> Room:
     return Room(kind, asynchronous=request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chat", "messages", "responses"])
 async def test_every_cut_reaches_the_caller(room: Room, name: str) -> None:
     """Sync, async, through a transport and by a JSON client: an error before the proof, and the whole answer from there on."""

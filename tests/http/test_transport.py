@@ -381,6 +381,7 @@ async def test_or_each_host_and_credential(transport_lab: Lab) -> None:
     assert not any("key" in name for name in names)
 
 
+@pytest.mark.slow
 async def test_very_many_hosts_share_an_operation(transport_lab: Lab) -> None:
     """Beyond 256 there is one for the rest, without a breaker: nothing grows for ever."""
     lab = transport_lab

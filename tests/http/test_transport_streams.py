@@ -505,4 +505,3 @@ async def _kept(requests: Callable[[], Any]) -> dict[str, int]:
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
-        gc.unfreeze()

@@ -242,6 +242,7 @@ def test_retries_without_a_delay_have_an_end() -> None:
     assert 0.1 == seconds(ExponentialBackoffStrategy(5, 0.1, 0.1, give_up_after=3600.0), 5, TimeoutError())
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 50),
     st.floats(0.0, 100.0),

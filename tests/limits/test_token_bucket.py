@@ -130,6 +130,7 @@ async def test_execute_sleeps_by_asyncio(monkeypatch):
     assert [1000.0] == pytest.approx(slept, rel=1e-3)
 
 
+@pytest.mark.slow
 async def test_ten_thousand_cancelled_waits_give_their_tokens_back(clock):
     """Whoever comes then has to wait for nobody."""
     limiter = TokenBucketRateLimiter(1.0, clock=clock)

@@ -41,6 +41,7 @@ def in_threads(work) -> None:
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deadline", [None, 60.0])
 @pytest.mark.usefixtures("busy_switching")
 def test_counters_are_exact_under_threads(deadline):
@@ -81,6 +82,7 @@ def test_refusals_are_exact_under_threads():
     assert THREADS * CALLS == kit.get_metrics("op")["rejected_calls"] == kit.get_circuit_breaker("op").metrics["rejected_count"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("busy_switching")
 def test_no_snapshot_is_ever_negative_or_off_its_sum():
     """While calls end and others reset; and nothing is lost of what no reset took."""

@@ -202,7 +202,10 @@ def _alone(code: CodeType) -> CodeType:
 
 def live_functions(root: Path) -> list[FunctionType]:
     """All functions there are of the package."""
-    return [each for each in gc.get_objects() if type(each) is FunctionType and each.__code__.co_filename.startswith(str(root))]
+    gc.unfreeze()  # what is frozen is not told
+    found = [each for each in gc.get_objects() if type(each) is FunctionType and each.__code__.co_filename.startswith(str(root))]
+    gc.freeze()
+    return found
 
 
 def put_in(functions: Iterable[FunctionType], changed: Changed) -> None:

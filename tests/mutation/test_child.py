@@ -35,6 +35,7 @@ def module(tmp_path):
     return made, path, made.adding(1)
 
 
+@pytest.mark.slow
 def test_functions_and_closures_change_where_they_are(module):
     """Bound methods, closures made before and closures made after do what the mutant does."""
     made, path, closure = module
@@ -45,6 +46,7 @@ def test_functions_and_closures_change_where_they_are(module):
     assert (-1, -4, -4) == (method(1), closure(5), made.adding(1)(5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "new", "expected"), [
     (b"return number + other", b"return other", 5),
     (b"    return add\n", b"    return lambda other: other * 2\n", 10),

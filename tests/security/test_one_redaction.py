@@ -140,6 +140,7 @@ def test_any_text_is_redacted_once(text: str) -> None:
     assert redact_text(redact_text(text)) == redact_text(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece", ["key-", "a-", "api_key", "://", "bearer ", "sk-", "token=", "a1/", "-----", "secret_access_key", "x@"]
 )

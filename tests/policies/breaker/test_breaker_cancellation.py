@@ -125,6 +125,7 @@ def test_a_call_never_awaited_takes_nothing(lab):
     assert (0, True) == (breaker.trials_in_flight, breaker.fits())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["closed", "half_open"])
 async def test_a_storm_of_cancels_leaves_no_permit_taken(lab, state):
     """10 000 tasks cancelled at random moments: no permit in use, and the next caller is let in (invariant 5)."""

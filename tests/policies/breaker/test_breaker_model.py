@@ -240,4 +240,4 @@ class Breakers(RuleBasedStateMachine):
 
 
 TestBreakers = Breakers.TestCase
-TestBreakers.settings = settings(max_examples=150, stateful_step_count=40)
+TestBreakers.settings = settings(max_examples=settings.default.max_examples * 3 // 2, stateful_step_count=40)

@@ -363,6 +363,7 @@ def with_a_switch(stage: Stage, line: int) -> bool:
 ACTS = ("succeed", "fail", "release", "enter", "force", "reset")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["closed", "open", "due", "half_open"])
 def test_every_schedule_ends_as_some_order_would(state):
     """Two ends or admissions, one switch at any line: the result is that of one after the other (invariants 1, 7, 8, 9, 17)."""

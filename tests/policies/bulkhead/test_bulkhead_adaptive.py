@@ -142,6 +142,7 @@ def is_near(limits, capacity):
     return sum(near) >= 0.9 * len(near) and abs(sum(limits) / len(limits) - capacity) <= 0.2 * capacity
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capacity", [12, 40, 100])
 async def test_it_finds_an_unknown_capacity(lab, capacity):
     """Within 20 % after five seconds of calls of a tenth of a second."""
@@ -150,6 +151,7 @@ async def test_it_finds_an_unknown_capacity(lab, capacity):
     assert is_near(limits[50:], capacity)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refuses", [True, False])
 async def test_it_finds_a_capacity_that_changes(lab, refuses):
     """Within five seconds of a change, up or down; also by slow answers alone."""

@@ -30,6 +30,7 @@ def test_a_limiter_is_a_guard(lab):
     assert isinstance(limiter.admit(), Permit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [1, 7, 0.3, 500 / 60, 1000, 3.7])
 def test_a_minute_brings_what_the_rate_says(lab, rate):
     """And the burst once: exact to one, whatever the steps in which time passes."""
@@ -39,6 +40,7 @@ def test_a_minute_brings_what_the_rate_says(lab, rate):
         assert abs(taken - (burst + rate * 60.0)) <= 1
 
 
+@pytest.mark.slow
 def test_waiting_callers_start_at_the_rate_to_the_end(lab):
     """An hour of them, one by one: no rounding adds up."""
     limiter = lab.emptied(7.0, burst=1.0)

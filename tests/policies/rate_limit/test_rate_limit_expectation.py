@@ -65,6 +65,7 @@ def tokens(cost: Any = 44.0, usage: Any = lambda answer: answer, **options: Any)
     return RateLimitConfig(**{**TOKENS, "cost": cost, "usage": usage, **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latency", [0.0, 0.1, 1.0, 3.0])
 @pytest.mark.parametrize("limits", ["a number", "a function", "two windows", "max_wait"])
 def test_calls_that_use_less_than_they_book_are_all_answered(latency: float, limits: str) -> None:

@@ -319,4 +319,4 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=60, stateful_step_count=40)
+TestModel.settings = settings(max_examples=settings.default.max_examples * 3 // 5, stateful_step_count=40)
