@@ -4,7 +4,14 @@
 PYTHON ?= python3
 UPGRADE ?=
 
-# Another environment, from another lock: `make lowest` is `make test integration VENV=.venv-lowest LOCK=lowest`.
+# How many processes share the tests: one a core. `make test WORKERS=0` takes none, so that a debugger can ask.
+WORKERS ?= auto
+PARALLEL := -n $(WORKERS) --dist worksteal
+
+# Without its caches each process of each run compiles the package and rewrites the tests' assertions anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Another environment, from another lock: `make lowest` is `make coverage integration VENV=.venv-lowest LOCK=lowest`.
 VENV := .venv
 LOCK := dev
 # The lock is whole; older versions of pip look for another version where a pinned library is wanted with an extra.
@@ -30,7 +37,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test versions integration bench scale outage transport hedging limits knee jobs-chaos jobs-throughput stress page peers simulate mutate foreign lint type arrows docs lowest newest freethreaded dist ci lock clean
+.PHONY: help demo test coverage versions integration bench scale outage transport hedging limits knee jobs-chaos jobs-throughput stress page peers simulate mutate foreign lint type arrows docs lowest newest freethreaded dist ci lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -39,9 +46,13 @@ help: ## list the targets
 demo: $(DEMO) ## show a plain client, one with an SDK's retries and a protected one through an outage
 	@$(BIN)/resilience-kit demo $(ARGS)
 
-test: $(DEV) ## run tests/: no network, no server, no sleep; every branch of the core must run
+test: $(DEV) ## run tests/ but what is marked slow, with few examples: no network, no server, no sleep, a minute
+	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-quick} $(BIN)/python -m pytest $(PARALLEL) -m 'not slow' tests $(ARGS)
+
+coverage: $(DEV) ## run all of tests/; every branch of the core must run
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest tests
+	@$(BIN)/coverage run -m pytest $(PARALLEL) tests
+	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --include='$(CORE)' --skip-covered --fail-under=100
 
 versions: ## run tests/ on every interpreter here from 3.11 on, and print a table: ARGS="3.12 3.13", ARGS="-- tests/config"
@@ -87,8 +98,9 @@ stress: $(DEV) ## fifteen stress tests of the backoff and of the joke service; A
 page: $(DEV) ## look at the joke service's page with a headless browser, installing one where that is root's to do (apt)
 	@INSTALL_BROWSER=1 $(BIN)/python -m pytest integration_tests/test_joke_page.py $(ARGS)
 
-simulate: $(DEV) ## run simulated worlds around the core: ARGS="--runs 1000000", or ARGS="--seed 7 --trace" for one of them
+simulate: $(DEV) ## run 10 000 simulated worlds around the core, and find known faults: ARGS="--runs 1000000", ARGS="--seed 7 --trace"
 	@$(BIN)/python -m tests.simulation $(ARGS)
+	@$(if $(ARGS),,$(BIN)/python -m tests.simulation --faults --runs 3000)
 
 mutate: ## change the core in thousands of ways and see whether a test notices: ARGS="--only breaker"
 	@$(MAKE) --no-print-directory .venv-mutate/.dev-stamp VENV=.venv-mutate LOCK=mutate
@@ -112,18 +124,18 @@ docs: $(DEV) ## run the code blocks and check the links of README.md and docs/
 	@$(BIN)/python -m pytest tests/test_docs.py integration_tests/test_docs_with_server.py
 
 lowest: ## run both kinds of tests on the lowest versions that pyproject.toml admits
-	@$(MAKE) --no-print-directory test integration VENV=.venv-lowest LOCK=lowest LOCK_OPTIONS=--no-deps
+	@$(MAKE) --no-print-directory coverage integration VENV=.venv-lowest LOCK=lowest LOCK_OPTIONS=--no-deps
 
 newest: ## run both on the newest versions that it admits, whatever the lock says
 	@$(MAKE) --no-print-directory .venv-newest/.dev-stamp VENV=.venv-newest
 	$(subst $(VENV),.venv-newest,$(PIP_INSTALL)) --upgrade --upgrade-strategy eager --no-build-isolation --editable .
-	@$(MAKE) --no-print-directory test integration VENV=.venv-newest
+	@$(MAKE) --no-print-directory coverage integration VENV=.venv-newest
 
 freethreaded: ## run tests/ without the GIL: make freethreaded PYTHON=python3.14t
 	@$(MAKE) --no-print-directory .venv-freethreaded/.dev-stamp VENV=.venv-freethreaded LOCK=freethreaded
 	@.venv-freethreaded/bin/python -c 'import sys, pydantic; sys.exit(sys._is_gil_enabled())' 2>/dev/null || { \
 		echo "'$(PYTHON)' runs with the GIL; try: make clean freethreaded PYTHON=python3.14t" >&2; exit 1; }
-	@.venv-freethreaded/bin/python -m pytest tests
+	@.venv-freethreaded/bin/python -m pytest $(PARALLEL) tests
 
 dist: $(DEV) ## build sdist and wheel into dist/, and run the tests of the one on the other
 	@rm -rf dist build && mkdir build
@@ -132,11 +144,11 @@ dist: $(DEV) ## build sdist and wheel into dist/, and run the tests of the one o
 	@$(MAKE) --no-print-directory .venv-dist/.dev-lock-stamp VENV=.venv-dist
 	$(subst $(VENV),.venv-dist,$(PIP_INSTALL)) --no-deps --force-reinstall dist/*.whl
 	@tar -xf dist/*.tar.gz -C build --strip-components 1 --exclude '*/resilience_kit'
-	@cd build && ../.venv-dist/bin/python -m pytest tests
+	@cd build && ../.venv-dist/bin/python -m pytest $(PARALLEL) tests
 
-ci: lint type arrows ## all that has to be green before a change goes in; the two kinds of tests run side by side
+ci: lint type arrows ## all that has to be green before a change goes in; all kinds of tests, two of them side by side
 	@mkdir -p build
-	@$(MAKE) --no-print-directory test >build/test.log 2>&1 & unit=$$!; \
+	@$(MAKE) --no-print-directory coverage simulate >build/test.log 2>&1 & unit=$$!; \
 		$(MAKE) --no-print-directory integration; integration=$$?; \
 		wait $$unit; unit=$$?; cat build/test.log; exit $$((unit + integration))
 

@@ -64,6 +64,16 @@ def test_the_commit_hooks_are_local_targets():
     assert {("system", False)} == {(hook["language"], hook["pass_filenames"]) for hook in hooks}
 
 
+def test_ci_runs_what_the_quick_tests_leave_out():
+    """`make test` is for a minute's wait: the slow tests, the coverage and the many worlds are asked for by `make ci`."""
+    recipes = dict(re.findall(r"^([a-z]+):.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE))
+    assert {"lint", "type", "arrows"} <= set(re.search(r"^ci:([a-z ]*)", MAKEFILE, re.MULTILINE)[1].split())
+    assert "coverage simulate" in recipes["ci"]
+    assert "integration" in recipes["ci"]
+    assert ("-m 'not slow'" in recipes["test"], "slow" in recipes["coverage"]) == (True, False)
+    assert "--fail-under=100" in recipes["coverage"]
+
+
 @pytest.mark.parametrize("name", ["circuitbreaker", "tenacity", "pydantic", "pydantic-settings"])
 def test_the_lowest_lock_holds_the_lower_bounds(name: str):
     """What `make lowest` installs is what pyproject.toml calls the lowest, to the digits that it names."""

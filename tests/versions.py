@@ -3,8 +3,8 @@
     python tests/versions.py [VERSION ...] [-- PYTEST_ARGUMENTS]
 
 Interpreters are looked for on the PATH and among pyenv's; of several with one minor version the newest is taken. VERSION (such as
-3.12) leaves the others out. No coverage is measured: it is what makes a run slow, and `make test` measures it. Ends with a table,
-and with exit code 1 when one of them failed or none was found.
+3.12) leaves the others out. All tests are run, also those marked slow; `make coverage` measures, this does not. Ends with a
+table, and with exit code 1 when one of them failed or none was found.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 LOWEST = (3, 11)
+_PARALLEL = ("-n", "auto", "--dist", "worksteal")
 _QUESTION = (
     "import platform, sys\n"
     "has_gil = getattr(sys, '_is_gil_enabled', lambda: True)()\n"
@@ -101,7 +102,10 @@ def run(interpreter: Interpreter, arguments: list[str]) -> Run:
         return Run(interpreter, passed=False, told="its environment could not be made", seconds=0.0)
     begun = time.monotonic()
     child = subprocess.Popen(
-        [venv / "bin" / "python", "-m", "pytest", *(arguments or ["tests"])], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [venv / "bin" / "python", "-m", "pytest", *_PARALLEL, *(arguments or ["tests"])],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     lines = list(_shown(child))
     found = _SUM.findall("".join(lines[-5:]))
