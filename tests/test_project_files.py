@@ -62,6 +62,7 @@ def test_the_commit_hooks_are_local_targets():
     assert ["make lint", "make type", "make arrows"] == [hook["entry"] for hook in hooks]
     assert set() == {hook["entry"].removeprefix("make ") for hook in hooks} - TARGETS
     assert {("system", False)} == {(hook["language"], hook["pass_filenames"]) for hook in hooks}
+    assert ["pre-commit", "pre-push", "pre-commit"] == [stage for hook in hooks for stage in hook["stages"]]
 
 
 def test_ci_runs_what_the_quick_tests_leave_out():
