@@ -160,6 +160,7 @@ def test_a_machine_that_gets_slower_is_no_trend(bench, result, suite):
     )
 
 
+@pytest.mark.slow
 def test_steady_noise_has_a_trend_as_seldom_as_promised(result, suite):
     """One-sided both ways: about one in ten at 5 %; less, since a small change is not told."""
     draw = random.Random(3)

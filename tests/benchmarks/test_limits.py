@@ -64,6 +64,7 @@ def test_the_simulated_server_is_found_out_and_followed(knee):
     assert knee.LENGTH == json.loads(json.dumps(course.to_json()))["length"]
 
 
+@pytest.mark.slow
 def test_a_rate_is_exact_over_a_simulated_minute(limits):
     """To one call."""
     assert 7 * 60 + 1 == pytest.approx(limits.started(FakeClock(), 7.0, 60.0, 20), abs=1)

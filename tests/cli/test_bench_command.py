@@ -58,6 +58,7 @@ def test_the_table_tells_target_and_verdict(told, runs, measured) -> None:
     assert "all targets met" in out
 
 
+@pytest.mark.slow
 def test_json_is_the_suite(told, runs, measured) -> None:
     """As a baseline holds it."""
     runs(measured)

@@ -135,7 +135,7 @@ def test_a_terminal_gets_colours_unless_it_wants_none(no_color, coloured, monkey
     assert ("nothing to mend" in terminal.getvalue(), coloured) == (True, "\x1b[" in terminal.getvalue())
 
 
-@pytest.mark.parametrize("width", [20, 60, 80, 100, 160])
+@pytest.mark.parametrize("width", [20, 80, *(pytest.param(width, marks=pytest.mark.slow) for width in (60, 100, 160))])
 @pytest.mark.parametrize("arguments", ANSWERS, ids=" ".join)
 def test_no_word_is_split_for_a_table(arguments, width, told, monkeypatch) -> None:
     """On a terminal of any width that has room for the words."""

@@ -39,6 +39,7 @@ async def play(scenario: Scenario, strategy: ResilienceConfig) -> tuple[Side, li
     return side, await asyncio.gather(*calls, return_exceptions=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_a_service_that_is_back_is_not_flattened(seed: int) -> None:
     """Every call is answered, and no second after the outage sees twice the normal rate, though many calls have waited."""

@@ -101,7 +101,7 @@ def pieces(data: bytes, size: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("size", [1, pytest.param(7, marks=pytest.mark.slow), 10_000])
 def test_every_cut_is_known_as_one(stream: Stream, line_end: str, size: int) -> None:
     """Whatever the line ends and the pieces, a stream is complete from the proof of its end on, and nowhere before."""
     terminal = terminal_for("api.example.com", stream.path, TERMINAL_EVENTS)
