@@ -20,7 +20,7 @@ from resilience_kit.errors import Rejected
 from resilience_kit.http import AsyncResilientTransport, ResilientTransport
 from resilience_kit.http.pacing import Pacing
 from resilience_kit.limits import RateLimitConfig
-from resilience_kit.testing import FakeAIProvider, RateLimits
+from resilience_kit.testing import FakeAIProvider, ProviderLimits
 from resilience_kit.testing.provider import FaultKind
 
 CALLERS = 200
@@ -163,7 +163,7 @@ PROMISED = tuple(CONTENDERS)[:4]
 
 def burst(name: str, callers: int = CALLERS) -> Burst:
     """One contender against a provider of its own."""
-    limits = RateLimits(tokens_per_minute=TOKENS, burst_seconds=SECOND)
+    limits = ProviderLimits(tokens_per_minute=TOKENS, burst_seconds=SECOND)
     with FakeAIProvider(limits=limits, latency=0.05, answer=lambda _: " ".join(["word"] * WORDS)) as provider:
         began = perf_counter()
         statuses = CONTENDERS[name](provider.openai_url, callers)

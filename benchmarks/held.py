@@ -66,25 +66,25 @@ class Move:
 
 
 def _fail(breaker: CircuitBreaker, token: Any) -> None:
-    breaker.failed(token, ConnectionError())
+    breaker.on_failure(token, ConnectionError())
 
 
 def _succeed(breaker: CircuitBreaker, token: Any) -> None:
-    breaker.succeeded(token)
+    breaker.on_success(token)
 
 
 def _enter(breaker: CircuitBreaker, _: Any) -> None:
-    breaker.enter()
+    breaker.acquire()
 
 
 def _closed(breaker: CircuitBreaker) -> Any:
     breaker.reset()
-    return breaker.enter()
+    return breaker.acquire()
 
 
 def _failed_once(breaker: CircuitBreaker) -> Any:
-    token = breaker.enter()
-    breaker.failed(token, ConnectionError())
+    token = breaker.acquire()
+    breaker.on_failure(token, ConnectionError())
     return token
 
 
@@ -95,11 +95,11 @@ def _opened(breaker: CircuitBreaker) -> None:
 
 def _trying(breaker: CircuitBreaker) -> Any:
     _opened(breaker)
-    return breaker.enter()
+    return breaker.acquire()
 
 
 MOVES = (
-    Move(name="a failure is counted", before=CircuitBreaker.enter, do=_fail, threshold=_NEVER),
+    Move(name="a failure is counted", before=CircuitBreaker.acquire, do=_fail, threshold=_NEVER),
     Move(name="a success after failures", before=_failed_once, do=_succeed, threshold=_NEVER),
     Move(name="a failure opens the circuit", before=_closed, do=_fail),
     Move(name="a trial is let in", before=_opened, do=_enter),

@@ -129,7 +129,7 @@ class Refusing:
 
     async def have(self, capacity: int) -> None:
         """As told, without a line."""
-        self._provider.capacity = Capacity(capacity, queue=0)
+        self._provider.capacity = Capacity(capacity, max_queue=0)
 
     async def answer(self) -> None:
         """A chat completion."""

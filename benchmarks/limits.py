@@ -31,7 +31,7 @@ from report import Spread, table
 from resilience_kit import AIServiceResilience, ResilienceConfig
 from resilience_kit.limits import AdaptiveLimit, Bulkhead, BulkheadConfig, RateLimitConfig, RateLimiter, TokenBucketRateLimiter
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Outcome, OutcomeKind
-from resilience_kit.testing import FakeAIProvider, FakeClock, RateLimits, ReceivedRequest
+from resilience_kit.testing import FakeAIProvider, FakeClock, ProviderLimits, ReceivedRequest
 from resilience_kit.testing.provider import FaultKind
 
 #: The provider's, and what it grants at once after a rest: a second's worth. The kit is given half of that.
@@ -229,7 +229,7 @@ def tally(name: str, seconds: float) -> Tally:
     """One contender against a provider of its own."""
     found, by_tokens = Tally(name), "tokens" in name
     kind: Any = {"tokens_per_minute": TOKENS} if by_tokens else {"requests_per_minute": REQUESTS}
-    limits = RateLimits(**kind, burst_seconds=SECOND)
+    limits = ProviderLimits(**kind, burst_seconds=SECOND)
     with FakeAIProvider(limits=limits, latency=LATENCY, answer=answer_of) as provider:
         client = Client(found, provider, seconds)
         CONTENDERS[name](client)

@@ -154,7 +154,7 @@ def base_delays(tasks: int, bar: Bar) -> Figures:
 def calculation_speed(tasks: int, bar: Bar) -> Figures:
     """Of this thread's own time, and the median of batches, so that what else the machine does is left out."""
     error, one, strategy = ConnectionResetError(), job(3), ExponentialBackoffStrategy()
-    heeding = ExponentialBackoffStrategy(heed_classifier=True, heed_retry_after=True, jitter=True)
+    heeding = ExponentialBackoffStrategy(use_classifier=True, respect_retry_after=True, jitter=True)
     found = {
         "us a delay": lambda: strategy.get_schedule_in(error, 3),
         "us a decision": lambda: strategy.get_retry_decision(exception=error, job=one),

@@ -28,14 +28,14 @@ import httpx
 import httpx2
 
 from resilience_kit.http import AsyncResilientTransport, ResilientTransport
-from resilience_kit.testing.provider import FakeAIProvider, RateLimits
+from resilience_kit.testing.provider import FakeAIProvider, ProviderLimits
 
 CHAT = {"model": "gpt-fake", "messages": [{"role": "user", "content": "What is the answer to everything?"}]}
 HEADERS = {"authorization": "Bearer any"}
 BARE, PLAIN, PACED = "bare", "transport, no pacing", "transport"
 GOAL = 1.05
 #: Of a key with far more than is used here, so that its headers are read and nobody waits for them.
-PLENTY = RateLimits(requests_per_minute=10_000_000, tokens_per_minute=1_000_000_000)
+PLENTY = ProviderLimits(requests_per_minute=10_000_000, tokens_per_minute=1_000_000_000)
 
 Batch = Callable[[int], Awaitable[float]]
 

@@ -139,7 +139,7 @@ def breaker(name: str) -> CircuitBreaker:
 
 def breaker_after_an_outage(name: str) -> CircuitBreaker:
     made = CircuitBreaker(1, name=name)
-    made.failed(made.enter(), ConnectionError())
+    made.on_failure(made.acquire(), ConnectionError())
     made.reset()
     return made
 

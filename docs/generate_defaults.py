@@ -28,12 +28,12 @@ from resilience_kit import (
     RetryConfig,
 )
 from resilience_kit.classification.http_status import STATUS, by_status
-from resilience_kit.classification.kit import MEANINGS
-from resilience_kit.config import PRESETS, STRATEGY_NUMBERS, TEMPLATES, RateLimits
-from resilience_kit.config.meanings import environment_variables, meanings_of
-from resilience_kit.config.models import CUSTOM, FILE, OPERATION, PRESET, Model
-from resilience_kit.config.plain import OPERATOR, STRANGER, TextLimits
-from resilience_kit.http.pace import PacingConfig
+from resilience_kit.classification.own_errors import VERDICTS
+from resilience_kit.config import PRESETS, STRATEGY_NUMBERS, TEMPLATES, ClientRateLimits
+from resilience_kit.config.field_docs import environment_variables, field_descriptions
+from resilience_kit.config.sanitize import TRUSTED, UNTRUSTED, TextLimits
+from resilience_kit.config.text_models import CUSTOM, FILE, OPERATION, PRESET, Model
+from resilience_kit.http.host_pacer import PacingConfig
 from resilience_kit.outcome import Verdict
 from resilience_kit.policies.bulkhead import AdaptiveLimit, BulkheadConfig
 from resilience_kit.policies.hedge import HedgeConfig
@@ -66,7 +66,7 @@ def _defaults(what: str, body: str) -> Iterable[Sequence[str]]:
     owner: Any = import_module(module)
     for part in name.split("."):
         owner = getattr(owner, part)
-    if dataclasses.is_dataclass(owner) and meanings_of(owner):
+    if dataclasses.is_dataclass(owner) and field_descriptions(owner):
         yield from _options(owner)
         return
     told = _sentences(body)
@@ -78,7 +78,7 @@ def _defaults(what: str, body: str) -> Iterable[Sequence[str]]:
 
 
 def _options(owner: Any) -> Iterable[Sequence[str]]:
-    meanings, rules = meanings_of(owner), _rules(owner)
+    meanings, rules = field_descriptions(owner), _rules(owner)
     yield "field", "default", "rule", "what it decides"
     yield ("---",) * 4
     for parameter in inspect.signature(owner).parameters.values():
@@ -175,15 +175,15 @@ def _environment(_body: str) -> Iterable[Sequence[str]]:
     yield "variable", "holds", "without it", "what it decides"
     yield ("---",) * 4
     for each in environment_variables():
-        yield f"`{each.name}`", each.holds, f"`{each.default}`" if each.default else "", each.meaning
+        yield f"`{each.name}`", each.accepts, f"`{each.default}`" if each.default else "", each.description
 
 
 def _limits(_body: str) -> Iterable[Sequence[str]]:
-    meanings = meanings_of(TextLimits)
+    meanings = field_descriptions(TextLimits)
     yield "limit", "of a stranger's text", "of a file or variable", "what it counts"
     yield ("---",) * 4
     for name in (field.name for field in dataclasses.fields(TextLimits)):
-        yield f"`{name}`", str(getattr(STRANGER, name)), str(getattr(OPERATOR, name)), meanings.get(name, "TODO")
+        yield f"`{name}`", str(getattr(UNTRUSTED, name)), str(getattr(TRUSTED, name)), meanings.get(name, "TODO")
 
 
 def _of_model(model: Model) -> Iterable[Sequence[str]]:
@@ -224,7 +224,7 @@ def _statuses(_body: str) -> Iterable[Sequence[str]]:
 def _own_errors(_body: str) -> Iterable[Sequence[str]]:
     yield "error", "kind", "retried", "counts against the breaker"
     yield ("---",) * 4
-    for error, verdict in MEANINGS.items():
+    for error, verdict in VERDICTS.items():
         yield f"`{error.__name__}`", *_verdict(verdict)
 
 
@@ -261,7 +261,7 @@ _CLASSES: dict[type, str] = {
     AdaptiveLimit: "../limits.md#adaptive-concurrency",
     HedgeConfig: "../hedging.md",
     PacingConfig: "../pacing.md",
-    RateLimits: "../validator.md",
+    ClientRateLimits: "../validator.md",
 }
 _TEXTS = {
     "custom-config": ("RESILIENCE_CUSTOM_CONFIG", "Settings over those of a preset, as JSON; what the validator takes.", CUSTOM),

@@ -32,7 +32,7 @@ def test_performance_benchmarks_meets_real_sla_targets() -> None:
     suite = bench.run_comprehensive_benchmark(iterations=100)
     told = bench.generate_performance_report(suite)
     assert suite.passed, told
-    assert {} == {r.name: r.room for r in suite.results if r.target is not None and (r.room or 0.0) < ROOM}, told
+    assert {} == {r.name: r.headroom for r in suite.results if r.target is not None and (r.headroom or 0.0) < ROOM}, told
     assert suite["config_loading"].time.median < 0.010, told
     assert suite["preset_access"].time.median < 10e-6, told
     assert all(result.memory is not None and result.memory.overhead > 0 for result in suite.results)
@@ -170,7 +170,7 @@ def test_a_real_regression_is_found_and_a_second_run_is_none(tmp_path: Path) -> 
     """Against a file: the same work is the same, twice the work is slower, and says so after a slowdown of the machine, too."""
     bench = PerformanceBenchmarker(BenchOptions(loops=None, regression_threshold=0.5))
     bench.measure_performance("work", lambda: sum(range(2000)), 60)
-    write_suite(bench.collected(), tmp_path / "baseline.json")
+    write_suite(bench.to_suite(), tmp_path / "baseline.json")
     bench.measure_performance("work", lambda: sum(range(2000)), 60)
     assert () == bench.detect_regressions(tmp_path / "baseline.json").regressions
     bench.measure_performance("work", lambda: sum(range(8000)), 60)
@@ -190,7 +190,7 @@ def test_a_machine_that_others_use_does_not_cry_wolf(steps: int, iterations: int
 
     bench = PerformanceBenchmarker(BenchOptions(memory=False, regression_threshold=1.0))
     bench.measure_performance("work", work, iterations)
-    quiet = bench.collected()
+    quiet = bench.to_suite()
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
     try:
         time.sleep(0.2)
@@ -220,7 +220,7 @@ def test_processes_append_to_one_history(tmp_path: Path) -> None:
     """Threads here, each with a file of its own open: every run is a whole line."""
     bench = PerformanceBenchmarker(BenchOptions(memory=False))
     bench.measure_performance("a", lambda: None, 3)
-    suite, file = bench.collected(), tmp_path / "history.jsonl"
+    suite, file = bench.to_suite(), tmp_path / "history.jsonl"
 
     def work() -> None:
         for _ in range(25):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from resilience_kit.cli.doctor.finding import Health
-from resilience_kit.cli.doctor.stores import look_at_stores
+from resilience_kit.cli.doctor.finding import Severity
+from resilience_kit.cli.doctor.stores import inspect_stores
 
 COMMAND = str(Path(sys.executable).with_name("resilience-kit"))
 MAIN = "import sys; sys.argv[0] = 'resilience-kit'; from resilience_kit.cli import main; main()"
@@ -41,19 +41,19 @@ def test_a_store_that_listens_is_reached(listener: socket.socket, monkeypatch: p
     port = listener.getsockname()[1]
     monkeypatch.delenv("REDIS_URL", raising=False)
     monkeypatch.setenv("DATABASE_URL", f"postgresql://me:secret@127.0.0.1:{port}/app")
-    here, _ = look_at_stores()
+    here, _ = inspect_stores()
     listener.close()
-    gone, _ = look_at_stores()
-    assert (Health.FINE, f"127.0.0.1:{port} can be reached") == (here.health, here.text)
-    assert (Health.PROBLEM, f"127.0.0.1:{port} cannot be reached: Connection refused") == (gone.health, gone.text)
+    gone, _ = inspect_stores()
+    assert (Severity.OK, f"127.0.0.1:{port} can be reached") == (here.severity, here.text)
+    assert (Severity.PROBLEM, f"127.0.0.1:{port} cannot be reached: Connection refused") == (gone.severity, gone.text)
 
 
 def test_a_host_that_is_none_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     """A label that is too long never reaches the network."""
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setenv("REDIS_URL", f"redis://{'x' * 70}/0")
-    _, found = look_at_stores()
-    assert Health.PROBLEM is found.health
+    _, found = inspect_stores()
+    assert Severity.PROBLEM is found.severity
 
 
 def test_the_installed_command_answers() -> None:
@@ -150,8 +150,8 @@ def test_doctor_in_a_bare_environment(bare: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, cwd=tmp_path, env={})
     assert (0, "") == (done.returncode, done.stderr)
     found = {(each["area"], each["subject"]): each for each in json.loads(done.stdout)["findings"]}
-    assert "fine" == found["extras", "cli"]["health"]
-    assert ("note", "not installed: httpx") == (found["extras", "http"]["health"], found["extras", "http"]["text"])
+    assert "ok" == found["extras", "cli"]["severity"]
+    assert ("info", "not installed: httpx") == (found["extras", "http"]["severity"], found["extras", "http"]["text"])
     assert "pip install 'ai-resilience-kit[http]', if it is wanted" == found["extras", "http"]["remedy"]
     assert [] == [area for area, _ in found if area == "clients"]
 
@@ -159,6 +159,6 @@ def test_doctor_in_a_bare_environment(bare: Path, tmp_path: Path) -> None:
 def test_doctor_in_a_full_environment() -> None:
     """With everything installed, every extra is there with its versions, and both SDKs are told of."""
     found = {(each["area"], each["subject"]): each for each in json.loads(shell("doctor", "--json").stdout)["findings"]}
-    assert {"fine"} == {each["health"] for (area, _), each in found.items() if area == "extras"}
+    assert {"ok"} == {each["severity"] for (area, _), each in found.items() if area == "extras"}
     assert re.fullmatch(r"httpx \d.*", found["extras", "http"]["text"])
     assert {("clients", "openai"), ("clients", "anthropic")} <= {*found}

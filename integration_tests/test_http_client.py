@@ -41,7 +41,7 @@ from resilience_kit.errors import (
 from resilience_kit.http import APIClient, AsyncAPIClient, Endpoint, EndpointConfig
 from resilience_kit.http.pacing import Pacing
 from resilience_kit.limits import TokenBucketRateLimiter
-from resilience_kit.testing.provider import OK, FakeAIProvider, Fault, RateLimits
+from resilience_kit.testing.provider import OK, FakeAIProvider, Fault, ProviderLimits
 
 CHAT = {"model": "fake", "messages": [{"role": "user", "content": "What is the answer?"}]}
 STREAM = {**CHAT, "stream": True}
@@ -332,7 +332,7 @@ def test_all_parts_together(face: Face) -> None:
 
 def test_a_limited_provider_is_never_asked_too_often(face: Face) -> None:
     """Our own limiter keeps within the provider's: no 429."""
-    with FakeAIProvider(limits=RateLimits(requests_per_minute=1200, burst_seconds=0.5)) as provider:
+    with FakeAIProvider(limits=ProviderLimits(requests_per_minute=1200, burst_seconds=0.5)) as provider:
         limiter = TokenBucketRateLimiter(1200, 60.0, 8)
 
         def many(client: Any) -> Any:

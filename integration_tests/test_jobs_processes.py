@@ -348,7 +348,9 @@ def test_the_commands(crew: Crew) -> None:
     assert [("secret", "failed")] == [(job["task"], job["status"]) for job in json.loads(listed.stdout)["jobs"]]
     assert CANARY not in listed.stdout
     assert {"id": 1, "status": "todo"} == json.loads(crew.run("retry", "1", "--json").stdout)
-    assert {"retried": [], "ended": [], "left": []} == json.loads(crew.run("sweep", "--app", "jobs_program:app", "--json").stdout)
+    assert {"retried": [], "finished": [], "skipped": []} == json.loads(
+        crew.run("sweep", "--app", "jobs_program:app", "--json").stdout
+    )
     assert "secret" in crew.run("list").stdout
     assert 0 == crew.run("worker", "--app", "jobs_program:app", "--once", "--queue", "default", "--concurrency", "2").returncode
 

@@ -201,7 +201,7 @@ async def test_a_job_in_trouble_keeps_no_other_back(app: JobsApp) -> None:
     ids = await strand(app, 3)
     await _refuse(app, ids[1])
     swept = await app.sweep()
-    assert ((ids[0], ids[2]), (ids[1],)) == (swept.retried, swept.left)
+    assert ((ids[0], ids[2]), (ids[1],)) == (swept.retried, swept.skipped)
     assert ["todo", "doing", "todo"] == [status for _, status, _ in await rows(app)]
 
 
@@ -219,7 +219,7 @@ async def test_a_dead_sweep_blocks_no_sweep(app: JobsApp) -> None:
     await strand(app, 1, task="resilience_kit.sweep")
     await strand(app, 1)
     swept = await app.sweep()
-    assert (1, 1) == (len(swept.retried), len(swept.ended))
+    assert (1, 1) == (len(swept.retried), len(swept.finished))
 
 
 async def test_a_run_over_its_limit_is_swept_under_a_live_worker(app: JobsApp) -> None:
@@ -242,7 +242,7 @@ async def test_a_twin_in_the_queue_ends_the_stalled_one(app: JobsApp) -> None:
     await strand(app, 1)
     await t.defer_async()
     swept = await app.sweep()
-    assert (1,) == swept.ended
+    assert (1,) == swept.finished
     assert [(1, "failed", 1), (2, "succeeded", 1)] == await worked(app, ended)
 
 

@@ -29,7 +29,7 @@ from resilience_kit.limits import (
     priority,
 )
 from resilience_kit.outcome import Outcome, OutcomeKind
-from resilience_kit.testing.provider import FakeAIProvider, RateLimits
+from resilience_kit.testing.provider import FakeAIProvider, ProviderLimits
 
 SECONDS = 10.0
 
@@ -185,7 +185,7 @@ async def test_a_loop_that_is_gone_holds_nobody_up(kit: AIServiceResilience) -> 
 
 async def test_a_provider_that_limits_is_never_asked_too_often(kit: AIServiceResilience) -> None:
     """Requests and tokens a minute at once, with estimates that are corrected by what the answers say: no 429."""
-    limits = RateLimits(requests_per_minute=3000, tokens_per_minute=60_000, burst_seconds=1.0)
+    limits = ProviderLimits(requests_per_minute=3000, tokens_per_minute=60_000, burst_seconds=1.0)
     requests = RateLimitConfig(rate=3000.0, period=60.0, burst=25.0)
     tokens = RateLimitConfig(
         rate=60_000.0, period=60.0, burst=500.0, cost=lambda prompt: 60.0, usage=lambda answer: answer["usage"]["total_tokens"]
@@ -210,7 +210,7 @@ WORDS = {"model": "gpt-fake", "messages": [{"role": "user", "content": "Say ten 
 @pytest.fixture
 def provider_of_tokens() -> Iterator[FakeAIProvider]:
     """Two hundred tokens a second, of which a request takes ten."""
-    limits = RateLimits(tokens_per_minute=12_000, burst_seconds=1.0)
+    limits = ProviderLimits(tokens_per_minute=12_000, burst_seconds=1.0)
     with FakeAIProvider(limits=limits, latency=0.02, answer=lambda _: "one two three four five six seven") as running:
         yield running
 

@@ -12,7 +12,7 @@ import pytest
 from resilience_kit import AIServiceResilience, ResilienceConfig, RetryConfig
 from resilience_kit.errors import CredentialRefusedError
 from resilience_kit.http.pacing import Pacing
-from resilience_kit.testing.provider import FakeAIProvider, RateLimits
+from resilience_kit.testing.provider import FakeAIProvider, ProviderLimits
 
 CHAT = {"model": "gpt-fake", "messages": [{"role": "user", "content": "What is the answer?"}]}
 LIMIT, CALLERS, SECONDS = 600, 20, 8.0
@@ -31,7 +31,7 @@ class Client:
     async def _send(self, request: httpx.Request) -> None:
         response = await self.client.send(request)
         if self.pacing is not None:
-            self.pacing.heard(response.headers)
+            self.pacing.observe(response.headers)
         self.served += response.status_code == 200
         self.refused += response.status_code == 429
         response.raise_for_status()
@@ -46,7 +46,7 @@ class Client:
 @pytest.mark.parametrize("paced", [True, False])
 async def test_a_limit_is_used_without_429s(kit: AIServiceResilience, paced: bool) -> None:
     """600 a minute, of which this key has used up most: from there on, ten a second. Without pacing, 429s by the dozen."""
-    with FakeAIProvider(limits=RateLimits(requests_per_minute=LIMIT)) as provider:
+    with FakeAIProvider(limits=ProviderLimits(requests_per_minute=LIMIT)) as provider:
         async with httpx.AsyncClient(base_url=provider.url, timeout=30.0) as plain:
             client = Client(kit, plain, Pacing() if paced else None)
             for _ in range(LIMIT * 9 // 10):

@@ -91,7 +91,7 @@ def test_forked_children_work_while_the_parent_is_busy() -> None:
         stop = threading.Event()
         trial = kit.get_circuit_breaker("trial")
         trial.state = "half_open"
-        trial.enter()
+        trial.acquire()
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:
             thread.start()
@@ -198,7 +198,7 @@ STORED = """
                 end = "forced"
             elif step == "half":
                 breaker.state = "half_open"
-                breaker.enter()
+                breaker.acquire()
                 end = "trial"
             else:
                 time.sleep(float(step))

@@ -15,8 +15,8 @@ import openai
 import pytest
 
 from resilience_kit.cli.demo import sdk, traffic, upstream
-from resilience_kit.cli.demo.figures import OUTAGE, figures, report
 from resilience_kit.cli.demo.recording import Recording
+from resilience_kit.cli.demo.run_statistics import OUTAGE, client_statistics, report
 from resilience_kit.cli.demo.scenario import Phase, Scenario
 
 
@@ -24,17 +24,21 @@ def test_all_clients_meet_the_same_traffic_and_outage() -> None:
     """The plain client fails through the outage; the kit opens, waits, closes again and answers every call."""
     looks: list[float] = []
     recording = asyncio.run(traffic.run(Scenario(duration=6.0, rate=40.0), lambda seen: looks.append(seen.now)))
-    plain, retrying, kit = (figures(side, recording.scenario, OUTAGE) for side in recording.sides)
-    assert {recording.plain.issued} == {side.issued for side in recording.sides} == {len(side.calls) for side in recording.sides}
-    assert [call.issued for call in sorted(recording.plain.calls, key=lambda call: call.issued)] == sorted(
-        call.issued for call in recording.kit.calls
+    plain, retrying, kit = (client_statistics(side, recording.scenario, OUTAGE) for side in recording.sides)
+    assert (
+        {recording.unprotected.issued}
+        == {side.issued for side in recording.sides}
+        == {len(side.calls) for side in recording.sides}
+    )
+    assert [call.issued for call in sorted(recording.unprotected.calls, key=lambda call: call.issued)] == sorted(
+        call.issued for call in recording.protected.calls
     )
     edge = plain.calls / 5  # on a busy machine a call issued at an edge of the outage may be sent on its other side
     assert plain.answered <= edge
     assert plain.sent == pytest.approx(plain.calls, abs=edge)
     assert retrying.sent > plain.sent
     assert (kit.calls, True) == (kit.answered, kit.sent < plain.sent / 4)
-    assert ["open", "closed"] == [recording.kit.moves[0].state, recording.kit.moves[-1].state]
+    assert ["open", "closed"] == [recording.protected.transitions[0].state, recording.protected.transitions[-1].state]
     assert len(looks) >= 10
 
 
@@ -42,8 +46,8 @@ def test_the_upstream_receives_what_is_not_refused() -> None:
     """Every attempt outside the refusing phase arrives (give or take those under way at its edges), none inside it does."""
     recording = asyncio.run(traffic.run(Scenario(duration=6.0, rate=40.0), lambda _seen: None))
     for side in recording.sides:
-        refused = figures(side, recording.scenario, [Phase.REFUSING])
-        others = figures(side, recording.scenario, frozenset(Phase) - {Phase.REFUSING})
+        refused = client_statistics(side, recording.scenario, [Phase.REFUSING])
+        others = client_statistics(side, recording.scenario, frozenset(Phase) - {Phase.REFUSING})
         edge = others.sent / 20  # on a busy machine more of them are under way
         assert refused.received <= edge
         assert others.received == pytest.approx(others.sent, abs=edge)
@@ -52,8 +56,8 @@ def test_the_upstream_receives_what_is_not_refused() -> None:
 def test_the_retries_are_those_of_the_orchestrator() -> None:
     """The orchestrator's count is the attempts beyond the first of each call."""
     recording = asyncio.run(traffic.run(Scenario(duration=1.5, rate=60.0), lambda _seen: None))
-    assert len(recording.kit.sent) - recording.kit.issued == recording.kit.retries
-    assert len(recording.plain.sent) == recording.plain.issued
+    assert len(recording.protected.sent) - recording.protected.issued == recording.protected.retries
+    assert len(recording.unprotected.sent) == recording.unprotected.issued
     assert len(recording.sdk.sent) - recording.sdk.issued == recording.sdk.retries
 
 
@@ -77,7 +81,7 @@ def test_an_operators_variables_do_not_change_the_demo(monkeypatch: pytest.Monke
     monkeypatch.setenv("RESILIENCE_OPERATION_CHAT", "critical")
     monkeypatch.setenv("RESILIENCE_PRESET", "no such preset")
     recording = asyncio.run(traffic.run(Scenario(duration=0.6, rate=30.0), lambda _seen: None))
-    assert recording.kit.issued == len(recording.kit.calls) > 0
+    assert recording.protected.issued == len(recording.protected.calls) > 0
     assert "no such preset" == traffic.os.environ["RESILIENCE_PRESET"]
 
 

@@ -18,7 +18,7 @@ import pytest
 from resilience_kit.classification import classify
 from resilience_kit.outcome import FailureKind
 from resilience_kit.testing import FakeClock
-from resilience_kit.testing.provider import Capacity, FakeAIProvider, Fault, Outage, RateLimits, SeededLatency
+from resilience_kit.testing.provider import Capacity, FakeAIProvider, Fault, Outage, ProviderLimits, SeededLatency
 
 ANSWER = "The answer is forty-two, as far as anybody knows."
 CHAT = {"model": "gpt-fake", "messages": [{"role": "user", "content": "What is the answer?"}]}
@@ -35,7 +35,7 @@ def clock() -> FakeClock:
 @pytest.fixture
 def provider(clock: FakeClock) -> Iterator[FakeAIProvider]:
     """Two requests and a hundred tokens a minute for each key."""
-    with FakeAIProvider(limits=RateLimits(requests_per_minute=2, tokens_per_minute=100), clock=clock) as running:
+    with FakeAIProvider(limits=ProviderLimits(requests_per_minute=2, tokens_per_minute=100), clock=clock) as running:
         yield running
 
 
@@ -129,7 +129,7 @@ def test_a_refusal_takes_nothing(clock: FakeClock, provider: FakeAIProvider) -> 
 
 def test_a_request_that_is_wrong_takes_nothing(clock: FakeClock) -> None:
     """Nor does a wrong key, an outage, or a look at LightRAG's health."""
-    limits, outage = RateLimits(requests_per_minute=1), Outage(0.0, 1.0)
+    limits, outage = ProviderLimits(requests_per_minute=1), Outage(0.0, 1.0)
     with FakeAIProvider(limits=limits, outages=[outage], api_key="one", clock=clock) as provider:
         assert Counter({503: 3}) == statuses(provider, 3)
         clock.advance(2.0)
@@ -141,7 +141,7 @@ def test_a_request_that_is_wrong_takes_nothing(clock: FakeClock) -> None:
 def test_limits_can_change_while_it_runs(provider: FakeAIProvider) -> None:
     """Assigned anew, every bucket is full; None takes them away."""
     assert Counter({200: 2, 429: 2}) == statuses(provider, 4)
-    provider.limits = RateLimits(requests_per_minute=3)
+    provider.limits = ProviderLimits(requests_per_minute=3)
     assert Counter({200: 3, 429: 1}) == statuses(provider, 4)
     provider.limits = None
     assert Counter({200: 4}) == statuses(provider, 4)
@@ -149,7 +149,7 @@ def test_limits_can_change_while_it_runs(provider: FakeAIProvider) -> None:
 
 def test_a_rate_holds_over_time_under_many_threads() -> None:
     """600 a minute, of which a second's worth at once: ten at the beginning and ten a second, however many ask."""
-    with FakeAIProvider(limits=RateLimits(requests_per_minute=600, burst_seconds=1.0)) as provider:
+    with FakeAIProvider(limits=ProviderLimits(requests_per_minute=600, burst_seconds=1.0)) as provider:
         begun, found = time.monotonic(), Counter[int]()
         while time.monotonic() - begun < 1.0:
             found += statuses(provider, 20, workers=4)
@@ -175,7 +175,7 @@ def test_within_the_capacity_all_are_fast_and_beyond_it_they_wait() -> None:
 
 def test_beyond_the_queue_there_is_a_529_at_once() -> None:
     """Two are served, two wait, the others are refused without a wait, and none of them uses up a fault."""
-    with FakeAIProvider(latency=0.3, capacity=Capacity(2, queue=2)) as provider:
+    with FakeAIProvider(latency=0.3, capacity=Capacity(2, max_queue=2)) as provider:
         begun = time.monotonic()
         assert Counter({200: 4, 529: 6}) == statuses(provider, 10, workers=10)
         assert 0.6 <= time.monotonic() - begun < 1.5
@@ -196,7 +196,9 @@ def test_a_place_is_held_until_the_stream_is_out() -> None:
 
 def test_clients_that_leave_free_their_place_and_their_turn() -> None:
     """One that is served and one that waits hang up; the next is served at once."""
-    with FakeAIProvider(lambda request: Fault.hang() if request.number == 1 else None, capacity=Capacity(1, queue=1)) as provider:
+    with FakeAIProvider(
+        lambda request: Fault.hang() if request.number == 1 else None, capacity=Capacity(1, max_queue=1)
+    ) as provider:
 
         def impatient(timeout: float) -> None:
             with pytest.raises(httpx.ReadTimeout):

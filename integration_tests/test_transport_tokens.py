@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from resilience_kit import AIServiceResilience, ResilienceConfig
-from resilience_kit.http import AsyncResilientTransport, ResilientTransport, tokens_at_most, tokens_used
+from resilience_kit.http import AsyncResilientTransport, ResilientTransport, max_tokens_estimate, tokens_used
 from resilience_kit.limits import RateLimitConfig, RateLimiter
 from resilience_kit.testing.provider import FakeAIProvider, Fault
 
@@ -29,14 +29,14 @@ class Account:
     """A bucket that nothing comes back to, and the transports' options."""
 
     def __init__(self, kit: AIServiceResilience) -> None:
-        limit = RateLimitConfig(rate=1.0, period=1e9, burst=10_000, cost=tokens_at_most, usage=tokens_used)
+        limit = RateLimitConfig(rate=1.0, period=1e9, burst=10_000, cost=max_tokens_estimate, usage=tokens_used)
         self.limiter = RateLimiter(limit)
         self.options = {"config": ResilienceConfig(rate_limit=self.limiter), "resilience": kit, "pacing": None}
 
     @property
     def spent(self) -> int:
         """Tokens that are gone."""
-        return round(10_000 - self.limiter._pool.buckets[0].level)
+        return round(10_000 - self.limiter._token_buckets.buckets[0].level)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from resilience_kit.config import RateLimits, ResilienceConfigValidator
-from resilience_kit.config.validator.door import Door
+from resilience_kit.config import ClientRateLimits, ResilienceConfigValidator
+from resilience_kit.config.validator.client_rate_limiter import ClientRateLimiter
 
 THREADS = 64
 DEEP = "[" * 2048 + "]" * 2048
@@ -54,7 +54,7 @@ def median_ms(work: Callable[[], object], times: int = 9) -> float:
 @pytest.mark.usefixtures("_switching_often")
 def test_configuration_validator_thread_safety_under_concurrent_load() -> None:
     """64 threads with one identifier pass exactly as often as permitted, and each gets the answer to its own text."""
-    validator = ResilienceConfigValidator(RateLimits(per_minute=500, per_hour=777, interval=None))
+    validator = ResilienceConfigValidator(ClientRateLimits(per_minute=500, per_hour=777, interval=None))
 
     def validate(number: int) -> list[bool]:
         passed = []
@@ -68,7 +68,7 @@ def test_configuration_validator_thread_safety_under_concurrent_load() -> None:
         return passed
 
     assert 500 == sum(sum(each) for each in by_threads(validate))  # type: ignore[misc]  # lists of bools
-    assert 0 == validator.get_rate_limit_info("one client")["left_this_minute"]
+    assert 0 == validator.get_rate_limit_info("one client")["remaining_this_minute"]
 
 
 @pytest.mark.usefixtures("_switching_often")
@@ -82,11 +82,13 @@ def test_two_tries_of_one_client_are_a_second_apart_whoever_makes_them() -> None
 
 def test_a_million_names_take_bounded_memory() -> None:
     """A flood of new identifiers leaves a table of bounded size, takes nobody's quota back, and in the end costs nothing more."""
-    door = Door(RateLimits(interval=None, per_minute=1))
+    door = ClientRateLimiter(ClientRateLimits(interval=None, per_minute=1))
     assert door.admit("somebody") is None
     for number in range(1_000_000):
         door.admit(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
-    table = sys.getsizeof(door._tries) + sum(sys.getsizeof(key) + sys.getsizeof(each) for key, each in door._tries.items())
+    table = sys.getsizeof(door._call_site_options) + sum(
+        sys.getsizeof(key) + sys.getsizeof(each) for key, each in door._call_site_options.items()
+    )
     further = memory_of(lambda: [door.admit(f"{number}{'x' * 1000}") and None for number in range(20_000)])
     assert (4096, True) == (door.clients, door.admit("somebody") is not None)
     assert table < 2e6

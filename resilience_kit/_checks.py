@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
+from resilience_kit.errors import REDACTED, ConfigurationError, Violation
 
 
-def nearest(value: object, known: Iterable[str]) -> str:
+def did_you_mean(value: object, known: Iterable[str]) -> str:
     """`; did you mean 'balanced'?` when a known name is close to `value`, else the list of known names."""
     names = sorted(known)
     close = difflib.get_close_matches(str(value).lower(), names, n=1)
@@ -18,7 +18,7 @@ def nearest(value: object, known: Iterable[str]) -> str:
 
 
 #: Where an object of the kit belongs that was given for something else.
-_HOMES: Final = {
+_PARAMETER_FOR: Final = {
     "ResilienceConfig": "custom_config= of an operation, or config= of a transport",
     "ResilienceStrategy": "strategy= of an operation",
     "ResilienceSettings": "AIServiceResilience(settings)",
@@ -33,7 +33,7 @@ _HOMES: Final = {
     "AdaptiveLimit": "BulkheadConfig(adaptive=...)",
 }
 #: What a number in place of an object stands for.
-_OF_NUMBERS: Final = {
+_CONFIG_FOR_NUMBER: Final = {
     "retry": "RetryConfig(max_attempts={})",
     "retry_config": "RetryConfig(max_attempts={})",
     "circuit_breaker": "CircuitBreakerConfig(failure_threshold={})",
@@ -43,25 +43,25 @@ _OF_NUMBERS: Final = {
 }
 
 
-def misplaced(value: object) -> str:
+def misplaced_hint(value: object) -> str:
     """Return where an object of the kit belongs, as the end of a sentence that refuses it; empty for anything else."""
     kind = value if isinstance(value, type) else type(value)
-    home = _HOMES.get(kind.__name__) if kind.__module__.startswith("resilience_kit.") else None
+    home = _PARAMETER_FOR.get(kind.__name__) if kind.__module__.startswith("resilience_kit.") else None
     if home is None:
         return ""
     return f"; this is the class {kind.__name__} itself: call it" if kind is value else f"; a {kind.__name__} belongs in {home}"
 
 
-def shown_kind(value: object) -> object:
-    """Return what a message shows of a refused value: nothing of an object that `misplaced` names."""
-    return NOT_SHOWN if misplaced(value) else value
+def shown_value(value: object) -> object:
+    """Return what a message shows of a refused value: nothing of an object that `misplaced_hint` names."""
+    return REDACTED if misplaced_hint(value) else value
 
 
-def _meant(field: str, rule: str, got: object) -> str:
+def _remedy_for(field: str, rule: str, got: object) -> str:
     """What a value of another kind was meant for, as the end of a sentence."""
     is_number = isinstance(got, int | float) and not isinstance(got, bool)
-    example = _OF_NUMBERS.get(field, "") if is_number else ""
-    return f"; write {example.format(got)}" if example and example.partition("(")[0] in rule else misplaced(got)
+    example = _CONFIG_FOR_NUMBER.get(field, "") if is_number else ""
+    return f"; write {example.format(got)}" if example and example.partition("(")[0] in rule else misplaced_hint(got)
 
 
 class Checks:
@@ -71,22 +71,22 @@ class Checks:
         self._owner = owner
         self._found: list[Violation] = []
 
-    def fail(self, field: str, rule: str, got: object) -> None:
+    def add(self, field: str, rule: str, got: object) -> None:
         """Note a violation."""
-        self._found.append(Violation(f"{self._owner}.{field}", rule + _meant(field, rule, got), shown_kind(got)))
+        self._found.append(Violation(f"{self._owner}.{field}", rule + _remedy_for(field, rule, got), shown_value(got)))
 
-    def whole(self, field: str, value: object, low: int) -> bool:
+    def integer(self, field: str, value: object, low: int) -> bool:
         """An int (not a bool) of at least `low`; tells whether it is."""
         good = isinstance(value, int) and not isinstance(value, bool) and value >= low
         if not good:
-            self.fail(field, f"must be a whole number of at least {low}", value)
+            self.add(field, f"must be a whole number of at least {low}", value)
         return good
 
     def seconds(self, field: str, value: object, *, zero: bool = False) -> bool:
         """A finite number (not a bool) above zero, or from zero on; returns whether it is."""
         wrong = not _is_finite(value) or value < 0 or (value == 0 and not zero)  # type: ignore[operator]  # a number by then
         if wrong:
-            self.fail(field, f"must be a finite number of seconds {'of at least' if zero else 'above'} 0", value)
+            self.add(field, f"must be a finite number of seconds {'of at least' if zero else 'above'} 0", value)
         return not wrong
 
     def optional_seconds(self, field: str, value: object, *, zero: bool = False) -> bool:
@@ -96,12 +96,12 @@ class Checks:
     def positive(self, field: str, value: object, also: str = "") -> None:
         """A finite number (not a bool) above zero."""
         if not _is_finite(value) or value <= 0:  # type: ignore[operator]  # a number by then
-            self.fail(field, f"must be a finite number above 0{also}", value)
+            self.add(field, f"must be a finite number above 0{also}", value)
 
     def number(self, field: str, value: object, low: float = -math.inf, high: float = math.inf) -> None:
         """A finite number (not a bool) from `low` to `high`."""
         if not _is_finite(value) or not low <= value <= high:  # type: ignore[operator]  # a number by then
-            self.fail(field, "must be a finite number" + _reach(low, high), value)
+            self.add(field, "must be a finite number" + _describe_range(low, high), value)
 
     def one_of(self, field: str, value: object, known: Iterable[str | None]) -> None:
         """One of some names (None among them where it is listed)."""
@@ -109,47 +109,47 @@ class Checks:
         if value not in allowed or isinstance(value, bool):
             close = difflib.get_close_matches(str(value).lower(), [name for name in allowed if name is not None], n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            self.fail(field, f"must be one of {', '.join(map(repr, allowed))}{hint}", value)
+            self.add(field, f"must be one of {', '.join(map(repr, allowed))}{hint}", value)
 
     def flag(self, field: str, value: object) -> None:
         """True or False, not a number or text that looks like one."""
         if not isinstance(value, bool):
-            self.fail(field, "must be True or False", value)
+            self.add(field, "must be True or False", value)
 
     def optional_callable(self, field: str, value: object, takes: str) -> None:
         """None, or something callable."""
         if value is not None and not callable(value):
-            self.fail(field, f"must be callable with {takes}", value)
+            self.add(field, f"must be callable with {takes}", value)
 
-    def provides(self, field: str, value: object, *methods: str) -> None:
+    def has_methods(self, field: str, value: object, *methods: str) -> None:
         """An object with some methods."""
         missing = [name for name in methods if not callable(getattr(value, name, None))]
         if missing:
-            self.fail(field, f"must have the methods {', '.join(methods)}", value)
+            self.add(field, f"must have the methods {', '.join(methods)}", value)
 
     def exception_types(self, field: str, value: object) -> None:
         """A tuple of exception classes."""
         if not isinstance(value, tuple) or not all(
             isinstance(entry, type) and issubclass(entry, BaseException) for entry in value
         ):
-            self.fail(field, "must be a tuple of exception classes", value)
+            self.add(field, "must be a tuple of exception classes", value)
 
     def instance(self, field: str, value: object, *kinds: type) -> None:
         """An object of one of some classes."""
         if not isinstance(value, kinds):
-            self.fail(field, "must be " + " or ".join(_say(kind) for kind in kinds), value)
+            self.add(field, "must be " + " or ".join(_describe_type(kind) for kind in kinds), value)
 
-    def done(self) -> None:
+    def raise_if_any(self) -> None:
         """Raise what was found."""
         if self._found:
             raise ConfigurationError(self._found)
 
 
-def _say(kind: type) -> str:
+def _describe_type(kind: type) -> str:
     return "None" if kind is type(None) else f"a{'n' * (kind.__name__[0] in 'AEIOU')} {kind.__name__}"
 
 
-def _reach(low: float, high: float) -> str:
+def _describe_range(low: float, high: float) -> str:
     if high < math.inf:
         return f" from {low:g} to {high:g}"
     return f" of at least {low:g}" if low > -math.inf else ""

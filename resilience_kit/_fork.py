@@ -8,28 +8,28 @@ import weakref
 from typing import Protocol
 
 
-class Renewable(Protocol):
+class ForkAware(Protocol):
     """Owns a lock or permits."""
 
-    def renew_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace locks, drop permits. Runs in the child, which has one thread."""
         ...
 
 
-_living: weakref.WeakSet[Renewable] = weakref.WeakSet()
+_living: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 
 
-def renew_after_fork(owner: Renewable) -> None:
+def register_fork_aware(owner: ForkAware) -> None:
     """Have `owner` renewed in every forked child, for as long as it lives."""
     _living.add(owner)
 
 
-class Mutex:
+class ForkSafeLock:
     """A reentrant lock of a module, which nobody holds in a forked child."""
 
     def __init__(self) -> None:
-        self.renew_after_fork()
-        renew_after_fork(self)
+        self.reset_after_fork()
+        register_fork_aware(self)
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -37,15 +37,15 @@ class Mutex:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
-    def renew_after_fork(self) -> None:
-        """See `Renewable`."""
+    def reset_after_fork(self) -> None:
+        """See `ForkAware`."""
         self._lock = threading.RLock()
 
 
-def _renew_all() -> None:
+def _reset_all() -> None:
     for owner in list(_living):
-        owner.renew_after_fork()
+        owner.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows only, where nothing forks
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(after_in_child=_reset_all)

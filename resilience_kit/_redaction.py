@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-REDACTED: Final = "..."
+REDACTION_PLACEHOLDER: Final = "..."
 
 _LONGEST_NAME: Final = 64
 _SECRET_NAME: Final = re.compile(
@@ -53,12 +53,12 @@ _QUOTED: Final = re.compile(
 _COOKIES: Final = re.compile(rf"(cookie\s*[:=]\s*){_NO_VALUE}{_VALUE}(?:;\s*[\w.-]+=(?:{_VALUE})?)+", re.IGNORECASE)
 
 
-def names_a_secret(name: object) -> bool:
+def is_secret_name(name: object) -> bool:
     """Return whether a setting, a header or a field of that name would hold a secret."""
     return isinstance(name, str) and _SECRET_NAME.search(name[:_LONGEST_NAME]) is not None
 
 
-def looks_secret(text: str) -> bool:
+def contains_secret(text: str) -> bool:
     """Return whether a text holds something that looks like a secret."""
     return any(pattern.search(text) for pattern in (_SECRET, _NAMED, _QUOTED))
 
@@ -69,5 +69,5 @@ def redact_text(text: str, *, keep_paths: bool = False) -> str:
     `keep_paths`: leave long runs, which the paths of files are; for texts of this program, such as a traceback.
     """
     for pattern in (_QUOTED, _COOKIES, _NAMED):
-        text = pattern.sub(rf"\1{REDACTED}", text)
-    return (_SECRET_IN_PATHS if keep_paths else _SECRET).sub(REDACTED, text)
+        text = pattern.sub(rf"\1{REDACTION_PLACEHOLDER}", text)
+    return (_SECRET_IN_PATHS if keep_paths else _SECRET).sub(REDACTION_PLACEHOLDER, text)

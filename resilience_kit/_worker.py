@@ -16,14 +16,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from resilience_kit._fork import renew_after_fork
+from resilience_kit._fork import register_fork_aware
 
 T = TypeVar("T")
 
 #: Seconds without an item after which the thread ends.
-_IDLE = 10.0
+_IDLE_SECONDS = 10.0
 #: Seconds that the end of the interpreter waits for the queues of all workers.
-_AT_EXIT = 2.0
+_EXIT_FLUSH_SECONDS = 2.0
 
 
 class Worker(Generic[T]):
@@ -38,12 +38,12 @@ class Worker(Generic[T]):
         self.dropped = 0
         #: Items with their numbers, of which the thread has one under way; 0: none.
         self._queue: deque[tuple[int, T]] = deque()
-        self._under_way = 0
+        self._in_progress = 0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._submitted = 0
         self._stopping = False
-        renew_after_fork(self)
+        register_fork_aware(self)
         _workers.add(self)
 
     def __len__(self) -> int:
@@ -69,22 +69,22 @@ class Worker(Generic[T]):
         Called by the worker's own thread it does not wait.
         """
         with self._changed:
-            wanted = self._submitted
+            last_submitted = self._submitted
             if threading.current_thread() is self._thread:
-                return self._has_done(wanted)
-            if self._has_done(wanted) or self._start():
-                return self._changed.wait_for(lambda: self._has_done(wanted), timeout)
+                return self._is_processed(last_submitted)
+            if self._is_processed(last_submitted) or self._start():
+                return self._changed.wait_for(lambda: self._is_processed(last_submitted), timeout)
         end = None if timeout is None else time.monotonic() + timeout
-        while self._queue and self._queue[0][0] <= wanted:  # at the interpreter's end no thread starts
+        while self._queue and self._queue[0][0] <= last_submitted:  # at the interpreter's end no thread starts
             if end is not None and time.monotonic() >= end:
                 return False
             self._run(self._queue.popleft()[1])
         return True
 
-    def _has_done(self, number: int) -> bool:
+    def _is_processed(self, number: int) -> bool:
         """Whether no item up to this number waits or is under way; those that were dropped do neither."""
         waits = bool(self._queue) and self._queue[0][0] <= number
-        return not waits and not 0 < self._under_way <= number
+        return not waits and not 0 < self._in_progress <= number
 
     def stop(self, timeout: float | None = 5.0) -> bool:
         """`flush`, and have the thread end. The next item starts another one."""
@@ -111,11 +111,11 @@ class Worker(Generic[T]):
         while True:
             with self._changed:
                 while not self._queue:
-                    if self._stopping or (not self._changed.wait(_IDLE) and not self._queue):
+                    if self._stopping or (not self._changed.wait(_IDLE_SECONDS) and not self._queue):
                         self._thread = None
                         return
                 number, item = self._queue.popleft()
-                self._under_way = number
+                self._in_progress = number
             self._run(item)
             del item
 
@@ -124,15 +124,15 @@ class Worker(Generic[T]):
             self._work(item)
         finally:
             with self._changed:
-                self._under_way = 0
+                self._in_progress = 0
                 self._changed.notify_all()
 
-    def renew_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: a lock that nobody holds, no thread, and an empty queue: what was in it is the parent's."""
         self._changed = threading.Condition()
         self._queue.clear()
         self._thread = None
-        self._submitted = self._under_way = 0
+        self._submitted = self._in_progress = 0
         self._stopping = False
 
 
@@ -141,7 +141,7 @@ _registered_in = 0
 
 
 def _flush_all() -> None:
-    end = time.monotonic() + _AT_EXIT
+    end = time.monotonic() + _EXIT_FLUSH_SECONDS
     for worker in list(_workers):
         worker.flush(max(0.0, end - time.monotonic()))
 

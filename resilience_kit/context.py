@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar, overload
 from urllib.parse import quote
 
 from resilience_kit._checks import Checks
-from resilience_kit._fork import Mutex
+from resilience_kit._fork import ForkSafeLock
 
 T = TypeVar("T")
 
-_key_lock = Mutex()
+_key_lock = ForkSafeLock()
 #: Services limit idempotency keys, most of them to 255 characters.
-LONGEST_KEY: Final = 255
+MAX_KEY_LENGTH: Final = 255
 _DIGEST_BYTES: Final = 16
 
 
@@ -33,7 +33,7 @@ class CallContext(Protocol):
         """Seconds until the nearest deadline around; None without one."""
         ...
 
-    def remaining_for_calls(self) -> float | None:
+    def remaining_for_nested_calls(self) -> float | None:
         """Seconds that the calls made within it have; None without a deadline."""
         ...
 
@@ -41,11 +41,11 @@ class CallContext(Protocol):
         """The same for all attempts of the call."""
         ...
 
-    def prefix(self) -> str:
+    def key_prefix(self) -> str:
         """What the keys of the calls made within it begin with."""
         ...
 
-    def number(self, name: str) -> int:
+    def next_number(self, name: str) -> int:
         """Count one more call of `name` that is made within the present attempt, from 1."""
         ...
 
@@ -58,12 +58,12 @@ class CallContext(Protocol):
         ...
 
     @property
-    def identity(self) -> int:
+    def context_id(self) -> int:
         """What the calls made within it know it by."""
         ...
 
 
-class KeyHolder:
+class IdempotencyKeyHolder:
     """Derives the keys of the calls that are made within it, and makes an own one when it is first asked for. Thread-safe.
 
     The key of a call within another one is the outer key, its operation's name and its number among the calls of that operation
@@ -82,7 +82,7 @@ class KeyHolder:
         __slots__ = ()
 
     @property
-    def identity(self) -> int:
+    def context_id(self) -> int:
         """See `CallContext`."""
         return id(self)
 
@@ -93,15 +93,15 @@ class KeyHolder:
                 self._key = str(uuid.uuid4())
             return self._key
 
-    def remaining_for_calls(self) -> float | None:
+    def remaining_for_nested_calls(self) -> float | None:
         """See `CallContext`."""
         return self.remaining()
 
-    def prefix(self) -> str:
+    def key_prefix(self) -> str:
         """See `CallContext`."""
         return self.key()
 
-    def number(self, name: str) -> int:
+    def next_number(self, name: str) -> int:
         """See `CallContext`."""
         with _key_lock:
             if self._counts is None:
@@ -123,14 +123,14 @@ class KeyHolder:
 
 def bounded_key(key: str) -> str:
     """Return `key`, or a digest of it where it is longer than services take or holds what no header may."""
-    if len(key) <= LONGEST_KEY and key.isascii() and key.isprintable():
+    if len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable():
         return key
     return hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
 
 
-def key_within(outer: CallContext, operation: str, number: int) -> str:
+def nested_key(outer: CallContext, operation: str, number: int) -> str:
     """Derive the key of a call within `outer`: the `number`-th one of `operation` in its present attempt."""
-    return bounded_key(f"{outer.prefix()}/{quote(operation, safe='')}/{number}")
+    return bounded_key(f"{outer.key_prefix()}/{quote(operation, safe='')}/{number}")
 
 
 def request_key(*parts: bytes, is_repetition: bool = False) -> str | None:
@@ -143,8 +143,8 @@ def request_key(*parts: bytes, is_repetition: bool = False) -> str | None:
         return None
     digest = _digest_of(parts)
     name = f"request {digest.hex()}"
-    number = max(1, call.latest_number(name)) if is_repetition else call.number(name)
-    text = f"{call.prefix()}/{number}"
+    number = max(1, call.latest_number(name)) if is_repetition else call.next_number(name)
+    text = f"{call.key_prefix()}/{number}"
     return hashlib.blake2b(text.encode(errors="surrogatepass"), key=digest, digest_size=_DIGEST_BYTES).hexdigest()
 
 
@@ -185,10 +185,10 @@ def remaining_time(at_most: float | None = None) -> float | None:
     timeout counts too, so for a plain function, which cannot be interrupted, this is the way to obey it.
     """
     call = current_call.get()
-    left = None if call is None else call.remaining()
+    remaining = None if call is None else call.remaining()
     if at_most is None:
-        return left
-    return at_most if left is None else min(left, at_most)
+        return remaining
+    return at_most if remaining is None else min(remaining, at_most)
 
 
 def idempotency_key() -> str | None:
@@ -237,7 +237,7 @@ class priority:  # noqa: N801 - a context manager, named as functions are
     __slots__ = ("_level", "_tokens")
 
     def __init__(self, level: Literal["low", "normal", "high"] | Priority) -> None:
-        self._level = _priority_named(level)
+        self._level = _parse_priority(level)
         self._tokens: list[Token[Priority]] = []
 
     def __enter__(self) -> Priority:
@@ -248,10 +248,10 @@ class priority:  # noqa: N801 - a context manager, named as functions are
         current_priority.reset(self._tokens.pop())
 
 
-def _priority_named(level: object) -> Priority:
+def _parse_priority(level: object) -> Priority:
     if isinstance(level, Priority):
         return level
     checks = Checks("priority")
     checks.one_of("level", level, [each.name.lower() for each in Priority])
-    checks.done()
+    checks.raise_if_any()
     return Priority[str(level).upper()]

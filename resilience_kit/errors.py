@@ -46,7 +46,7 @@ from circuitbreaker import CircuitBreakerError
 from resilience_kit._redaction import redact_text
 
 #: How far down the causes of an error is looked.
-_DEEPEST_CAUSE = 12
+_MAX_CAUSE_DEPTH = 12
 
 
 class ResilienceError(Exception):
@@ -95,7 +95,7 @@ class Rejected(ResilienceError):
         return self.name if self._guard is None else self._guard
 
     @property
-    def refuser(self) -> str:
+    def rejected_by(self) -> str:
         """The kind and name of what refused, for messages."""
         if self.guard_kind is GuardKind.CUSTOM:
             return repr(self.name)
@@ -108,7 +108,7 @@ class Rejected(ResilienceError):
         return self
 
     def __str__(self) -> str:
-        return f"{self.refuser} refused the call{self._hint()}"
+        return f"{self.rejected_by} refused the call{self._hint()}"
 
     def _hint(self) -> str:
         return "" if self.retry_after is None else f"; try again in {self.retry_after:.1f} s"
@@ -138,25 +138,25 @@ class CircuitBreakerOpenError(Rejected, CircuitBreakerError):  # type: ignore[mi
 CircuitBreakerOpenError.__init__ = Exception.__init__  # type: ignore[method-assign]
 
 
-def is_refusal_class(kind: type) -> bool:
+def is_rejection_class(kind: type) -> bool:
     """Whether errors of a class are refusals: a guard's of this kit, or a breaker's of the library `circuitbreaker`."""
     return issubclass(kind, (Rejected, CircuitBreakerError))
 
 
-def is_refusal(error: BaseException) -> bool:
+def is_rejection(error: BaseException) -> bool:
     """Whether an error is a refusal, or says by its cause that it comes of one: nothing was sent, so no service is at fault.
 
     Of several errors, all have to be refusals. An error that carries the status of an answer is none, and neither is a deadline.
     """
-    for _ in range(_DEEPEST_CAUSE):
-        if is_refusal_class(type(error)):
+    for _ in range(_MAX_CAUSE_DEPTH):
+        if is_rejection_class(type(error)):
             return True
         several = error.exceptions if isinstance(error, BaseExceptionGroup) else getattr(error, "failures", None)
         if isinstance(error, BaseExceptionGroup | FallbackExhaustedError) and several:
-            return all(map(is_refusal, several))
+            return all(map(is_rejection, several))
         cause = error.__cause__
-        answered = isinstance(error, AIServiceError) and error.status is not None
-        if cause is None or answered or isinstance(error, DeadlineExceededError):
+        has_response = isinstance(error, AIServiceError) and error.status is not None
+        if cause is None or has_response or isinstance(error, DeadlineExceededError):
             return False
         error = cause
     return False
@@ -198,8 +198,8 @@ class BillingStoppedError(Rejected):
         return f"the account at {self.name!r} has no credit or quota left" + _next_trial(self)
 
 
-def _next_trial(refusal: Rejected) -> str:
-    return "" if refusal.retry_after is None else f"; next trial in {refusal.retry_after:.1f} s"
+def _next_trial(rejection: Rejected) -> str:
+    return "" if rejection.retry_after is None else f"; next trial in {rejection.retry_after:.1f} s"
 
 
 class BudgetExceededError(Rejected):
@@ -240,27 +240,27 @@ class Violation(NamedTuple):
     got: object
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.rule}" + ("" if self.got is NOT_SHOWN else f", got {_shown(self.got)}")
+        return f"{self.path}: {self.rule}" + ("" if self.got is REDACTED else f", got {_redacted_repr(self.got)}")
 
 
-def _shown(value: object) -> str:
+def _redacted_repr(value: object) -> str:
     try:
         return redact_text(repr(value), keep_paths=True)
     except Exception:  # noqa: BLE001 - a wrong value may be wrong in this too; an int of 5000 digits is
         return f"a {type(value).__name__} that cannot be shown"
 
 
-class _NotShown:
+class _Redacted:
     """Stands for a value that is kept out of messages, because it is absent or may be a secret."""
 
     def __repr__(self) -> str:
         return "<not shown>"
 
     def __reduce__(self) -> str:
-        return "NOT_SHOWN"
+        return "REDACTED"
 
 
-NOT_SHOWN = _NotShown()
+REDACTED = _Redacted()
 
 
 class ConfigurationError(ResilienceError, ValueError):

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, Self
 
+from resilience_kit._callable_kinds import CallableKind, kind_of
 from resilience_kit._checks import Checks
 from resilience_kit._counter import Counter
-from resilience_kit._fork import renew_after_fork
-from resilience_kit._kinds import Kind, kind_of
+from resilience_kit._fork import register_fork_aware
 from resilience_kit._worker import Worker
 from resilience_kit.errors import GuardKind
 from resilience_kit.outcome import FailureKind
@@ -216,7 +216,7 @@ class _Subscription(NamedTuple):
     types: tuple[type[Event], ...]
     when: Callable[[], bool] | None
 
-    def wants(self, kind: type[Event]) -> bool:
+    def is_active(self, kind: type[Event]) -> bool:
         try:
             return self.when is None or self.when()
         except Exception as error:  # noqa: BLE001 - as for the listener itself
@@ -237,8 +237,8 @@ class EventStream:
         self._version = next(_versions)
         self._lock = threading.RLock()
         #: Called after each change of the listeners.
-        self.on_subscribe: list[Callable[[], object]] = []
-        renew_after_fork(self)
+        self.on_listeners_changed: list[Callable[[], object]] = []
+        register_fork_aware(self)
 
     def add_listener(self, listener: Listener, *types: type[Event], when: Callable[[], bool] | None = None) -> Callable[[], None]:
         """Send events of `types` (all when none is named) to `listener`; the function returned ends that.
@@ -256,23 +256,23 @@ class EventStream:
         with self._lock:
             self._subscriptions, self._by_kind = change(self._subscriptions), {}
             self._version = next(_versions)
-        for changed in tuple(self.on_subscribe):
+        for changed in tuple(self.on_listeners_changed):
             changed()
 
     @property
     def version(self) -> object:
-        """Equal to an earlier one as long as the listeners are the same: for those who keep what `may_want` said."""
+        """Equal to an earlier one as long as the listeners are the same: for those who keep what `may_have_listener` said."""
         return self._version
 
-    def wants(self, kind: type[Event]) -> bool:
+    def has_listener(self, kind: type[Event]) -> bool:
         """Whether anybody listens to events of this type: ask before building one."""
-        return any(subscription.wants(kind) for subscription in self._for(kind))
+        return any(subscription.is_active(kind) for subscription in self._subscriptions_for(kind))
 
-    def may_want(self, kind: type[Event]) -> bool:
+    def may_have_listener(self, kind: type[Event]) -> bool:
         """Whether anybody listens to events of this type, now or at other times: ask beforehand, when what is chosen stays."""
-        return bool(self._for(kind))
+        return bool(self._subscriptions_for(kind))
 
-    def _for(self, kind: type[Event]) -> tuple[_Subscription, ...]:
+    def _subscriptions_for(self, kind: type[Event]) -> tuple[_Subscription, ...]:
         by_kind = self._by_kind  # read before the subscriptions: a change replaces it after them, so it never keeps old ones
         found = by_kind.get(kind)
         if found is None:
@@ -280,16 +280,16 @@ class EventStream:
             by_kind[kind] = found
         return found
 
-    def put(self, event: Event) -> None:
+    def enqueue(self, event: Event) -> None:
         """Queue an event without delivering it: for callers that hold a lock. The same thread follows it with `deliver()`."""
         _pending.queue.append((self, event))
 
     def emit(self, event: Event) -> None:
         """Queue an event and deliver what this thread has queued."""
         _pending.queue.append((self, event))
-        self.deliver()
+        self.flush()
 
-    def deliver(self) -> None:
+    def flush(self) -> None:
         """Hand every event that this thread has queued to its listeners. Called by a listener, it leaves that to its caller."""
         pending = _pending
         if pending.delivering:
@@ -298,17 +298,17 @@ class EventStream:
         try:
             while pending.queue:
                 stream, event = pending.queue.popleft()
-                stream._hand_on(event)  # noqa: SLF001 - of the same class
+                stream._dispatch(event)  # noqa: SLF001 - of the same class
         finally:
             pending.delivering = False
 
-    def _hand_on(self, event: Event) -> None:
+    def _dispatch(self, event: Event) -> None:
         kind = type(event)
-        for subscription in self._for(kind):
-            if subscription.wants(kind):
+        for subscription in self._subscriptions_for(kind):
+            if subscription.is_active(kind):
                 _notify(subscription.listener, event)
 
-    def renew_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: a lock that nobody holds."""
         self._lock = threading.RLock()
 
@@ -320,7 +320,7 @@ class _Pending(threading.local):
         self.queue: deque[tuple[EventStream, Event]] = deque()
         self.delivering = False
 
-    def renew_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child, which has one thread: no event and no delivery of the parent's."""
         self.queue.clear()
         self.delivering = False
@@ -328,7 +328,7 @@ class _Pending(threading.local):
 
 _versions = itertools.count(1)
 _pending = _Pending()
-renew_after_fork(_pending)
+register_fork_aware(_pending)
 
 
 class ChildStream(EventStream):
@@ -346,8 +346,8 @@ class ChildStream(EventStream):
         """See `EventStream.version`; another parent is another version."""
         return self._version, self._parent().version
 
-    def _for(self, kind: type[Event]) -> tuple[_Subscription, ...]:
-        own, others = super()._for(kind), self._parent()._for(kind)  # noqa: SLF001 - of its own kind
+    def _subscriptions_for(self, kind: type[Event]) -> tuple[_Subscription, ...]:
+        own, others = super()._subscriptions_for(kind), self._parent()._subscriptions_for(kind)  # noqa: SLF001 - of its own kind
         return own + others if own else others
 
 
@@ -384,16 +384,21 @@ class QueuedListener:
     ) -> None:
         _check_listener(listener)
         checks = Checks(type(self).__name__)
-        checks.whole("maxsize", maxsize, 1)
+        checks.integer("maxsize", maxsize, 1)
         checks.one_of("overflow", overflow, ("drop_oldest", "drop_newest"))
-        checks.done()
-        self._listener, self._reported, self._closed, self._refused = listener, set[type[Exception]](), False, Counter()
+        checks.raise_if_any()
+        self._listener, self._reported, self._closed, self._dropped_after_close = (
+            listener,
+            set[type[Exception]](),
+            False,
+            Counter(),
+        )
         self._worker = Worker("resilience_kit listener", self._notify, maxsize=maxsize, drop_newest=overflow == "drop_newest")
 
     def __call__(self, event: Event) -> None:
         """Queue an event. Never waits for the sink. After `close` it is dropped."""
         if self._closed:
-            self._refused.add()
+            self._dropped_after_close.add()
         else:
             self._worker.submit(event)
 
@@ -406,7 +411,7 @@ class QueuedListener:
     @property
     def dropped(self) -> int:
         """Events that never reached the sink, for lack of room or after `close`."""
-        return self._worker.dropped + self._refused.value
+        return self._worker.dropped + self._dropped_after_close.value
 
     def flush(self, timeout: float | None = 5.0) -> bool:
         """Wait until the events so far have reached the sink, at most `timeout` seconds; tells whether they have."""
@@ -429,15 +434,15 @@ class QueuedListener:
         except Exception as error:  # noqa: BLE001 - as for any listener
             if type(error) not in self._reported:
                 self._reported.add(type(error))
-                words = "a queued listener failed on %s: %s; further errors of this type are not logged"
-                _logger.error(words, type(event).__name__, type(error).__name__)
+                message = "a queued listener failed on %s: %s; further errors of this type are not logged"
+                _logger.error(message, type(event).__name__, type(error).__name__)
 
 
 def _check_listener(listener: object) -> None:
     if not callable(listener):
         msg = f"a listener must be callable with one event, got {type(listener).__name__}"
         raise TypeError(msg)
-    if kind_of(listener) is not Kind.SYNC:
+    if kind_of(listener) is not CallableKind.SYNC:
         msg = f"a listener must be a plain function, got {kind_of(listener).value}"
         raise TypeError(msg)
 

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from resilience_kit._fork import Mutex
+from resilience_kit._fork import ForkSafeLock
 from resilience_kit._redaction import redact_text
 from resilience_kit.errors import GuardKind
 from resilience_kit.events import (
@@ -37,20 +37,20 @@ from resilience_kit.events import (
 from resilience_kit.policies.breaker import CircuitState
 
 logger = logging.getLogger("resilience_kit")
-_MOST_CHANGES = 10
+_MAX_CHANGES = 10
 #: Seconds of a wait that an operator wants to know of.
-_LONG = 1.0
-_lock, _logged = Mutex(), weakref.WeakSet[EventStream]()
+_MIN_LOGGED_WAIT = 1.0
+_lock, _logged = ForkSafeLock(), weakref.WeakSet[EventStream]()
 
 
-def listen(events: EventStream) -> None:
+def attach_logging(events: EventStream) -> None:
     """Log from `events`, as far as the logger's level asks for it. A second time changes nothing."""
     with _lock:
         if events in _logged:
             return
         _logged.add(events)
-    for kind, (level, tell) in _TOLD.items():
-        events.add_listener(tell, kind, when=functools.partial(logger.isEnabledFor, level))
+    for kind, (level, handler) in _LOGGED_EVENTS.items():
+        events.add_listener(handler, kind, when=functools.partial(logger.isEnabledFor, level))
 
 
 def _state_changed(event: StateChanged) -> None:
@@ -60,18 +60,18 @@ def _state_changed(event: StateChanged) -> None:
 
 
 def _retry_scheduled(event: RetryScheduled) -> None:
-    words = "%r: attempt %d failed (%s, %s); next one in %.3f s"
-    logger.info(words, event.operation, event.attempt, event.error_type, event.kind.value, event.delay)
+    message = "%r: attempt %d failed (%s, %s); next one in %.3f s"
+    logger.info(message, event.operation, event.attempt, event.error_type, event.kind.value, event.delay)
 
 
 def _call_failed(event: CallFailed) -> None:
-    words = "%r: failed after %d attempt%s in %.1f s (%s, %s): %s"
+    message = "%r: failed after %d attempt%s in %.1f s (%s, %s): %s"
     plural, reason = "s"[: event.attempts != 1], " ".join(event.reason.split())  # a guard's name may hold line breaks
-    logger.warning(words, event.operation, event.attempts, plural, event.duration, event.error_type, event.kind.value, reason)
+    logger.warning(message, event.operation, event.attempts, plural, event.duration, event.error_type, event.kind.value, reason)
 
 
 def _call_delayed(event: CallDelayed) -> None:
-    if event.seconds >= _LONG:
+    if event.seconds >= _MIN_LOGGED_WAIT:
         logger.debug("%r: waited %.1f s for its turn at %s", event.operation, event.seconds, _guard(event))
 
 
@@ -81,8 +81,8 @@ def _call_rejected(event: CallRejected) -> None:
 
 
 def _hedge_skipped(event: HedgeSkipped) -> None:
-    words = "%r: a slow call was not hedged, since %s has no place that is free at once; this is told once"
-    logger.info(words, event.operation, _guard(event))
+    message = "%r: a slow call was not hedged, since %s has no place that is free at once; this is told once"
+    logger.info(message, event.operation, _guard(event))
 
 
 def _guard(event: CallDelayed | CallRejected | HedgeSkipped) -> str:
@@ -91,18 +91,18 @@ def _guard(event: CallDelayed | CallRejected | HedgeSkipped) -> str:
     return f"{kind}{event.guard!r}"
 
 
-def _callers_parked(event: CallersParked) -> None:
+def _host_throttled(event: CallersParked) -> None:
     logger.info("host %r asks for a pause of %.1f s; all its callers obey", event.operation, event.seconds)
 
 
-def _access_latched(event: AccessLatched) -> None:
-    words = {"credential": "refuses the credential", "billing": "says that the account has no credit or quota left"}
-    logger.warning("host %r %s; next trial in %.1f s", event.operation, words[event.why], event.retry_after)
+def _access_suspended(event: AccessLatched) -> None:
+    phrases = {"credential": "refuses the credential", "billing": "says that the account has no credit or quota left"}
+    logger.warning("host %r %s; next trial in %.1f s", event.operation, phrases[event.why], event.retry_after)
 
 
-def _access_restored(event: AccessRestored) -> None:
-    words = {"credential": "takes the credential", "billing": "serves the account"}
-    logger.info("host %r %s again", event.operation, words[event.why])
+def _access_resumed(event: AccessRestored) -> None:
+    phrases = {"credential": "takes the credential", "billing": "serves the account"}
+    logger.info("host %r %s again", event.operation, phrases[event.why])
 
 
 def _strategy_changed(event: StrategyChanged) -> None:
@@ -110,41 +110,41 @@ def _strategy_changed(event: StrategyChanged) -> None:
 
 
 def _config_reloaded(event: ConfigReloaded) -> None:
-    told = [f"{name!r} {field} {old} -> {new}" for name, field, old, new in event.changes[:_MOST_CHANGES]]
-    more = len(event.changes) - len(told)
-    words = "; ".join([*told, *([f"and {more} more"] if more else [])])
-    logger.info("configuration reloaded: %s", words or "nothing changes for the operations in use")
+    changes = [f"{name!r} {field} {old} -> {new}" for name, field, old, new in event.changes[:_MAX_CHANGES]]
+    more = len(event.changes) - len(changes)
+    summary = "; ".join([*changes, *([f"and {more} more"] if more else [])])
+    logger.info("configuration reloaded: %s", summary or "nothing changes for the operations in use")
 
 
 def _config_rejected(event: ConfigRejected) -> None:
     logger.error("configuration not reloaded, the old one stays: %s", "; ".join(event.errors))
 
 
-def _nested_retry(event: NestedRetry) -> None:
-    words = "%r: %s retries too, so this operation did not; %s"
-    logger.warning(words, event.operation, event.inner, event.remedy)
+def _nested_retry_detected(event: NestedRetry) -> None:
+    message = "%r: %s retries too, so this operation did not; %s"
+    logger.warning(message, event.operation, event.inner, event.remedy)
 
 
-def _options_ignored(event: OptionsIgnored) -> None:
+def _options_conflict(event: OptionsIgnored) -> None:
     logger.warning("%r is already in use with other %s; those of its first use stay", event.operation, event.options)
 
 
 #: The level at which each event is asked for, and the function that words it.
-_TOLD: dict[type[Event], tuple[int, Callable[[Any], None]]] = {
+_LOGGED_EVENTS: dict[type[Event], tuple[int, Callable[[Any], None]]] = {
     StateChanged: (logging.WARNING, _state_changed),
     RetryScheduled: (logging.INFO, _retry_scheduled),
     CallFailed: (logging.WARNING, _call_failed),
     CallDelayed: (logging.DEBUG, _call_delayed),
-    CallersParked: (logging.INFO, _callers_parked),
-    AccessLatched: (logging.WARNING, _access_latched),
-    AccessRestored: (logging.INFO, _access_restored),
+    CallersParked: (logging.INFO, _host_throttled),
+    AccessLatched: (logging.WARNING, _access_suspended),
+    AccessRestored: (logging.INFO, _access_resumed),
     StrategyChanged: (logging.INFO, _strategy_changed),
     ConfigReloaded: (logging.INFO, _config_reloaded),
     ConfigRejected: (logging.ERROR, _config_rejected),
     CallRejected: (logging.DEBUG, _call_rejected),
     HedgeSkipped: (logging.INFO, _hedge_skipped),
-    NestedRetry: (logging.WARNING, _nested_retry),
-    OptionsIgnored: (logging.WARNING, _options_ignored),
+    NestedRetry: (logging.WARNING, _nested_retry_detected),
+    OptionsIgnored: (logging.WARNING, _options_conflict),
 }
 
-listen(default_stream())
+attach_logging(default_stream())

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from resilience_kit._counter import Counter
-from resilience_kit._fork import renew_after_fork
+from resilience_kit._fork import register_fork_aware
 from resilience_kit.outcome import Clock
 
 #: Whether `counts[i] += 1` is one step for other threads.
@@ -23,7 +23,7 @@ _LARGEST = 1 << 62
 _EXACT = 16
 
 
-def bucket_of(nanoseconds: int) -> int:
+def bucket_index(nanoseconds: int) -> int:
     """The histogram bucket of a latency: one for each up to 16, then eight to each doubling.
 
     So a bucket's middle is within 6 % of what is in it.
@@ -32,11 +32,11 @@ def bucket_of(nanoseconds: int) -> int:
     return (shift << 3) + (nanoseconds >> shift)
 
 
-_BUCKETS = bucket_of(_LARGEST) + 1
-_NOTHING = (0,) * _BUCKETS
+_BUCKETS = bucket_index(_LARGEST) + 1
+_NO_SAMPLES = (0,) * _BUCKETS
 
 
-def middle_of(bucket: int) -> float:
+def bucket_midpoint(bucket: int) -> float:
     """The nanoseconds as far from a bucket's first as from the next bucket's first, as a share of each: at most 1/17."""
     if bucket < _EXACT:
         return float(bucket)
@@ -48,20 +48,20 @@ def middle_of(bucket: int) -> float:
 class LatencyHistogram:
     """Counts latencies by bucket. The drivers' fast path adds to `counts` in place."""
 
-    __slots__ = ("_lock", "_seen", "counts")
+    __slots__ = ("_counts_at_reset", "_lock", "counts")
 
     def __init__(self) -> None:
         self.counts = [0] * _BUCKETS
-        self._seen = _NOTHING
+        self._counts_at_reset = _NO_SAMPLES
         self._lock = threading.Lock()
 
     def add(self, nanoseconds: int) -> None:
         """Count one."""
         if GIL:
-            self.counts[bucket_of(nanoseconds)] += 1
+            self.counts[bucket_index(nanoseconds)] += 1
         else:  # pragma: no cover - needs a build without the GIL
             with self._lock:
-                self.counts[bucket_of(nanoseconds)] += 1
+                self.counts[bucket_index(nanoseconds)] += 1
 
     @property
     def total(self) -> int:
@@ -71,18 +71,18 @@ class LatencyHistogram:
     @property
     def count(self) -> int:
         """Samples since the last reset."""
-        seen = self._seen  # before the counts, or a reset in between would leave fewer than none
+        seen = self._counts_at_reset  # before the counts, or a reset in between would leave fewer than none
         return sum(self.counts) - sum(seen)
 
     def reset(self) -> None:
         """Forget the samples; `total` stays. Counts only grow, so none is lost to a reset: what was seen is taken off."""
-        self._seen = tuple(self.counts)
+        self._counts_at_reset = tuple(self.counts)
 
     def summary(self) -> dict[str, float]:
         """Mean, quantiles (nearest rank) and maximum in milliseconds, each within 6 %; all 0.0 without samples."""
         counts = [
-            (middle_of(bucket), now - seen)
-            for bucket, (now, seen) in enumerate(zip(self.counts, self._seen, strict=True))
+            (bucket_midpoint(bucket), now - seen)
+            for bucket, (now, seen) in enumerate(zip(self.counts, self._counts_at_reset, strict=True))
             if now > seen
         ]
         count = sum(samples for _, samples in counts)
@@ -92,57 +92,57 @@ class LatencyHistogram:
         quantiles = {name: _quantile(counts, count, share) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))}
         return {name: value / 1e6 for name, value in {"mean": mean, **quantiles, "max": counts[-1][0]}.items()}
 
-    def not_exceeded(self, share: float, least: int) -> float | None:
-        """Seconds that at least this share of the samples since the start are below; None for fewer than `least` samples.
+    def quantile_upper_bound(self, quantile: float, min_samples: int) -> float | None:
+        """Seconds that at least this share of the samples since the start are below; None for fewer than `min_samples` samples.
 
         The end of a bucket, so up to an eighth more than the quantile, never less.
         """
         counts = tuple(self.counts)
         total = sum(counts)
-        if total < least:
+        if total < min_samples:
             return None
-        wanted, bucket = share * total, -1
+        wanted, bucket = quantile * total, -1
         while wanted > 0:
             bucket += 1
             wanted -= counts[bucket]
-        return first_of(bucket + 1) / 1e9
+        return bucket_lower_bound(bucket + 1) / 1e9
 
-    def renew_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: a lock that nobody holds."""
         self._lock = threading.Lock()
 
 
-def first_of(bucket: int) -> int:
+def bucket_lower_bound(bucket: int) -> int:
     """The fewest nanoseconds that belong into a bucket."""
     shift = max(0, (bucket >> 3) - 1)
     return (bucket - (shift << 3)) << shift
 
 
-def _quantile(counts: list[tuple[float, int]], count: int, share: float) -> float:
-    """The smallest latency that at least `share` of the samples do not exceed."""
+def _quantile(counts: list[tuple[float, int]], count: int, quantile: float) -> float:
+    """The smallest latency that at least `quantile` of the samples do not exceed."""
     seen = 0
     for middle, samples in counts:
         seen += samples
-        if seen >= share * count:
+        if seen >= quantile * count:
             return middle
     return counts[-1][0]  # pragma: no cover - the last bucket reaches every share
 
 
-_COUNTERS = ("failed_calls", "rejected_calls", "gate_refusals", "cancelled_calls", "retry_attempts", "fallback_calls")
+_COUNTERS = ("failed_calls", "rejected_calls", "fast_rejections", "cancelled_calls", "retry_attempts", "fallback_calls")
 _ZEROS = MappingProxyType(dict.fromkeys(_COUNTERS, 0))
 
 
 class OperationMetrics:
     """The numbers of one operation. Every call ends in exactly one of succeeded, failed, rejected and cancelled. Thread-safe.
 
-    `gate_refusals` are the rejected calls that the breaker does not count itself, apart so that a refusal counts once.
+    `fast_rejections` are the rejected calls that the breaker does not count itself, apart so that a refusal counts once.
     """
 
     __slots__ = (*_COUNTERS, "__weakref__", "_base", "_clock", "last_failure", "last_success", "latency")
 
     failed_calls: Counter
     rejected_calls: Counter
-    gate_refusals: Counter
+    fast_rejections: Counter
     cancelled_calls: Counter
     retry_attempts: Counter
     fallback_calls: Counter
@@ -155,7 +155,7 @@ class OperationMetrics:
         self.last_failure: int | None = None
         self._base: Mapping[str, int] = _ZEROS
         self._clock = clock
-        renew_after_fork(self)
+        register_fork_aware(self)
 
     def use_clock(self, clock: Clock) -> None:
         """Take stamps from another clock from now on, of which the old ones say nothing."""
@@ -170,9 +170,9 @@ class OperationMetrics:
         """Since the start, resets left aside."""
         return self.latency.total
 
-    def total_gate_refusals(self) -> int:
-        """The same of `gate_refusals`."""
-        return self.gate_refusals.value
+    def total_fast_rejections(self) -> int:
+        """The same of `fast_rejections`."""
+        return self.fast_rejections.value
 
     def reset(self) -> None:
         """Start from zero. Counters only ever grow, so that no count is lost to a reset; what they were is taken off."""
@@ -188,7 +188,7 @@ class OperationMetrics:
         """The numbers, ready for JSON. Stamps are the wall clock's, worked out from monotonic ones when asked."""
         base = self._base  # before the counters, for a reset in between
         counted = {name: self._counter(name).value - base[name] for name in _COUNTERS}
-        counted["rejected_calls"] += counted.pop("gate_refusals")
+        counted["rejected_calls"] += counted.pop("fast_rejections")
         succeeded = self.latency.count
         total = succeeded + counted["failed_calls"] + counted["rejected_calls"] + counted["cancelled_calls"]
         return {
@@ -207,6 +207,6 @@ class OperationMetrics:
         ago = timedelta(microseconds=(self._clock.nanoseconds() - nanoseconds) / 1000)
         return (datetime.now(UTC) - ago).isoformat(timespec="milliseconds")
 
-    def renew_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: locks that nobody holds."""
-        self.latency.renew_after_fork()
+        self.latency.reset_after_fork()

@@ -204,14 +204,14 @@ class Clock(Protocol):
         """Run `callback` on the running event loop after `seconds`."""
         ...
 
-    def wait(self, woken: threading.Event, sleep: float | None, patience: float | None) -> bool:
-        """Block this thread until `woken` is set, for `sleep` seconds or, where that is None, `patience` seconds at most.
+    def wait(self, event: threading.Event, sleep: float | None, timeout: float | None) -> bool:
+        """Block this thread until `event` is set, for `sleep` seconds or, where that is None, `timeout` seconds at most.
 
-        Tells whether it was woken. A `sleep` is one as in `sleep`; `patience` is how long something may take.
+        Tells whether it was woken. A `sleep` is one as in `sleep`; `timeout` is how long something may take.
         """
         ...
 
-    async def wait_async(self, woken: asyncio.Future[bool], sleep: float | None, patience: float | None) -> bool:
+    async def wait_async(self, future: asyncio.Future[bool], sleep: float | None, timeout: float | None) -> bool:  # noqa: ASYNC109 - the clock is what keeps it
         """The same for this task; who wakes it sets the result to True."""
         ...
 
@@ -224,10 +224,10 @@ class SystemClock:
     `waiting = False` on an instance makes every sleep return at once (the switch behind `resilience_kit.testing.no_waiting`).
     """
 
-    __slots__ = ("waiting",)
+    __slots__ = ("sleep_enabled",)
 
     def __init__(self) -> None:
-        self.waiting = True
+        self.sleep_enabled = True
 
     def monotonic(self) -> float:
         """Seconds of `time.monotonic`."""
@@ -237,41 +237,41 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         """`time.sleep`, but not at all for zero, which would cost a context switch."""
-        if seconds > 0.0 and self.waiting:
+        if seconds > 0.0 and self.sleep_enabled:
             time.sleep(seconds)
 
     async def sleep_async(self, seconds: float) -> None:
         """`asyncio.sleep`; zero still lets other tasks run."""
-        await asyncio.sleep(seconds if self.waiting else 0.0)
+        await asyncio.sleep(seconds if self.sleep_enabled else 0.0)
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """The running loop's own `call_later`."""
         return asyncio.get_running_loop().call_later(seconds, callback)
 
-    def wait(self, woken: threading.Event, sleep: float | None, patience: float | None) -> bool:
+    def wait(self, event: threading.Event, sleep: float | None, timeout: float | None) -> bool:
         """`Event.wait`; with `waiting = False` no sleep lasts, but whoever has to be woken is waited for."""
-        if sleep is not None and not self.waiting:
+        if sleep is not None and not self.sleep_enabled:
             sleep = 0.0
-        return woken.wait(patience if sleep is None else sleep)
+        return event.wait(timeout if sleep is None else sleep)
 
-    async def wait_async(self, woken: asyncio.Future[bool], sleep: float | None, patience: float | None) -> bool:
+    async def wait_async(self, future: asyncio.Future[bool], sleep: float | None, timeout: float | None) -> bool:  # noqa: ASYNC109 - the clock is what keeps it
         """The same in the running loop."""
-        if sleep is not None and not self.waiting:
+        if sleep is not None and not self.sleep_enabled:
             sleep = 0.0
-        return await woken_within(self, woken, patience if sleep is None else sleep)
+        return await wait_for_future(self, future, timeout if sleep is None else sleep)
 
 
-def tell(woken: asyncio.Future[bool], *, answer: bool) -> None:
-    """Set the result of `woken`, unless it has one or nobody waits for it any more."""
-    if not woken.done():
-        woken.set_result(answer)
+def resolve_future(future: asyncio.Future[bool], *, result: bool) -> None:
+    """Set the result of `future`, unless it has one or nobody waits for it any more."""
+    if not future.done():
+        future.set_result(result)
 
 
-async def woken_within(clock: Clock, woken: asyncio.Future[bool], seconds: float | None) -> bool:
-    """Whether somebody else sets the result of `woken` within `seconds`."""
-    timer = None if seconds is None else clock.call_later(seconds, lambda: tell(woken, answer=False))
+async def wait_for_future(clock: Clock, future: asyncio.Future[bool], seconds: float | None) -> bool:
+    """Whether somebody else sets the result of `future` within `seconds`."""
+    timer = None if seconds is None else clock.call_later(seconds, lambda: resolve_future(future, result=False))
     try:
-        return await woken
+        return await future
     finally:
         if timer is not None:
             timer.cancel()

@@ -26,7 +26,7 @@ from resilience_kit.events import (
     StrategyChanged,
     default_stream,
 )
-from resilience_kit.log import listen
+from resilience_kit.log import attach_logging
 from resilience_kit.outcome import FailureKind
 
 EVENTS = [
@@ -114,7 +114,7 @@ def test_each_event_has_its_sentence_and_level(event, level, sentence, caplog):
     """Nothing of it is an error's text, an argument or a result."""
     caplog.set_level(logging.DEBUG, "resilience_kit")
     stream = EventStream()
-    listen(stream)
+    attach_logging(stream)
     stream.emit(event)
     assert [("resilience_kit", level, sentence)] == [(each.name, each.levelname, each.message) for each in caplog.records]
 
@@ -123,27 +123,27 @@ def test_each_event_has_its_sentence_and_level(event, level, sentence, caplog):
 def test_what_is_below_the_level_is_not_built(event, level, sentence, caplog):
     """Whoever asks before building an event is told so."""
     stream = EventStream()
-    listen(stream)
+    attach_logging(stream)
     for threshold in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
         caplog.set_level(threshold, "resilience_kit")
         caplog.clear()
         stream.emit(event)
         assert (logging.getLevelNamesMapping()[level] >= threshold) == bool(caplog.records)
-        assert stream.wants(type(event)) or not caplog.records
+        assert stream.has_listener(type(event)) or not caplog.records
 
 
 def test_what_comes_with_every_call_is_not_logged():
     """A call that ends well, is cancelled or waits less than a second makes no line."""
     stream = EventStream()
-    listen(stream)
-    assert (False, False) == (stream.wants(CallSucceeded), stream.wants(CallCancelled))
+    attach_logging(stream)
+    assert (False, False) == (stream.has_listener(CallSucceeded), stream.has_listener(CallCancelled))
 
 
 def test_a_short_wait_is_not_logged(caplog):
     """Nobody wants to read of milliseconds."""
     caplog.set_level(logging.DEBUG, "resilience_kit")
     stream = EventStream()
-    listen(stream)
+    attach_logging(stream)
     stream.emit(CallDelayed(operation="op", guard="host", seconds=0.5))
     assert [] == caplog.messages
 
@@ -151,12 +151,12 @@ def test_a_short_wait_is_not_logged(caplog):
 def test_a_stream_is_logged_once_however_often_it_is_asked_for(caplog):
     """Whoever shares a stream has it logged, and nobody twice."""
     stream = EventStream()
-    listen(stream)
-    listen(stream)
+    attach_logging(stream)
+    attach_logging(stream)
     stream.emit(AccessLatched(operation="h", why="billing", retry_after=1.0))
     assert 1 == len(caplog.messages)
 
 
 def test_the_default_stream_is_logged_from_the_start():
     """A breaker that stands alone reports to it before there is any orchestrator."""
-    assert default_stream().may_want(StateChanged)
+    assert default_stream().may_have_listener(StateChanged)

@@ -21,7 +21,7 @@ from .storage import FETCH_JOKE, Storage
 def make_queue(settings: Settings) -> JobsApp:
     """The queue. A job is tried again where that may help: not when the joke API says that there is no such joke."""
     queue = make_app(settings)
-    queue.strategy = replace(settings.strategy, heed_classifier=True, heed_retry_after=True)
+    queue.strategy = replace(settings.strategy, use_classifier=True, respect_retry_after=True)
     return queue
 
 

@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
-from resilience_kit._drive import streams, turns
+from resilience_kit._callable_kinds import DRIVABLE_TYPES, is_awaitable
+from resilience_kit._drive import streams, waiting
 from resilience_kit._drive.call import TIMED_OUT, Call
-from resilience_kit._drive.first import FirstAttempt
-from resilience_kit._drive.hedge import hedged
-from resilience_kit._drive.plan import CallSite, Fallback, Plan
-from resilience_kit._drive.refusal import ASKED_EVERY, fallback_for, tell_at_gate
+from resilience_kit._drive.first_attempt import FirstAttempt
+from resilience_kit._drive.hedge import run_hedged
+from resilience_kit._drive.plan import CallPlan, CallSite, Fallback
+from resilience_kit._drive.rejection import LISTENER_CHECK_MASK, emit_fast_rejection, select_fallback
 from resilience_kit._drive.scope import FallbackScope
-from resilience_kit._drive.timers import cutter_for, limited
-from resilience_kit._kinds import UNFINISHED_TYPES, is_awaitable
+from resilience_kit._drive.timeouts import scheduler_for, timeout_at
 from resilience_kit.context import current_call, reset_context
 from resilience_kit.errors import CircuitBreakerOpenError
 from resilience_kit.outcome import Verdict
@@ -31,44 +31,44 @@ def protect(site: CallSite, function: Callable[P, Awaitable[R]]) -> Callable[P, 
 
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:  # noqa: C901, PLR0911, PLR0912, PLR0915 - a function more costs each call
         plan: Any = site.plan
-        if not plan.light:
+        if not plan.fast_path:
             return await run(site.current(), function, args, kwargs)  # type: ignore[no-any-return]  # what the function gives
-        token = plan.door.snapshot
-        if token.gate:
+        token = plan.admission_breaker.snapshot
+        if token.needs_admission:
             if inside() is not None:
                 return await run(plan, function, args, kwargs)  # type: ignore[no-any-return]
-            token = plan.door.ask(token)
+            token = plan.admission_breaker.try_acquire(token)
             if type(token) is CircuitBreakerOpenError:
-                if not plan.refuse() & ASKED_EVERY or plan.tells_refusals:
-                    tell_at_gate(plan, token)
+                if not plan.count_fast_rejection() & LISTENER_CHECK_MASK or plan.emits_rejections:
+                    emit_fast_rejection(plan, token)
                 try:
                     raise token
                 finally:
                     del token
-            if token.gate:
-                return await drive(Call.let_in(plan, function, args, kwargs, token))  # type: ignore[no-any-return]
+            if token.needs_admission:
+                return await drive(Call.from_admission(plan, function, args, kwargs, token))  # type: ignore[no-any-return]
         elif inside() is not None:
             return await run(plan, function, args, kwargs)  # type: ignore[no-any-return]
-        if plan.timed:
-            cutter = cutter_for(plan.clock)
-            first = FirstAttempt(plan, current_task(cutter.loop))
-            cutter.live[first] = True
-            if first.due < cutter.armed_for:
-                cutter.arm(first.due)
+        if plan.fast_with_deadline:
+            scheduler = scheduler_for(plan.clock)
+            first = FirstAttempt(plan, current_task(scheduler.loop))
+            scheduler.pending[first] = True
+            if first.due_ns < scheduler.armed_for:
+                scheduler.arm(first.due_ns)
             context = enter(first)
             try:
                 result = await (function(*args, **kwargs) if kwargs else function(*args))  # type: ignore[call-arg]  # cheaper
             except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
-                failure, cut_off = error, cutter.over(first) and isinstance(error, CancelledError)
+                failure, cut_off = error, scheduler.finish(first) and isinstance(error, CancelledError)
             else:
-                if not cutter.live.pop(first, False):
-                    first.take_back()
+                if not scheduler.pending.pop(first, False):
+                    first.uncancel()
                 plan.metrics.last_success = ended = plan.now()
                 sample = ended - first.started
                 shift = (sample | 8).bit_length() - 4
-                plan.buckets[(shift << 3) + (sample >> shift)] += 1
-                if token.reports:
-                    plan.report(token, sample)
+                plan.latency_buckets[(shift << 3) + (sample >> shift)] += 1
+                if token.tracks_success:
+                    plan.report_success(token, sample)
                 return result
             finally:
                 first.ended = True
@@ -76,7 +76,7 @@ def protect(site: CallSite, function: Callable[P, Awaitable[R]]) -> Callable[P, 
                     leave(context)
                 except ValueError:
                     pass
-            call = first.hand_over(function, args, kwargs, token)
+            call = first.to_call(function, args, kwargs, token)
         else:
             started, cut_off = plan.now(), False
             try:
@@ -87,11 +87,11 @@ def protect(site: CallSite, function: Callable[P, Awaitable[R]]) -> Callable[P, 
                 plan.metrics.last_success = ended = plan.now()
                 sample = ended - started
                 shift = (sample | 8).bit_length() - 4
-                plan.buckets[(shift << 3) + (sample >> shift)] += 1
-                if token.reports:
-                    plan.report(token, sample)
+                plan.latency_buckets[(shift << 3) + (sample >> shift)] += 1
+                if token.tracks_success:
+                    plan.report_success(token, sample)
                 return result
-            call = Call.resumed(plan, function, args, kwargs, token, started)
+            call = Call.from_first_attempt(plan, function, args, kwargs, token, started)
         try:
             return await (drive(call, call.timed_out(), TIMED_OUT) if cut_off else drive(call, failure))  # type: ignore[no-any-return]
         finally:
@@ -100,7 +100,7 @@ def protect(site: CallSite, function: Callable[P, Awaitable[R]]) -> Callable[P, 
     return functools.update_wrapper(wrapper, function)
 
 
-async def run(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def run(plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One call from its first admission on, and its fallback; both may be plain or async."""
     if plan.fallback is None:
         return await drive(Call(plan, function, args, kwargs))
@@ -108,12 +108,12 @@ async def run(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], k
     return await _or_fallback(call, drive(call))
 
 
-async def go_on(call: Call, pause: float | None, error: Exception | None) -> Any:
+async def resume(call: Call, pause: float | None, error: Exception | None) -> Any:
     """Go on with a call whose first attempt has been judged: its further attempts after `pause`, or just its fallback."""
-    return await _or_fallback(call, _rest(call, pause, error))
+    return await _or_fallback(call, _remaining_attempts(call, pause, error))
 
 
-async def _rest(call: Call, pause: float | None, error: Exception | None) -> Any:
+async def _remaining_attempts(call: Call, pause: float | None, error: Exception | None) -> Any:
     try:
         if pause is None and error is not None:
             raise error
@@ -128,19 +128,19 @@ async def _or_fallback(call: Call, driven: Awaitable[Any]) -> Any:
     try:
         return await driven
     except Exception as error:
-        fallback = fallback_for(call.plan, error)
+        fallback = select_fallback(call.plan, error)
         if fallback is None:
             raise
-        answer = await _answered(call, fallback, error)
+        answer = await _run_fallback(call, fallback, error)
     call.plan.operation.metrics.fallback_calls.add()
     return answer
 
 
-async def _answered(call: Call, fallback: Fallback, error: Exception) -> Any:
+async def _run_fallback(call: Call, fallback: Fallback, error: Exception) -> Any:
     """The fallback's answer, inside the scope of the call and, where some of its deadline is left, not beyond that."""
     scope = FallbackScope(call)
     context = current_call.set(scope)
-    limit = limited(call.plan.clock, scope.cut_at())
+    limit = timeout_at(call.plan.clock, scope.fallback_deadline_ns())
     cut_off = False
     try:
         answer = fallback(*call.args, **call.kwargs)
@@ -151,38 +151,38 @@ async def _answered(call: Call, fallback: Fallback, error: Exception) -> Any:
     finally:
         scope.ended = True
         reset_context(current_call, context)
-        if limit.over() and cut_off:
+        if limit.finish() and cut_off:
             raise call.fallback_timed_out(error)
 
 
 async def drive(call: Call, failure: BaseException | None = None, verdict: Verdict | None = None) -> Any:  # noqa: C901 - one loop
     """Attempts and pauses until the last word. `failure` is that of a first attempt made without the call."""
-    sleep, context = call.plan.clock.sleep_async, current_call.set(call.known_to_callee(failure))
+    sleep, context = call.plan.clock.sleep_async, current_call.set(call.context_for_callee(failure))
     hedging = call.plan.hedging
     try:
         while True:
             if failure is None:
                 while pause := call.admit():
-                    await turns.wait_async(call, pause)
+                    await waiting.wait_async(call, pause)
                 if call.ended:
                     return call.last_result()
                 call.begin()
                 call.enter_trials()
                 if call.attempts > 1:
                     current_call.set(call.scope())
-                limit = limited(call.plan.clock, call.cut_at())
+                limit = timeout_at(call.plan.clock, call.attempt_deadline_ns())
                 try:
-                    given = call.function(*call.args, **call.kwargs) if hedging is None else hedged(call, hedging)
-                    awaited = type(given) is CoroutineType or is_awaitable(given)
-                    result = await given if awaited else given
+                    returned = call.function(*call.args, **call.kwargs) if hedging is None else run_hedged(call, hedging)
+                    awaited = type(returned) is CoroutineType or is_awaitable(returned)
+                    result = await returned if awaited else returned
                 except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
-                    cut_off = limit.over() and isinstance(error, CancelledError)
+                    cut_off = limit.finish() and isinstance(error, CancelledError)
                     failure, verdict = (call.timed_out(), TIMED_OUT) if cut_off else (error, None)
                 else:
-                    limit.over()
-                    if not awaited and type(result) in UNFINISHED_TYPES:
-                        call.hand_over()
-                        return streams.adopt(call.plan, call.function, call.args, call.kwargs, result)
+                    limit.finish()
+                    if not awaited and type(result) in DRIVABLE_TYPES:
+                        call.discard()
+                        return streams.drive_result(call.plan, call.function, call.args, call.kwargs, result)
                     next_pause = call.pause_after_result(result)
                     if next_pause is None:
                         call.succeeded(result)

@@ -10,12 +10,12 @@ from contextvars import Token as ContextToken
 from types import TracebackType
 from typing import Any
 
-from resilience_kit._drive.plan import Plan
-from resilience_kit._drive.refusal import tell_refusal
-from resilience_kit._drive.retries import UNWANTED_RESULT, Retries, Said, mark, why_final
+from resilience_kit._drive.plan import CallPlan
+from resilience_kit._drive.rejection import emit_rejection
+from resilience_kit._drive.retries import RETRYABLE_RESULT, CallRetryState, RetryMark, mark_error, stop_reason
 from resilience_kit._drive.scope import AttemptScope
-from resilience_kit.classification import classify, surely_not_sent
-from resilience_kit.context import CallContext, KeyHolder, current_call, key_within, reset_context
+from resilience_kit.classification import classify, was_not_sent
+from resilience_kit.context import CallContext, IdempotencyKeyHolder, current_call, nested_key, reset_context
 from resilience_kit.errors import (
     APITimeoutError,
     CircuitBreakerOpenError,
@@ -25,83 +25,121 @@ from resilience_kit.errors import (
 )
 from resilience_kit.events import CallCancelled, CallDelayed, CallFailed, CallRejected, CallSucceeded, RetryScheduled
 from resilience_kit.outcome import NOT_BEGUN, FailureKind, Outcome, OutcomeKind, Permit, Streamed, Turn, Verdict, guard_kind_of
-from resilience_kit.policies.breaker.states import Token, Trial, running_trials, under
+from resilience_kit.policies.breaker.states import Token, TrialPermit, running_trials, running_trials_with
 
 #: Seconds between two looks at a circuit whose trial is under way, for callers who wait for it to close.
-_TRIAL_POLL = 0.05
-_KEPT_ITEMS = 1000
+_TRIAL_POLL_SECONDS = 0.05
+_MAX_KEPT_ITEMS = 1000
 TIMED_OUT = Verdict(FailureKind.TIMEOUT, retryable=True, counts_against_breaker=True)
 
 
-class Delivered:
+class DeliveredItems:
     """What has reached the caller: how many items, and the last of them."""
 
     __slots__ = ("count", "last")
 
     def __init__(self) -> None:
         self.count = 0
-        self.last: deque[Any] = deque(maxlen=_KEPT_ITEMS)
+        self.last: deque[Any] = deque(maxlen=_MAX_KEPT_ITEMS)
 
-    def note(self, item: Any) -> Any:
+    def record(self, item: Any) -> Any:
         """One more."""
         self.count += 1
         self.last.append(item)
         return item
 
 
-class Call(KeyHolder):
+class Call(IdempotencyKeyHolder):
     """One call under way. Used by one thread or task at a time; as a `CallContext`, readable from others."""
 
     __slots__ = (
-        "_asked_at", "_attempt_timeout", "_begun", "_counts", "_first", "_key", "_mark", "_number", "_outer", "_permits",
-        "_permits_since", "_retries", "_scope", "_seen", "_turn_asked_at", "_unwanted", "_wait", "args", "around",
-        "attempt_started", "attempts", "context", "delivered", "ended", "ends", "function", "is_flowing", "is_known",
-        "kwargs", "last_error", "own_ends", "plan", "started", "token", "turn",
+        "_admission_started",
+        "_attempt_running",
+        "_attempt_timeout",
+        "_counts",
+        "_first_attempt",
+        "_key",
+        "_number",
+        "_outer",
+        "_permit_delay",
+        "_permits",
+        "_permits_since",
+        "_retries",
+        "_retryable_result",
+        "_scope",
+        "_seen_traceback",
+        "_ticket_wait_started",
+        "_trials_token",
+        "args",
+        "attempt_started",
+        "attempts",
+        "deadline_ns",
+        "delivered",
+        "ended",
+        "function",
+        "has_context",
+        "is_streaming",
+        "kwargs",
+        "last_error",
+        "outer_context_id",
+        "outer_deadline_ns",
+        "own_deadline_ns",
+        "plan",
+        "started",
+        "token",
+        "turn",
     )  # fmt: skip
 
     def __init__(
-        self, plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], started: int | None = None
+        self,
+        plan: CallPlan,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        started: int | None = None,
     ) -> None:
         self.plan, self.function, self.args, self.kwargs = plan, function, args, kwargs
         self.started = self.attempt_started = plan.now() if started is None else started
         self.attempts = 0
-        self.ended = self.is_flowing = False
-        self.is_known = True
+        self.ended = self.is_streaming = False
+        self.has_context = True
         self.last_error: Exception | None = None
         self.token: Any = None
         #: The place in a guard's queue that this call waits for.
         self.turn: Turn | None = None
-        self._wait, self._asked_at, self._turn_asked_at, self._begun = 0.0, 0, 0, True
+        self._permit_delay, self._admission_started, self._ticket_wait_started, self._attempt_running = 0.0, 0, 0, True
         self._permits: tuple[Permit, ...] | None = None
-        self._retries: Retries | None = None
+        self._retries: CallRetryState | None = None
         #: What the last attempt returned, when that means "try again".
-        self._unwanted: tuple[Any] | None = None
+        self._retryable_result: tuple[Any] | None = None
         self._key: str | None = None
-        self._first: KeyHolder | None = None
-        self._seen: TracebackType | None = None
+        self._first_attempt: IdempotencyKeyHolder | None = None
+        self._seen_traceback: TracebackType | None = None
         self._attempt_timeout = plan.attempt_timeout
-        self.own_ends = None if plan.deadline is None else self.started + plan.deadline_ns
+        self.own_deadline_ns = None if plan.deadline is None else self.started + plan.deadline_ns
         self._counts: dict[str, int] | None = None
         self._scope: AttemptScope | None = None
         #: What of a stream has reached the caller, from its first item on.
-        self.delivered: Delivered | None = None
+        self.delivered: DeliveredItems | None = None
         #: When the request began whose permits these are, where it is not the attempt's first one.
         self._permits_since: int | None = None
-        self._mark: ContextToken[tuple[Trial, ...]] | None = None
+        self._trials_token: ContextToken[tuple[TrialPermit, ...]] | None = None
         outer = self._outer = current_call.get()
-        self._number = 0 if outer is None else outer.number(plan.operation.name)
-        self.context = 0 if outer is None else outer.identity
+        self._number = 0 if outer is None else outer.next_number(plan.operation.name)
+        self.outer_context_id = 0 if outer is None else outer.context_id
         #: When a deadline around this call ends. It binds this call too, though it is the outer call's to enforce.
-        self.around = None if outer is None else self._end_of(outer)
-        self.ends = self.own_ends if self.around is None else _earliest(self.own_ends, self.around)
+        self.outer_deadline_ns = None if outer is None else self._deadline_of(outer)
+        self.deadline_ns = (
+            self.own_deadline_ns if self.outer_deadline_ns is None else _earliest(self.own_deadline_ns, self.outer_deadline_ns)
+        )
 
-    def _end_of(self, outer: CallContext) -> int | None:
-        left = outer.remaining_for_calls()
-        return None if left is None else self.plan.now() + int(left * 1e9)
+    def _deadline_of(self, outer: CallContext) -> int | None:
+        remaining = outer.remaining_for_nested_calls()
+        return None if remaining is None else self.plan.now() + int(remaining * 1e9)
 
     @classmethod
-    def resumed(  # noqa: PLR0913 - a call and its first attempt
-        cls, plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Any, started: int
+    def from_first_attempt(  # noqa: PLR0913 - a call and its first attempt
+        cls, plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Any, started: int
     ) -> Call:
         """A call whose first attempt was made without one."""
         call = cls(plan, function, args, kwargs, started)
@@ -109,12 +147,12 @@ class Call(KeyHolder):
         return call
 
     @classmethod
-    def let_in(
-        cls, plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Token
+    def from_admission(
+        cls, plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Token
     ) -> Call:
         """A call with nothing around it whose first attempt has been admitted, under a trial."""
         call = cls(plan, function, args, kwargs)
-        call.token, call.is_known = token, not plan.direct
+        call.token, call.has_context = token, not plan.fast_without_deadline
         return call
 
     # --- what the callee may know ----------------------------------------------------------------------------------------
@@ -124,34 +162,34 @@ class Call(KeyHolder):
         if self.ended:
             return None
         timeout = self._attempt_timeout
-        ends = self.ends if timeout is None else _earliest(self.ends, self.attempt_started + int(timeout * 1e9))
+        ends = self.deadline_ns if timeout is None else _earliest(self.deadline_ns, self.attempt_started + int(timeout * 1e9))
         return None if ends is None else max(0.0, (ends - self.plan.now()) / 1e9)
 
-    def known_to_callee(self, failure: BaseException | None) -> Call | None:
+    def context_for_callee(self, failure: BaseException | None) -> Call | None:
         """The context of further attempts: none when the first one failed without a context, so that all see the same."""
-        self.is_known = self.is_known and (failure is None or not self.plan.direct)
-        return self if self.is_known else None
+        self.has_context = self.has_context and (failure is None or not self.plan.fast_without_deadline)
+        return self if self.has_context else None
 
     def scope(self) -> CallContext | None:
         """What the present attempt runs in: the call itself, or from the second attempt on a scope that counts afresh."""
-        return self._scope or self if self.is_known else None
+        return self._scope or self if self.has_context else None
 
-    def take_over_from(self, first: KeyHolder) -> None:
+    def inherit_key(self, first: IdempotencyKeyHolder) -> None:
         """Go on with the key of an attempt that was made before, which makes one when either is asked."""
-        self._first = first
+        self._first_attempt = first
 
     def key(self) -> str:
         """See `idempotency_key`."""
-        if self._first is not None:
-            return self._first.key()
+        if self._first_attempt is not None:
+            return self._first_attempt.key()
         if self._key is None and self._outer is not None:
-            self._key = key_within(self._outer, self.plan.operation.name, self._number)  # the same, whichever thread comes first
+            self._key = nested_key(self._outer, self.plan.operation.name, self._number)  # the same, whichever thread comes first
         return super().key()
 
     @property
     def earlier_attempts(self) -> int:
         """Attempts before the one that is under way, or that the guards are asked about."""
-        return max(0, self.attempts - self._begun)
+        return max(0, self.attempts - self._attempt_running)
 
     def elapsed(self) -> float:
         """Seconds since the call began."""
@@ -159,7 +197,7 @@ class Call(KeyHolder):
 
     def fits(self, seconds: float) -> bool:
         """Whether a sleep ends before the nearest deadline."""
-        return self.ends is None or self.plan.now() + seconds * 1e9 < self.ends
+        return self.deadline_ns is None or self.plan.now() + seconds * 1e9 < self.deadline_ns
 
     # --- before an attempt -----------------------------------------------------------------------------------------------
 
@@ -173,128 +211,128 @@ class Call(KeyHolder):
             if self.plan.key_of is not None and self._key is None and self.attempts == 0:
                 self._key = self.plan.key_of(self.args, self.kwargs)
             if not self.fits(0.0):
-                if self._unwanted is not None:
-                    return self._settle_for_last_result()
-                raise self._too_late() if self.turn is None else self.turn.refusal()
-            return self._ask_all()
-        except Rejected as refusal:
-            self._attribute(refusal)
+                if self._retryable_result is not None:
+                    return self._finish_with_last_result()
+                raise self._deadline_exceeded() if self.turn is None else self.turn.refusal()
+            return self._admit_attempt()
+        except Rejected as rejection:
+            self._attribute(rejection)
             self._release()
-            pause = self._pause_for(refusal)
+            pause = self._wait_for_reopening(rejection)
             if pause is not None:
                 return pause
-            if self._unwanted is not None:
-                return self._settle_for_last_result()
-            self._refused(refusal)
+            if self._retryable_result is not None:
+                return self._finish_with_last_result()
+            self._finish_rejected(rejection)
             if self.last_error is None:
                 raise
         raise self._take_last_error()
 
-    def _attribute(self, refusal: Rejected) -> None:
+    def _attribute(self, rejection: Rejected) -> None:
         """Name the guard that refused, and its kind, where the guard has not done so; the breaker names itself."""
         if self._permits is not None:
             last = len(self._permits) - (self.turn is not None)  # it has given a permit whose turn has not come, or none
-            guard, _ = self.plan.asked[min(last, len(self.plan.asked) - 1)]
-            refusal.attribute_to(guard.name, guard_kind_of(guard))
+            guard, _ = self.plan.admitters[min(last, len(self.plan.admitters) - 1)]
+            rejection.attribute_to(guard.name, guard_kind_of(guard))
 
-    def _ask_all(self) -> float:
+    def _admit_attempt(self) -> float:
         breaker = self.plan.breaker
         if self.token is not None and not self.plan.guards:
             return 0.0  # let in beforehand
-        if self._permits is not None and (breaker is None or breaker.still_admits(self.token)):
-            return self._ask_guards()  # those that were not reached
+        if self._permits is not None and (breaker is None or breaker.still_valid(self.token)):
+            return self._admit_guards()  # those that were not reached
         self._release()
         if breaker is not None:
-            self.token = breaker.enter()
+            self.token = breaker.acquire()
         if not self.plan.guards:
             return 0.0
-        self._permits, self._begun = (), False
-        self._wait, self._asked_at = 0.0, self.plan.now()
-        return self._ask_guards()
+        self._permits, self._attempt_running = (), False
+        self._permit_delay, self._admission_started = 0.0, self.plan.now()
+        return self._admit_guards()
 
-    def _ask_guards(self) -> float:
+    def _admit_guards(self) -> float:
         """Ask one after the other, and wait for each one's turn before the next. Fixed waits pass together, at the end."""
         permits = self._permits or ()
-        while not (pause := self._until_turn()) and len(permits) < len(self.plan.guards):
-            guard, admit = self.plan.asked[len(permits)]
+        while not (pause := self._ticket_wait()) and len(permits) < len(self.plan.guards):
+            guard, admit = self.plan.admitters[len(permits)]
             permit = admit(self.args, self.kwargs)
             self._permits = permits = (*permits, permit)
             self.turn = getattr(permit, "turn", None)
-            self._wait = max(self._wait, permit.wait)
-            if not self.fits(self._wait):
-                raise Rejected(guard.name, self._wait).attribute_to(guard.name, guard_kind_of(guard))
-        return pause or self._rest_of_waits()
+            self._permit_delay = max(self._permit_delay, permit.wait)
+            if not self.fits(self._permit_delay):
+                raise Rejected(guard.name, self._permit_delay).attribute_to(guard.name, guard_kind_of(guard))
+        return pause or self._remaining_delay()
 
-    def _until_turn(self) -> float:
+    def _ticket_wait(self) -> float:
         """Seconds to sleep until the present guard's turn comes: infinite where nobody knows, 0.0 when it has come."""
-        turn = self.turn
-        if turn is None:
+        ticket = self.turn
+        if ticket is None:
             return 0.0
-        pause = turn.look()
+        pause = ticket.look()
         if pause == 0.0:
             self.turn = None
-            self._tell_delay()
+            self._emit_call_delayed()
             return 0.0
-        self._turn_asked_at = self._turn_asked_at or self.plan.now()
+        self._ticket_wait_started = self._ticket_wait_started or self.plan.now()
         if pause is not None and self.fits(pause):
             return pause
-        expected = turn.expected if pause is None else min(pause, math.inf if turn.expected is None else turn.expected)
+        expected = ticket.expected if pause is None else min(pause, math.inf if ticket.expected is None else ticket.expected)
         if expected is not None and not self.fits(expected):
-            raise turn.refusal()
+            raise ticket.refusal()
         return math.inf  # it comes when others leave, or give back what they do not use
 
-    def _tell_delay(self) -> None:
-        operation, began, self._turn_asked_at = self.plan.operation, self._turn_asked_at, 0
-        if began and operation.events.wants(CallDelayed):
+    def _emit_call_delayed(self) -> None:
+        operation, began, self._ticket_wait_started = self.plan.operation, self._ticket_wait_started, 0
+        if began and operation.events.has_listener(CallDelayed):
             permits = self._permits or ()
-            guard, _ = self.plan.asked[len(permits) - 1]
+            guard, _ = self.plan.admitters[len(permits) - 1]
             name = getattr(permits[-1], "guard", guard.name)
             seconds = (self.plan.now() - began) * 1e-9
             operation.events.emit(
                 CallDelayed(operation=operation.name, guard=name, guard_kind=guard_kind_of(guard), seconds=seconds)
             )
 
-    def _rest_of_waits(self) -> float:
-        wait, self._wait = self._wait, 0.0
-        return max(0.0, wait - (self.plan.now() - self._asked_at) * 1e-9) if wait else 0.0
+    def _remaining_delay(self) -> float:
+        wait, self._permit_delay = self._permit_delay, 0.0
+        return max(0.0, wait - (self.plan.now() - self._admission_started) * 1e-9) if wait else 0.0
 
-    def patience(self) -> float | None:
+    def max_wait(self) -> float | None:
         """Seconds for which this call may wait for its turn; None: as long as it takes."""
-        own = None if self.ends is None else max(0.0, (self.ends - self.plan.now()) * 1e-9)
+        own = None if self.deadline_ns is None else max(0.0, (self.deadline_ns - self.plan.now()) * 1e-9)
         others = None if self.turn is None else self.turn.patience
         return min((each for each in (own, others) if each is not None), default=None)
 
-    def _pause_for(self, refusal: Rejected) -> float | None:
+    def _wait_for_reopening(self, rejection: Rejected) -> float | None:
         """Seconds to wait for the circuit, None when this call does not wait for it."""
         breaker = self.plan.breaker
         if (
             breaker is None
             or not self.plan.waits_when_open
-            or not isinstance(refusal, CircuitBreakerOpenError)
+            or not isinstance(rejection, CircuitBreakerOpenError)
             or breaker.forced_open
         ):
             return None
-        pause = max(refusal.retry_after or _TRIAL_POLL, 1e-3)
+        pause = max(rejection.retry_after or _TRIAL_POLL_SECONDS, 1e-3)
         return pause if self.fits(pause) else None
 
-    def _refused(self, refusal: Rejected) -> None:
+    def _finish_rejected(self, rejection: Rejected) -> None:
         """The call is over: refused at its first attempt, or failed with its last real error at a later one."""
         operation = self.plan.operation
         error = self.last_error
         if error is not None:
-            self._give_up(error, classify(error), f"{refusal.refuser} refused a further attempt")
+            self._finish_failed(error, classify(error), f"{rejection.rejected_by} refused a further attempt")
             self.last_error = error  # for `admit` to raise
             return
         self.ended = True
         metrics = operation.metrics  # a call that its fallback answers counts as failed, for whatever reason it is asked
         (metrics.rejected_calls if self.plan.fallback is None else metrics.failed_calls).add()
-        if operation.events.wants(CallRejected):
-            tell_refusal(self.plan, refusal)
+        if operation.events.has_listener(CallRejected):
+            emit_rejection(self.plan, rejection)
 
-    def _too_late(self) -> DeadlineExceededError:
+    def _deadline_exceeded(self) -> DeadlineExceededError:
         self._release()
         error = self._deadline_error()
-        self._give_up(error, TIMED_OUT, "its time is over")
+        self._finish_failed(error, TIMED_OUT, "its time is over")
         return error
 
     def _take_last_error(self) -> Exception:
@@ -302,57 +340,57 @@ class Call(KeyHolder):
         error, self.last_error = self.last_error, None
         return error if error is not None else RuntimeError()
 
-    def _settle_for_last_result(self) -> float:
+    def _finish_with_last_result(self) -> float:
         self._release()
         self.succeeded(self.last_result())
         return 0.0
 
     def last_result(self) -> Any:
         """Return what the last attempt returned, of a call that ends with a result that means "try again"."""
-        return None if self._unwanted is None else self._unwanted[0]
+        return None if self._retryable_result is None else self._retryable_result[0]
 
     def begin(self) -> None:
         """An attempt starts."""
-        self._unwanted = None
+        self._retryable_result = None
         self.attempts += 1
-        self._begun = True
+        self._attempt_running = True
         self.attempt_started = self.plan.now()  # also of a first one, which may have had to wait
         if self.attempts > 1:
             self._scope = AttemptScope(self)
             self.plan.operation.metrics.retry_attempts.add()
-            self._seen = None if self.last_error is None else self.last_error.__traceback__
+            self._seen_traceback = None if self.last_error is None else self.last_error.__traceback__
 
     def enter_trials(self) -> None:
         """An attempt begins in the present context: what it calls runs under its trials, until `leave_trials`."""
         trials = self.trials()
         if trials is not None:
-            mark = running_trials.set(trials)
-            self._mark = self._mark or mark
+            context_token = running_trials.set(trials)
+            self._trials_token = self._trials_token or context_token
 
     def leave_trials(self) -> None:
         """The attempts are over."""
-        mark, self._mark = self._mark, None
-        if mark is not None:
-            reset_context(running_trials, mark)
+        context_token, self._trials_token = self._trials_token, None
+        if context_token is not None:
+            reset_context(running_trials, context_token)
 
-    def trials(self) -> tuple[Trial, ...] | None:
+    def trials(self) -> tuple[TrialPermit, ...] | None:
         """What `running_trials` has to be for the present attempt; None where it runs under no trial of its own."""
-        if (self.token is None or not self.token.gate) and not self._permits:
+        if (self.token is None or not self.token.needs_admission) and not self._permits:
             return None
         tokens = (self.token, *(getattr(permit, "token", None) for permit in self._permits or ()))
-        return under(tokens) if any(type(token) is Trial for token in tokens) else None
+        return running_trials_with(tokens) if any(type(token) is TrialPermit for token in tokens) else None
 
-    def cut_at(self, timeout: float | None = None) -> int | None:
+    def attempt_deadline_ns(self, timeout: float | None = None) -> int | None:
         """When this call itself ends the present attempt, in nanoseconds; an outer deadline is the outer call's to enforce."""
         timeouts = (self.plan.attempt_timeout, timeout)
         limits = (None if limit is None else self.attempt_started + int(limit * 1e9) for limit in timeouts)
-        return _earliest(self.own_ends, *limits)
+        return _earliest(self.own_deadline_ns, *limits)
 
-    def flows(self, delivered: Delivered | None = None) -> None:
+    def first_item_received(self, delivered: DeliveredItems | None = None) -> None:
         """The first item of a stream has come. The call's own time limits were for that; one around it goes on."""
-        self.delivered, self.is_flowing = delivered, True
-        self.own_ends = self._attempt_timeout = None
-        self.ends = self.around
+        self.delivered, self.is_streaming = delivered, True
+        self.own_deadline_ns = self._attempt_timeout = None
+        self.deadline_ns = self.outer_deadline_ns
 
     # --- after an attempt ------------------------------------------------------------------------------------------------
 
@@ -366,16 +404,16 @@ class Call(KeyHolder):
         metrics = plan.operation.metrics
         metrics.succeeded(now - self.started)
         metrics.last_success = now
-        if plan.budget is not None and plan.budget.short:
-            plan.refill(0 if self._retries is None else self._retries.spent)
+        if plan.budget is not None and plan.budget.below_capacity:
+            plan.refund_retry_tokens(0 if self._retries is None else self._retries.tokens_taken)
         # Last of what must happen: the breaker's listeners may be broken off.
-        if plan.breaker is not None and self.token is not None and self.token.reports:
-            plan.breaker.succeeded(self.token, (now - self.attempt_started) * 1e-9)
-        if plan.tells_success:
-            self._tell_success(now)
-        self._let_go()
+        if plan.breaker is not None and self.token is not None and self.token.tracks_success:
+            plan.breaker.on_success(self.token, (now - self.attempt_started) * 1e-9)
+        if plan.emits_success:
+            self._emit_call_succeeded(now)
+        self._break_cycles()
 
-    def _tell_success(self, now: int) -> None:
+    def _emit_call_succeeded(self, now: int) -> None:
         operation = self.plan.operation
         operation.events.emit(
             CallSucceeded(operation=operation.name, attempts=self.attempts, duration=(now - self.started) * 1e-9)
@@ -391,16 +429,16 @@ class Call(KeyHolder):
             return None
         now, token, self.token = self.plan.now(), self.token, None
         self._settle(Outcome(OutcomeKind.SUCCESS, (now - self.attempt_started) * 1e-9, value=value))
-        if self.plan.breaker is not None and token.reports:
-            self.plan.breaker.succeeded(token, (now - self.attempt_started) * 1e-9)
+        if self.plan.breaker is not None and token.tracks_success:
+            self.plan.breaker.on_success(token, (now - self.attempt_started) * 1e-9)
         self.last_error = None
-        if not self.fits(0.0) or not self.plan.repeatable:
+        if not self.fits(0.0) or not self.plan.retry_safe:
             return None
-        self._retries = self._retries or Retries(self, config)
+        self._retries = self._retries or CallRetryState(self, config)
         pause = self._retries.pause_after_result(value)
         if pause is not None:
-            self._unwanted = (value,)
-            self._tell_retry("result", UNWANTED_RESULT, pause)
+            self._retryable_result = (value,)
+            self._emit_retry_scheduled("result", RETRYABLE_RESULT, pause)
         return pause
 
     def failed(self, error: BaseException, verdict: Verdict | None = None) -> float | None:
@@ -410,35 +448,35 @@ class Call(KeyHolder):
             return None
         verdict = verdict or classify(error)
         if error is self.last_error:
-            _forget_earlier(error, self._seen)
+            _trim_traceback(error, self._seen_traceback)
         self.record(error, verdict)
-        answer = self._ask_retries(error, verdict)
-        if isinstance(answer, float):
+        decision = self._decide_retry(error, verdict)
+        if isinstance(decision, float):
             self.last_error = error
-            self._tell_retry(type(error).__name__, verdict, answer)
-            return answer
-        self._give_up(error, verdict, answer)
+            self._emit_retry_scheduled(type(error).__name__, verdict, decision)
+            return decision
+        self._finish_failed(error, verdict, decision)
         return None
 
-    def _ask_retries(self, error: Exception, verdict: Verdict) -> float | str:
+    def _decide_retry(self, error: Exception, verdict: Verdict) -> float | str:
         """Seconds until the next attempt, or why there is none."""
         config = self.plan.retry
         if config is None:
             return "it has no retries"
-        why = why_final(self, config, error, verdict)
+        why = stop_reason(self, config, error, verdict)
         if why:
             return why
-        self._retries = self._retries or Retries(self, config)
+        self._retries = self._retries or CallRetryState(self, config)
         pause = self._retries.pause_after(error, verdict)
         if pause is not None:
             return pause
         if config.max_attempts > 1:
-            mark(error, self, Said.RETRIED)
+            mark_error(error, self, RetryMark.RETRIED)
         return self._retries.reason(config)
 
-    def _tell_retry(self, name: str, verdict: Verdict, pause: float) -> None:
+    def _emit_retry_scheduled(self, name: str, verdict: Verdict, pause: float) -> None:
         operation = self.plan.operation
-        if operation.events.wants(RetryScheduled):
+        if operation.events.has_listener(RetryScheduled):
             operation.events.emit(
                 RetryScheduled(operation=operation.name, attempt=self.attempts, delay=pause, kind=verdict.kind, error_type=name)
             )
@@ -446,16 +484,16 @@ class Call(KeyHolder):
     def record(self, error: Exception, verdict: Verdict) -> None:
         """Tell the breaker and the guards that the attempt ended in an error."""
         seconds = (self.plan.now() - self.attempt_started) * 1e-9
-        counted = self.plan.counts(error, verdict)
+        counted = self.plan.counts_as_failure(error, verdict)
         token, self.token = self.token, None
         if self.plan.breaker is not None:
             if counted and not any(absorbs(verdict) for absorbs in self.plan.absorbs):
-                self.plan.breaker.failed(token, error, seconds, verdict.retry_after)
+                self.plan.breaker.on_failure(token, error, seconds, verdict.retry_after)
             else:
-                self.plan.breaker.released(token)
+                self.plan.breaker.release(token)
         if self._permits:
             kind = OutcomeKind.FAILURE if counted else OutcomeKind.IGNORED
-            not_sent = not self.is_flowing and surely_not_sent(error)
+            not_sent = not self.is_streaming and was_not_sent(error)
             self._settle(Outcome(kind, seconds, verdict, error, self.value_so_far(), not_sent=not_sent))
 
     def value_so_far(self) -> object:
@@ -467,7 +505,7 @@ class Call(KeyHolder):
         for permit in reversed(permits):
             permit.settle(outcome)
 
-    def taken_over(self, permits: tuple[Permit, ...], since: int, outcome: Outcome) -> None:
+    def adopt_permits(self, permits: tuple[Permit, ...], since: int, outcome: Outcome) -> None:
         """Another request, sent at `since`, gives the attempt's answer: its permits stand for those of the first, settled now."""
         self._settle(outcome)
         self._permits, self._permits_since = permits, since
@@ -476,47 +514,49 @@ class Call(KeyHolder):
         """Give back what was taken for an attempt that was not made, or says nothing."""
         token, self.token = self.token, None
         if token is not None and self.plan.breaker is not None:
-            self.plan.breaker.released(token)
+            self.plan.breaker.release(token)
         if not self._permits:
             self._permits = self.turn = None
-        elif self._begun:
+        elif self._attempt_running:
             seconds = (self.plan.now() - self.attempt_started) * 1e-9
             self._settle(Outcome(OutcomeKind.CANCELLED, seconds, value=self.value_so_far()))
         else:
             self._settle(NOT_BEGUN)
 
-    def _give_up(self, error: Exception, verdict: Verdict, why: str) -> None:
+    def _finish_failed(self, error: Exception, verdict: Verdict, why: str) -> None:
         self.ended = True
         operation = self.plan.operation
         operation.metrics.failed_calls.add()
         operation.metrics.last_failure = self.plan.now()
-        self._leave_word(error)
+        self._mark_error(error)
         seconds = self.elapsed()
-        _note(error, operation.name, f"failed after {self.attempts} attempt{'s'[: self.attempts != 1]} in {seconds:.1f} s: {why}")
-        if operation.events.wants(CallFailed):
+        _add_note(
+            error, operation.name, f"failed after {self.attempts} attempt{'s'[: self.attempts != 1]} in {seconds:.1f} s: {why}"
+        )
+        if operation.events.has_listener(CallFailed):
             name = type(error).__name__
             event = CallFailed(
                 operation=operation.name, attempts=self.attempts, duration=seconds, kind=verdict.kind, error_type=name, reason=why
             )
             operation.events.emit(event)
-        self._let_go()
+        self._break_cycles()
 
-    def _leave_word(self, error: Exception) -> None:
+    def _mark_error(self, error: Exception) -> None:
         """Tell an operation around this one how far it went."""
-        if self.attempts and not self.plan.repeatable and not surely_not_sent(error):
-            mark(error, self, Said.DONE_PERHAPS)
+        if self.attempts and not self.plan.retry_safe and not was_not_sent(error):
+            mark_error(error, self, RetryMark.MAYBE_PROCESSED)
         elif self.attempts > 1:
-            mark(error, self, Said.RETRIED)
+            mark_error(error, self, RetryMark.RETRIED)
 
-    def is_around(self, context: int, operation: str) -> bool:
+    def encloses(self, context_id: int, operation: str) -> bool:
         """Whether a call of `operation` that had this context around it, 0 for none, was made within this one.
 
         One without a context may have been made within, in a thread that does not copy contexts, or may have waited beside this
         one for the same thing: then another operation's is taken for the former. Where this call gave no context, nothing can
         be told apart, and the safe answer is yes.
         """
-        if context or not self.is_known:
-            return context in (id(self), id(self._first)) or not self.is_known
+        if context_id or not self.has_context:
+            return context_id in (id(self), id(self._first_attempt)) or not self.has_context
         return operation != self.plan.operation.name
 
     def abandon(self, error: BaseException) -> None:
@@ -525,49 +565,49 @@ class Call(KeyHolder):
             return
         self._release()
         if isinstance(error, Exception):
-            self._give_up(error, classify(error), "it was broken off between attempts")
+            self._finish_failed(error, classify(error), "it was broken off between attempts")
             return
         self.ended = True
         operation = self.plan.operation
         operation.metrics.cancelled_calls.add()
-        if operation.events.wants(CallCancelled):
+        if operation.events.has_listener(CallCancelled):
             operation.events.emit(CallCancelled(operation=operation.name, attempts=self.attempts))
-        self._let_go()
+        self._break_cycles()
 
-    def hand_over(self) -> None:
+    def discard(self) -> None:
         """The work goes on under another call: what this one took goes back, and it is not counted."""
-        self.ended, self._begun = True, False
+        self.ended, self._attempt_running = True, False
         self._release()
         if self._outer is not None:
             self._outer.uncount(self.plan.operation.name, self._number)
-        self._let_go()
+        self._break_cycles()
 
-    def interrupted(self, error: Exception, delivered: int, partial: Sequence[object]) -> StreamInterruptedError:
+    def stream_interrupted(self, error: Exception, delivered: int, partial: Sequence[object]) -> StreamInterruptedError:
         """A stream broke after its first item: the end of the call, in words that say what the caller has."""
         verdict = classify(error)
         self.record(error, verdict)
         broken = StreamInterruptedError(self.plan.operation.name, delivered, partial)
         broken.__cause__ = error
-        self._give_up(broken, verdict, "a stream that has begun is not repeated")
+        self._finish_failed(broken, verdict, "a stream that has begun is not repeated")
         return broken
 
-    def _let_go(self) -> None:
+    def _break_cycles(self) -> None:
         """Break the circles of errors, their frames and this call, which would wait for the collector."""
-        self.last_error = self._seen = self._scope = None
+        self.last_error = self._seen_traceback = self._scope = None
         if self._retries is not None:
-            self._retries.let_go()
+            self._retries.break_cycles()
 
     # --- time is over ----------------------------------------------------------------------------------------------------
 
     def timed_out(self, first_item_timeout: float | None = None) -> Exception:
         """The error of an attempt that this call has cut off; its verdict is `TIMED_OUT`."""
-        if self._own_time_is_over():
+        if self._is_past_own_deadline():
             return self._deadline_error()
         limits = (limit for limit in (self.plan.attempt_timeout, first_item_timeout) if limit is not None)
         return APITimeoutError(f"{self.plan.operation.name!r}: no answer within {min(limits, default=0.0):.3g} s")
 
-    def _own_time_is_over(self) -> bool:
-        return self.own_ends is not None and self.plan.now() >= self.own_ends
+    def _is_past_own_deadline(self) -> bool:
+        return self.own_deadline_ns is not None and self.plan.now() >= self.own_deadline_ns
 
     def fallback_timed_out(self, error: Exception) -> DeadlineExceededError:
         """The error of a fallback that this call has cut off at its deadline; it was to answer for `error`."""
@@ -577,7 +617,7 @@ class Call(KeyHolder):
         return late
 
     def _deadline_error(self) -> DeadlineExceededError:
-        whose = f"its deadline of {self.plan.deadline:.3g} s" if self._own_time_is_over() else "the deadline around it"
+        whose = f"its deadline of {self.plan.deadline:.3g} s" if self._is_past_own_deadline() else "the deadline around it"
         error = DeadlineExceededError(f"{self.plan.operation.name!r} went past {whose} in attempt {max(1, self.attempts)}")
         error.__cause__ = self.last_error
         return error
@@ -587,7 +627,7 @@ def _earliest(*ends: int | None) -> int | None:
     return min((end for end in ends if end is not None), default=None)
 
 
-def _forget_earlier(error: Exception, seen: TracebackType | None) -> None:
+def _trim_traceback(error: Exception, seen: TracebackType | None) -> None:
     """The same instance came again: drop from its traceback what it had before, or it would grow with each attempt."""
     link = error.__traceback__
     while link is not None and link.tb_next is not seen:
@@ -596,7 +636,7 @@ def _forget_earlier(error: Exception, seen: TracebackType | None) -> None:
         link.tb_next = None
 
 
-def _note(error: BaseException, operation: str, text: str) -> None:
+def _add_note(error: BaseException, operation: str, text: str) -> None:
     """One note an operation, also when the same instance comes again. An error class may refuse attributes: then without."""
     start = f"resilience_kit: {operation!r} "
     with contextlib.suppress(Exception):

@@ -13,13 +13,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from types import GeneratorType
 from typing import Any, ParamSpec, TypeVar
 
-from resilience_kit._drive import turns
-from resilience_kit._drive.call import TIMED_OUT, Call, Delivered
-from resilience_kit._drive.plan import CallSite, Plan
-from resilience_kit._drive.refusal import fallback_for
+from resilience_kit._drive import waiting
+from resilience_kit._drive.call import TIMED_OUT, Call, DeliveredItems
+from resilience_kit._drive.plan import CallPlan, CallSite
+from resilience_kit._drive.rejection import select_fallback
 from resilience_kit._drive.scope import FallbackScope
-from resilience_kit._drive.timers import limited
-from resilience_kit._relay import relay_async_generator, relay_generator, stepped
+from resilience_kit._drive.timeouts import timeout_at
+from resilience_kit._generators import wrap_async_generator, wrap_generator, yield_from
 from resilience_kit.context import CallContext, current_call, reset_context
 from resilience_kit.errors import APITimeoutError
 from resilience_kit.outcome import Streamed
@@ -30,23 +30,23 @@ R = TypeVar("R")
 
 def protect_generator(site: CallSite, function: Callable[P, R]) -> Callable[P, R]:
     """A generator function under the plan of `site`."""
-    return relay_generator(function, lambda *args, **kwargs: stream(site.current(), function, args, kwargs))
+    return wrap_generator(function, lambda *args, **kwargs: stream(site.current(), function, args, kwargs))
 
 
 def protect_async_generator(site: CallSite, function: Callable[P, R]) -> Callable[P, R]:
     """An async generator function under the plan of `site`."""
-    return relay_async_generator(function, lambda *args, **kwargs: AsyncStream(site.current(), function, args, kwargs))
+    return wrap_async_generator(function, lambda *args, **kwargs: ProtectedAsyncStream(site.current(), function, args, kwargs))
 
 
-def adopt(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+def drive_result(plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
     """A plain function gave a generator: one that runs under its plan."""
-    site, first = CallSite(lambda: plan), given_first(result, function)
+    site, first = CallSite(lambda: plan), with_first_result(result, function)
     if isinstance(result, GeneratorType):
         return protect_generator(site, first)(*args, **kwargs)
     return protect_async_generator(site, first)(*args, **kwargs)
 
 
-def _admitted(call: Call) -> float:
+def _admit(call: Call) -> float:
     """`call.admit()`, inside the call's context as with the other drivers: guards may ask which attempt it is."""
     context = current_call.set(call.scope())
     try:
@@ -55,12 +55,12 @@ def _admitted(call: Call) -> float:
         current_call.reset(context)
 
 
-def given_first(result: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+def with_first_result(result: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, whose first call has been made already and gave `result`."""
-    given = [result]
+    results = [result]
 
     def again(*args: Any, **kwargs: Any) -> Any:
-        return given.pop() if given else function(*args, **kwargs)
+        return results.pop() if results else function(*args, **kwargs)
 
     return functools.update_wrapper(again, function)
 
@@ -68,28 +68,30 @@ def given_first(result: Any, function: Callable[..., Any]) -> Callable[..., Any]
 # --- plain generators ----------------------------------------------------------------------------------------------------
 
 
-def stream(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, Any, Any]:
+def stream(
+    plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Generator[Any, Any, Any]:
     """The items of a generator function's stream, or of its fallback's when it cannot be begun."""
     call = Call(plan, function, args, kwargs)
     try:
-        source, item, ended = _opened(call)
+        source, item, ended = _open_stream(call)
     except Exception as error:
-        fallback = fallback_for(plan, error)
+        fallback = select_fallback(plan, error)
         if fallback is None:
             raise
         plan.operation.metrics.fallback_calls.add()
         return (yield from _fallback_stream(FallbackScope(call), fallback, args, kwargs))
-    return item if ended else (yield from _rest(call, source, item))
+    return item if ended else (yield from _remaining_items(call, source, item))
 
 
-def _opened(call: Call) -> tuple[Any, Any, bool]:
+def _open_stream(call: Call) -> tuple[Any, Any, bool]:
     """The stream and its first item; or its return value, and True, when it has none."""
     sleep = call.plan.clock.sleep
     failure: BaseException | None = None
     try:
         while True:
-            while pause := _admitted(call):
-                turns.wait(call, pause)
+            while pause := _admit(call):
+                waiting.wait(call, pause)
             call.begin()
             try:
                 source = call.function(*call.args, **call.kwargs)
@@ -100,7 +102,7 @@ def _opened(call: Call) -> tuple[Any, Any, bool]:
             except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
                 failure = error
             else:
-                call.flows()
+                call.first_item_received()
                 return source, item, False
             next_pause = call.failed(failure)
             if next_pause is None:
@@ -117,20 +119,20 @@ def _opened(call: Call) -> tuple[Any, Any, bool]:
 def _fallback_stream(
     scope: FallbackScope, fallback: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Generator[Any, Any, Any]:
-    def inside(function: Callable[..., Any], *given: Any) -> Any:
+    def inside(function: Callable[..., Any], *arguments: Any) -> Any:
         context = current_call.set(scope)
         try:
-            return function(*given)
+            return function(*arguments)
         finally:
             current_call.reset(context)
 
-    def step(function: Callable[..., Any], *given: Any) -> Any:
-        item = inside(function, *given)
-        scope.flows()
+    def step(function: Callable[..., Any], *arguments: Any) -> Any:
+        item = inside(function, *arguments)
+        scope.first_item_received()
         return item
 
     try:
-        return (yield from stepped(inside(functools.partial(fallback, *args, **kwargs)), step))
+        return (yield from yield_from(inside(functools.partial(fallback, *args, **kwargs)), step))
     finally:
         scope.ended = True
 
@@ -145,13 +147,13 @@ def _step(call: Call, step: Callable[..., Any], *args: Any) -> Any:
         current_call.reset(context)
 
 
-def _rest(call: Call, source: Any, item: Any) -> Generator[Any, Any, Any]:
-    delivered, thrown, broken = Delivered(), None, None
+def _remaining_items(call: Call, source: Any, item: Any) -> Generator[Any, Any, Any]:
+    delivered, thrown, broken = DeliveredItems(), None, None
     call.delivered = delivered
     try:
         while True:
             try:
-                sent = yield delivered.note(item)
+                sent = yield delivered.record(item)
             except Exception as error:  # noqa: BLE001 - it is the stream's to answer
                 thrown = error
                 item = _step(call, source.throw, error)
@@ -165,7 +167,7 @@ def _rest(call: Call, source: Any, item: Any) -> Generator[Any, Any, Any]:
             call.abandon(GeneratorExit())
             source.close()
             raise
-        broken = call.interrupted(error, delivered.count, tuple(delivered.last))
+        broken = call.stream_interrupted(error, delivered.count, tuple(delivered.last))
     finally:
         thrown = None
     try:
@@ -177,13 +179,13 @@ def _rest(call: Call, source: Any, item: Any) -> Generator[Any, Any, Any]:
 # --- async generators ----------------------------------------------------------------------------------------------------
 
 
-class AsyncStream:
+class ProtectedAsyncStream:
     """The items of an async generator function's stream, or of its fallback's when it cannot be begun."""
 
-    def __init__(self, plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._plan, self._call = plan, Call(plan, function, args, kwargs)
         self._source: AsyncGenerator[Any, Any] | None = None
-        self._delivered = Delivered()
+        self._delivered = DeliveredItems()
         #: Of the fallback, once that is asked.
         self._scope: FallbackScope | None = None
 
@@ -217,17 +219,17 @@ class AsyncStream:
         except StopAsyncIteration:
             raise
         except Exception as error:
-            fallback = fallback_for(self._plan, error)
+            fallback = select_fallback(self._plan, error)
             if fallback is None:
                 raise
             scope = self._scope = FallbackScope(self._call)
             self._plan.operation.metrics.fallback_calls.add()
             source = self._source = fallback(*self._call.args, **self._call.kwargs)
             try:
-                item = await self._within(scope, lambda: source.asend(None), scope.cut_at())
-            except _CutOffError:
+                item = await self._within(scope, lambda: source.asend(None), scope.fallback_deadline_ns())
+            except _StepTimeoutError:
                 raise self._call.fallback_timed_out(error) from error
-            scope.flows()
+            scope.first_item_received()
             return item
 
     async def _open(self) -> Any:
@@ -235,13 +237,13 @@ class AsyncStream:
         failure: BaseException | None = None
         try:
             while True:
-                while pause := _admitted(call):
-                    await turns.wait_async(call, pause)
+                while pause := _admit(call):
+                    await waiting.wait_async(call, pause)
                 call.begin()
                 item, failure, cut_off = await self._attempt()
                 if failure is None:
-                    call.flows(self._delivered)
-                    return self._delivered.note(item)
+                    call.first_item_received(self._delivered)
+                    return self._delivered.record(item)
                 if isinstance(failure, StopAsyncIteration):
                     call.succeeded(Streamed(()))
                     raise failure
@@ -260,8 +262,12 @@ class AsyncStream:
         """The first item, or the error and whether this call has cut the attempt off."""
         try:
             source = self._source = self._call.function(*self._call.args, **self._call.kwargs)
-            return await self._bounded(lambda: source.asend(None), self._call.cut_at(self._plan.first_item_timeout)), None, False
-        except _CutOffError:
+            return (
+                await self._bounded(lambda: source.asend(None), self._call.attempt_deadline_ns(self._plan.first_item_timeout)),
+                None,
+                False,
+            )
+        except _StepTimeoutError:
             return None, self._call.timed_out(self._plan.first_item_timeout), True
         except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
             return None, error, False
@@ -269,11 +275,11 @@ class AsyncStream:
     async def _next(self, step: Callable[[], Awaitable[Any]], thrown: BaseException | None) -> Any:
         call = self._call
         try:
-            return self._delivered.note(await self._bounded(step, self._idle_until()))
+            return self._delivered.record(await self._bounded(step, self._idle_deadline_ns()))
         except StopAsyncIteration:
             call.succeeded(Streamed(self._delivered.last))
             raise
-        except _CutOffError:
+        except _StepTimeoutError:
             broken = self._broken(APITimeoutError(f"{self._plan.operation.name!r}: no item for {self._plan.idle_timeout:.3g} s"))
         except BaseException as error:
             if not isinstance(error, Exception) or error is thrown:
@@ -286,9 +292,9 @@ class AsyncStream:
             del broken
 
     def _broken(self, error: Exception) -> Exception:
-        return self._call.interrupted(error, self._delivered.count, tuple(self._delivered.last))
+        return self._call.stream_interrupted(error, self._delivered.count, tuple(self._delivered.last))
 
-    def _idle_until(self) -> int | None:
+    def _idle_deadline_ns(self) -> int | None:
         timeout = self._plan.idle_timeout
         return None if timeout is None else self._plan.now() + int(timeout * 1e9)
 
@@ -299,7 +305,7 @@ class AsyncStream:
     async def _within(self, scope: CallContext | None, step: Callable[[], Awaitable[Any]], until: int | None) -> Any:
         context = current_call.set(scope)
         self._call.enter_trials()
-        limit = limited(self._plan.clock, until)
+        limit = timeout_at(self._plan.clock, until)
         cut_off = False
         try:
             return await step()
@@ -309,9 +315,9 @@ class AsyncStream:
         finally:
             self._call.leave_trials()
             reset_context(current_call, context)
-            if limit.over() and cut_off:
-                raise _CutOffError
+            if limit.finish() and cut_off:
+                raise _StepTimeoutError
 
 
-class _CutOffError(Exception):
+class _StepTimeoutError(Exception):
     """A step took longer than its limit."""

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
-from resilience_kit._drive import aio, streams, turns
+from resilience_kit._callable_kinds import VALUE_TYPES, is_awaitable, is_done, needs_driving
+from resilience_kit._drive import aio, streams, waiting
 from resilience_kit._drive.call import Call
-from resilience_kit._drive.first import FirstAttempt
-from resilience_kit._drive.hedge import refuse_hedge
-from resilience_kit._drive.plan import CallSite, Plan
-from resilience_kit._drive.refusal import ASKED_EVERY, fallback_for, tell_at_gate
+from resilience_kit._drive.first_attempt import FirstAttempt
+from resilience_kit._drive.hedge import hedging_not_supported
+from resilience_kit._drive.plan import CallPlan, CallSite
+from resilience_kit._drive.rejection import LISTENER_CHECK_MASK, emit_fast_rejection, select_fallback
 from resilience_kit._drive.scope import FallbackScope
-from resilience_kit._kinds import FINISHED_TYPES, is_awaitable, is_done, is_unfinished
 from resilience_kit.context import current_call
 from resilience_kit.errors import CircuitBreakerOpenError
 from resilience_kit.policies.breaker.states import Token
@@ -35,26 +35,26 @@ def protect(site: CallSite, function: Callable[P, R]) -> Callable[P, R]:  # noqa
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:  # noqa: C901, PLR0911, PLR0912 - a function more costs each call
         nonlocal usual
         plan: Any = site.plan
-        if not plan.light:
+        if not plan.fast_path:
             return run(site.current(), function, args, kwargs)  # type: ignore[no-any-return]  # what the function gives
-        token = plan.door.snapshot
-        if token.gate:
+        token = plan.admission_breaker.snapshot
+        if token.needs_admission:
             if inside() is not None:
                 return run(plan, function, args, kwargs)  # type: ignore[no-any-return]
-            token = plan.door.ask(token)
+            token = plan.admission_breaker.try_acquire(token)
             if type(token) is CircuitBreakerOpenError:
-                if not plan.refuse() & ASKED_EVERY or plan.tells_refusals:
-                    tell_at_gate(plan, token)
+                if not plan.count_fast_rejection() & LISTENER_CHECK_MASK or plan.emits_rejections:
+                    emit_fast_rejection(plan, token)
                 try:
                     raise token
                 finally:
                     del token
-            if token.gate:
-                return drive(Call.let_in(plan, function, args, kwargs, token))  # type: ignore[no-any-return]
+            if token.needs_admission:
+                return drive(Call.from_admission(plan, function, args, kwargs, token))  # type: ignore[no-any-return]
         elif inside() is not None:
             return run(plan, function, args, kwargs)  # type: ignore[no-any-return]
-        if plan.timed:
-            return timed(plan, function, args, kwargs, token)  # type: ignore[no-any-return]
+        if plan.fast_with_deadline:
+            return run_fast_with_deadline(plan, function, args, kwargs, token)  # type: ignore[no-any-return]
         started = plan.now()
         try:
             result = function(*args, **kwargs) if kwargs else function(*args)  # type: ignore[call-arg]  # cheaper
@@ -62,28 +62,28 @@ def protect(site: CallSite, function: Callable[P, R]) -> Callable[P, R]:  # noqa
             failure = error
         else:
             if type(result) is not usual:
-                if is_unfinished(result):
+                if needs_driving(result):
                     if is_done(result):
-                        return judged(Call.resumed(plan, function, args, kwargs, token, started), result)  # type: ignore[no-any-return]
-                    plan.door.released(token)
-                    return adopt(plan, function, args, kwargs, result)  # type: ignore[no-any-return]  # the same kind of thing
+                        return settle_done_future(Call.from_first_attempt(plan, function, args, kwargs, token, started), result)  # type: ignore[no-any-return]
+                    plan.admission_breaker.release(token)
+                    return drive_result(plan, function, args, kwargs, result)  # type: ignore[no-any-return]  # the same kind of thing
                 usual = type(result)
             plan.metrics.last_success = ended = plan.now()
             sample = ended - started
             shift = (sample | 8).bit_length() - 4
-            plan.buckets[(shift << 3) + (sample >> shift)] += 1
-            if token.reports:
-                plan.report(token, sample)
+            plan.latency_buckets[(shift << 3) + (sample >> shift)] += 1
+            if token.tracks_success:
+                plan.report_success(token, sample)
             return result
         try:
-            return drive(Call.resumed(plan, function, args, kwargs, token, started), failure)  # type: ignore[no-any-return]
+            return drive(Call.from_first_attempt(plan, function, args, kwargs, token, started), failure)  # type: ignore[no-any-return]
         finally:
             del failure
 
     return functools.update_wrapper(wrapper, function)
 
 
-def direct(plan: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Token) -> Any:
+def run_fast(plan: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Token) -> Any:
     """A direct call that has been let in, for whoever asks the gate himself; as `protect` has it in place."""
     started = plan.now()
     try:
@@ -91,23 +91,25 @@ def direct(plan: Any, function: Callable[..., Any], args: tuple[Any, ...], kwarg
     except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
         failure = error
     else:
-        if type(result) not in FINISHED_TYPES and is_unfinished(result):
+        if type(result) not in VALUE_TYPES and needs_driving(result):
             if is_done(result):
-                return judged(Call.resumed(plan, function, args, kwargs, token, started), result)
-            plan.door.released(token)
-            return adopt(plan, function, args, kwargs, result)
+                return settle_done_future(Call.from_first_attempt(plan, function, args, kwargs, token, started), result)
+            plan.admission_breaker.release(token)
+            return drive_result(plan, function, args, kwargs, result)
         plan.metrics.last_success = ended = plan.now()
         plan.metrics.succeeded(ended - started)
-        if token.reports:
-            plan.report(token, ended - started)
+        if token.tracks_success:
+            plan.report_success(token, ended - started)
         return result
     try:
-        return drive(Call.resumed(plan, function, args, kwargs, token, started), failure)
+        return drive(Call.from_first_attempt(plan, function, args, kwargs, token, started), failure)
     finally:
         del failure
 
 
-def timed(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Token) -> Any:
+def run_fast_with_deadline(
+    plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Token
+) -> Any:
     """A light call with a deadline, which the function may ask about: a plain function cannot be cut off."""
     first = FirstAttempt(plan)
     context = current_call.set(first)
@@ -116,36 +118,36 @@ def timed(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwarg
     except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
         failure = error
     else:
-        if type(result) not in FINISHED_TYPES and is_unfinished(result):
+        if type(result) not in VALUE_TYPES and needs_driving(result):
             if is_done(result):
-                return judged(first.hand_over(function, args, kwargs, token), result)
-            plan.door.released(token)
-            return adopt(plan, function, args, kwargs, result)
+                return settle_done_future(first.to_call(function, args, kwargs, token), result)
+            plan.admission_breaker.release(token)
+            return drive_result(plan, function, args, kwargs, result)
         plan.metrics.last_success = ended = plan.now()
         plan.metrics.succeeded(ended - first.started)
-        if token.reports:
-            plan.report(token, ended - first.started)
+        if token.tracks_success:
+            plan.report_success(token, ended - first.started)
         return result
     finally:
         first.ended = True
         current_call.reset(context)
     try:
-        return drive(first.hand_over(function, args, kwargs, token), failure)
+        return drive(first.to_call(function, args, kwargs, token), failure)
     finally:
         del failure
 
 
-def run(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def run(plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One call from its first admission on, and its fallback."""
     if plan.hedging is not None:
-        raise refuse_hedge(plan.operation.name)
+        raise hedging_not_supported(plan.operation.name)
     if plan.fallback is None:
         return drive(Call(plan, function, args, kwargs))
     call = Call(plan, function, args, kwargs)
     try:
         return drive(call)
     except Exception as error:
-        fallback = fallback_for(plan, error)
+        fallback = select_fallback(plan, error)
         if fallback is None:
             raise
         scope = FallbackScope(call)
@@ -161,12 +163,12 @@ def run(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs:
 
 def drive(call: Call, failure: BaseException | None = None) -> Any:  # noqa: C901, PLR0912 - one loop
     """Attempts and pauses until the last word. `failure` is that of a first attempt made without the call."""
-    sleep, context = call.plan.clock.sleep, current_call.set(call.known_to_callee(failure))
+    sleep, context = call.plan.clock.sleep, current_call.set(call.context_for_callee(failure))
     try:
         while True:
             if failure is None:
                 while pause := call.admit():
-                    turns.wait(call, pause)
+                    waiting.wait(call, pause)
                 if call.ended:
                     return call.last_result()
                 call.begin()
@@ -178,11 +180,11 @@ def drive(call: Call, failure: BaseException | None = None) -> Any:  # noqa: C90
                 except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
                     failure = error
                 else:
-                    if type(result) not in FINISHED_TYPES and is_unfinished(result):
+                    if type(result) not in VALUE_TYPES and needs_driving(result):
                         if is_done(result):
-                            return judged(call, result)
-                        call.hand_over()
-                        return adopt(call.plan, call.function, call.args, call.kwargs, result)
+                            return settle_done_future(call, result)
+                        call.discard()
+                        return drive_result(call.plan, call.function, call.args, call.kwargs, result)
                     next_pause = call.pause_after_result(result)
                     if next_pause is None:
                         call.succeeded(result)
@@ -203,7 +205,7 @@ def drive(call: Call, failure: BaseException | None = None) -> Any:  # noqa: C90
         failure = None
 
 
-def judged(call: Call, future: asyncio.Future[Any]) -> Any:
+def settle_done_future(call: Call, future: asyncio.Future[Any]) -> Any:
     """A plain function gave a future that is done: its attempt is judged now, not when it is awaited.
 
     Gives the future itself, or what makes the further attempts or asks the fallback when it is awaited.
@@ -218,23 +220,25 @@ def judged(call: Call, future: asyncio.Future[Any]) -> Any:
             call.succeeded(future.result())
             return future
     else:
-        call.known_to_callee(error)
+        call.context_for_callee(error)
         pause = call.failed(error)
         if pause is None and call.plan.fallback is None:
             return future
-    return aio.go_on(call, pause, error)
+    return aio.resume(call, pause, error)
 
 
-def adopt(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+def drive_result(plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
     """A plain function gave something whose work is still to be done: a generator of the same kind, or a coroutine."""
     if is_awaitable(result):
         return _awaited(plan, function, args, kwargs, result)
-    return streams.adopt(plan, function, args, kwargs, result)
+    return streams.drive_result(plan, function, args, kwargs, result)
 
 
-async def _awaited(plan: Plan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+async def _awaited(
+    plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+) -> Any:
     try:
-        return await aio.run(plan, streams.given_first(result, function), args, kwargs)
+        return await aio.run(plan, streams.with_first_result(result, function), args, kwargs)
     finally:
         if type(result) is CoroutineType:
             result.close()  # has an effect only if it was refused and never begun

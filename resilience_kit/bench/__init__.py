@@ -7,11 +7,11 @@ print(result.time.median, result.memory.per_call_bytes)
 """
 
 from resilience_kit.bench.benchmarker import PerformanceBenchmarker
-from resilience_kit.bench.compare.history import History, Past, read_suite, write_suite
+from resilience_kit.bench.compare.history import History, HistoryData, read_suite, write_suite
 from resilience_kit.bench.compare.regressions import Comparison, RegressionReport
 from resilience_kit.bench.compare.trends import Trend, TrendReport
 from resilience_kit.bench.measure.concurrency import ConcurrencyResult
-from resilience_kit.bench.measure.leaks import Growth, LeakReport
+from resilience_kit.bench.measure.leaks import LeakReport, MemoryGrowth
 from resilience_kit.bench.measure.memory import MemoryAlert, MemoryUse
 from resilience_kit.bench.measure.options import BenchOptions, LeakOptions
 from resilience_kit.bench.measure.samples import Summary, summarize
@@ -23,13 +23,13 @@ __all__ = [
     "BenchmarkSuite",
     "Comparison",
     "ConcurrencyResult",
-    "Growth",
     "History",
+    "HistoryData",
     "LeakOptions",
     "LeakReport",
     "MemoryAlert",
+    "MemoryGrowth",
     "MemoryUse",
-    "Past",
     "PerformanceBenchmarker",
     "RegressionReport",
     "Summary",

@@ -14,15 +14,15 @@ from typing import Any, TypeVar, cast
 
 from resilience_kit._checks import Checks
 from resilience_kit.bench.compare.history import History, read_suite
-from resilience_kit.bench.compare.regressions import RegressionReport, compared
+from resilience_kit.bench.compare.regressions import RegressionReport, compare
 from resilience_kit.bench.compare.trends import TrendReport, trends_of
 from resilience_kit.bench.measure import concurrency
 from resilience_kit.bench.measure.concurrency import ConcurrencyResult
-from resilience_kit.bench.measure.driving import Plan, Timer, drive, drive_async, is_async
-from resilience_kit.bench.measure.leaks import LeakReport, watched
-from resilience_kit.bench.measure.memory import MIB, MemoryAlert, MemoryUse, alert_above, memory_of
+from resilience_kit.bench.measure.driving import MeasurementPlan, Timer, drive, drive_async, is_async
+from resilience_kit.bench.measure.leaks import LeakReport, leak_plan
+from resilience_kit.bench.measure.memory import MIB, MemoryAlert, MemoryUse, alert_above, memory_plan
 from resilience_kit.bench.measure.options import BenchOptions, LeakOptions
-from resilience_kit.bench.measure.timing import doubts, timed
+from resilience_kit.bench.measure.timing import quality_warnings, timing_plan
 from resilience_kit.bench.report import Report, write_report
 from resilience_kit.bench.results import BenchmarkResult, BenchmarkSuite
 from resilience_kit.bench.suite import NAME, comprehensive, environment
@@ -52,7 +52,7 @@ class PerformanceBenchmarker:
     ) -> None:
         checks = Checks("PerformanceBenchmarker")
         checks.instance("options", options, BenchOptions)
-        checks.done()
+        checks.raise_if_any()
         self._options, self._timer, self._cpu_timer = options, timer, cpu_timer
         self._results: dict[str, BenchmarkResult] = {}
         self._lock = threading.Lock()
@@ -68,31 +68,31 @@ class PerformanceBenchmarker:
         calls under tracemalloc. `target`: seconds for the 95th percentile. Raises ConfigurationError for wrong arguments,
         TypeError for what is no plain or async function, RuntimeError for an async one inside a running event loop.
         """
-        return self._kept(self._run(name, f, self._plan(name, iterations, target, self._options)))
+        return self._remember(self._run(name, f, self._plan(name, iterations, target, self._options)))
 
     async def measure_performance_async(
         self, name: str, f: Callable[[], object], iterations: int = 1, *, target: float | None = None
     ) -> BenchmarkResult:
         """The same in the running event loop."""
-        return self._kept(await self._run_async(name, f, self._plan(name, iterations, target, self._options)))
+        return self._remember(await self._run_async(name, f, self._plan(name, iterations, target, self._options)))
 
     def detect_leak(self, name: str, f: Callable[[], object], options: LeakOptions | None = None) -> LeakReport:
         """Whether the memory that is held grows with every call of `f`; see `LeakOptions` for how many calls that takes."""
-        return self._run(name, f, watched(name, _leak_options(options)))
+        return self._run(name, f, leak_plan(name, _leak_options(options)))
 
     async def detect_leak_async(self, name: str, f: Callable[[], object], options: LeakOptions | None = None) -> LeakReport:
         """The same in the running event loop."""
-        return await self._run_async(name, f, watched(name, _leak_options(options)))
+        return await self._run_async(name, f, leak_plan(name, _leak_options(options)))
 
     def measure_concurrency(self, name: str, f: Callable[[], object], workers: int = 8, iterations: int = 1) -> ConcurrencyResult:
         """Make `workers * iterations` calls one after the other, then the same number by `workers` threads or tasks at once."""
         _check(name, workers=workers, iterations=iterations)
         if is_async(f):
             return _in_own_loop(lambda: self.measure_concurrency_async(name, f, workers, iterations))
-        with _noted(name):
-            alone = concurrency.in_threads(f, 1, workers * iterations, self._timer)
-            together = concurrency.in_threads(f, workers, iterations, self._timer)
-        return _concurrent(name, "threads", workers, iterations, alone, together)
+        with _with_benchmark_note(name):
+            sequential = concurrency.in_threads(f, 1, workers * iterations, self._timer)
+            concurrent = concurrency.in_threads(f, workers, iterations, self._timer)
+        return _concurrency_result(name, "threads", workers, iterations, sequential, concurrent)
 
     async def measure_concurrency_async(
         self, name: str, f: Callable[[], object], workers: int = 8, iterations: int = 1
@@ -102,10 +102,10 @@ class PerformanceBenchmarker:
         if not is_async(f):
             raise TypeError("tasks call an async function; give a plain one to measure_concurrency, which has threads")
         call = cast("Callable[[], Awaitable[object]]", f)
-        with _noted(name):
-            alone = await concurrency.in_tasks(call, 1, workers * iterations, self._timer)
-            together = await concurrency.in_tasks(call, workers, iterations, self._timer)
-        return _concurrent(name, "tasks", workers, iterations, alone, together)
+        with _with_benchmark_note(name):
+            sequential = await concurrency.in_tasks(call, 1, workers * iterations, self._timer)
+            concurrent = await concurrency.in_tasks(call, workers, iterations, self._timer)
+        return _concurrency_result(name, "tasks", workers, iterations, sequential, concurrent)
 
     # --- the kit itself ---
 
@@ -116,26 +116,26 @@ class PerformanceBenchmarker:
         environment of this process is wrong.
         """
         options = replace(self._options, loops=None)
-        began = _Beginning(self._timer)
+        began = _SuiteTimer(self._timer)
         with comprehensive() as benchmarks:
             results = [self._run(b.name, b.f, self._plan(b.name, iterations, b.target, options)) for b in benchmarks]
-        return began.suite(NAME, map(self._kept, results))
+        return began.suite(NAME, map(self._remember, results))
 
     async def run_comprehensive_benchmark_async(self, iterations: int = 100) -> BenchmarkSuite:
         """The same in the running event loop, which it blocks most of the time."""
         options = replace(self._options, loops=None)
-        began = _Beginning(self._timer)
+        began = _SuiteTimer(self._timer)
         with comprehensive() as benchmarks:
             results = [await self._run_async(b.name, b.f, self._plan(b.name, iterations, b.target, options)) for b in benchmarks]
-        return began.suite(NAME, map(self._kept, results))
+        return began.suite(NAME, map(self._remember, results))
 
     # --- what it says ---
 
-    def collected(self, name: str = "collected") -> BenchmarkSuite:
+    def to_suite(self, name: str = "collected") -> BenchmarkSuite:
         """The newest result of every name that was measured here, as a suite."""
         with self._lock:
             results = tuple(self._results.values())
-        return _Beginning(self._timer).suite(name, results)
+        return _SuiteTimer(self._timer).suite(name, results)
 
     def analyze_performance_trends(self, history: History | str | os.PathLike[str] | Iterable[BenchmarkSuite]) -> TrendReport:
         """What has become slower or faster over a row of runs, the oldest first: a `History`, its path, or the suites."""
@@ -151,14 +151,14 @@ class PerformanceBenchmarker:
     ) -> RegressionReport:
         """Hold `current`, or all that was measured here, against a suite or the file of one (see `write_suite`)."""
         then = baseline if isinstance(baseline, BenchmarkSuite) else read_suite(baseline)
-        return compared(current or self.collected(), then, self._options.regression_threshold)
+        return compare(current or self.to_suite(), then, self._options.regression_threshold)
 
     def check_memory(self, threshold_mb: float | None = None) -> MemoryAlert | None:
         """An alert when this process holds more than `threshold_mb` MiB (None: the options' threshold)."""
         threshold = self._options.memory_threshold_mb if threshold_mb is None else threshold_mb
         checks = Checks("check_memory")
         checks.number("threshold_mb", threshold, 0)
-        checks.done()
+        checks.raise_if_any()
         return alert_above(threshold)
 
     def generate_performance_report(
@@ -179,15 +179,15 @@ class PerformanceBenchmarker:
         self, name: str, iterations: int, target: float | None, options: BenchOptions
     ) -> Generator[int, Any, BenchmarkResult]:
         _check(name, target, iterations=iterations)
-        return self._measured(name, iterations, target, options)
+        return self._measurement_plan(name, iterations, target, options)
 
-    def _measured(
+    def _measurement_plan(
         self, name: str, iterations: int, target: float | None, options: BenchOptions
     ) -> Generator[int, Any, BenchmarkResult]:
-        timing = yield from timed(iterations, options, self._timer, self._cpu_timer)
+        timing = yield from timing_plan(iterations, options, self._timer, self._cpu_timer)
         memory = None
         if options.memory:
-            memory = yield from memory_of(min(iterations, options.memory_calls), timing.time.mean)
+            memory = yield from memory_plan(min(iterations, options.memory_calls), timing.time.mean)
         return BenchmarkResult(
             name=name,
             iterations=iterations,
@@ -198,22 +198,22 @@ class PerformanceBenchmarker:
             calibration=timing.calibration,
             cpu_share=timing.cpu_share,
             target=target,
-            warnings=(*doubts(timing), *_too_much(memory, options.memory_threshold_mb)),
+            warnings=(*quality_warnings(timing), *_memory_warnings(memory, options.memory_threshold_mb)),
         )
 
-    def _run(self, name: str, f: Callable[[], object], plan: Plan[T]) -> T:
+    def _run(self, name: str, f: Callable[[], object], plan: MeasurementPlan[T]) -> T:
         _check(name)
         if is_async(f):
             return _in_own_loop(lambda: self._run_async(name, f, plan))
-        with _noted(name):
+        with _with_benchmark_note(name):
             return drive(plan, f, self._timer)
 
-    async def _run_async(self, name: str, f: Callable[[], object], plan: Plan[T]) -> T:
+    async def _run_async(self, name: str, f: Callable[[], object], plan: MeasurementPlan[T]) -> T:
         _check(name)
-        with _noted(name):
+        with _with_benchmark_note(name):
             return await drive_async(plan, f, self._timer)
 
-    def _kept(self, result: BenchmarkResult) -> BenchmarkResult:
+    def _remember(self, result: BenchmarkResult) -> BenchmarkResult:
         with self._lock:
             self._results.pop(result.name, None)
             self._results[result.name] = result
@@ -222,7 +222,7 @@ class PerformanceBenchmarker:
         return result
 
 
-class _Beginning:
+class _SuiteTimer:
     """When a suite began."""
 
     def __init__(self, timer: Timer) -> None:
@@ -243,31 +243,31 @@ class _Beginning:
 def _check(name: str, target: float | None = None, **numbers: int) -> None:
     checks = Checks("benchmark")
     if not isinstance(name, str) or not name:
-        checks.fail("name", "must be a text that is not empty", name)
+        checks.add("name", "must be a text that is not empty", name)
     checks.optional_seconds("target", target)
     for field, value in numbers.items():
-        checks.whole(field, value, 1)
-    checks.done()
+        checks.integer(field, value, 1)
+    checks.raise_if_any()
 
 
 def _leak_options(options: LeakOptions | None) -> LeakOptions:
     checks = Checks("detect_leak")
     checks.instance("options", options, LeakOptions, type(None))
-    checks.done()
+    checks.raise_if_any()
     return options or LeakOptions()
 
 
-def _too_much(memory: MemoryUse | None, threshold_mb: float) -> tuple[str, ...]:
+def _memory_warnings(memory: MemoryUse | None, threshold_mb: float) -> tuple[str, ...]:
     if memory is None or memory.peak_bytes <= threshold_mb * MIB:
         return ()
     return (f"held {memory.peak_bytes / MIB:.1f} MiB at its peak, more than {threshold_mb:g} MiB",)
 
 
-def _concurrent(  # noqa: PLR0913 - the fields of a result
-    name: str, mode: str, workers: int, each: int, alone: float, together: float
+def _concurrency_result(  # noqa: PLR0913 - the fields of a result
+    name: str, mode: str, workers: int, each: int, sequential: float, concurrent: float
 ) -> ConcurrencyResult:
     return ConcurrencyResult(
-        name=name, mode=mode, workers=workers, calls=workers * each, one_after_the_other=alone, at_once=together
+        name=name, mode=mode, workers=workers, calls=workers * each, sequential_seconds=sequential, concurrent_seconds=concurrent
     )
 
 
@@ -280,7 +280,7 @@ def _in_own_loop(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 @contextmanager
-def _noted(name: str) -> Iterator[None]:
+def _with_benchmark_note(name: str) -> Iterator[None]:
     """Puts the benchmark's name on an error, once; cancellation and Ctrl-C pass as they are."""
     try:
         yield

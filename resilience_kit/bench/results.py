@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from resilience_kit.bench.json_reader import JsonReader
 from resilience_kit.bench.measure.memory import MemoryUse
 from resilience_kit.bench.measure.samples import MEASURES, Summary
-from resilience_kit.bench.reading import Fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,18 +38,18 @@ class BenchmarkResult:
         return self.target is None or self.time.p95 <= self.target
 
     @property
-    def room(self) -> float | None:
+    def headroom(self) -> float | None:
         """How many times faster than the target the median is; None without a target or without a time."""
         return self.target / self.time.median if self.target is not None and self.time.median else None
 
     def to_dict(self) -> dict[str, object]:
         """Ready for JSON."""
-        return {**asdict(self), "meets_target": self.meets_target, "room": self.room}
+        return {**asdict(self), "meets_target": self.meets_target, "headroom": self.headroom}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object], path: str = "") -> BenchmarkResult:
         """What `to_dict` wrote. Raises ConfigurationError with the place of what is wrong."""
-        return _result(Fields(data, path))
+        return _result(JsonReader(data, path))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +63,14 @@ class BenchmarkSuite:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def missed(self) -> tuple[str, ...]:
+    def failed_targets(self) -> tuple[str, ...]:
         """The names of the benchmarks that did not meet their targets."""
         return tuple(result.name for result in self.results if not result.meets_target)
 
     @property
     def passed(self) -> bool:
         """Whether every target is met."""
-        return not self.missed
+        return not self.failed_targets
 
     def __getitem__(self, name: str) -> BenchmarkResult:
         for result in self.results:
@@ -86,7 +86,7 @@ class BenchmarkSuite:
             "timestamp": self.timestamp,
             "duration": self.duration,
             "passed": self.passed,
-            "missed": list(self.missed),
+            "failed_targets": list(self.failed_targets),
             "environment": dict(self.environment),
             "results": results,
         }
@@ -98,44 +98,44 @@ class BenchmarkSuite:
     @classmethod
     def from_dict(cls, data: object, path: str = "") -> BenchmarkSuite:
         """What `to_dict` wrote. Raises ConfigurationError with the place of what is wrong."""
-        told = Fields(data, path)
+        reader = JsonReader(data, path)
         return cls(
-            name=told.text("name"),
-            timestamp=told.text("timestamp"),
-            duration=told.number("duration"),
-            results=tuple(map(_result, told.parts("results"))),
-            environment=told.named("environment"),
+            name=reader.text("name"),
+            timestamp=reader.text("timestamp"),
+            duration=reader.number("duration"),
+            results=tuple(map(_result, reader.children("results"))),
+            environment=reader.string_map("environment"),
         )
 
 
-def _result(told: Fields) -> BenchmarkResult:
+def _result(reader: JsonReader) -> BenchmarkResult:
     return BenchmarkResult(
-        name=told.text("name"),
-        iterations=told.whole("iterations"),
-        loops=told.whole("loops"),
-        time=_summary(told.part("time")),
-        distribution=told.pairs("distribution"),
-        memory=_memory(told.part("memory")) if told.has("memory") else None,
-        calibration=told.number("calibration"),
-        cpu_share=told.number("cpu_share"),
-        target=told.optional_number("target"),
-        warnings=told.texts("warnings"),
+        name=reader.text("name"),
+        iterations=reader.integer("iterations"),
+        loops=reader.integer("loops"),
+        time=_summary(reader.child("time")),
+        distribution=reader.pairs("distribution"),
+        memory=_memory(reader.child("memory")) if reader.has("memory") else None,
+        calibration=reader.number("calibration"),
+        cpu_share=reader.number("cpu_share"),
+        target=reader.optional_number("target"),
+        warnings=reader.texts("warnings"),
     )
 
 
-def _summary(told: Fields) -> Summary:
-    measures = {name: told.number(name) for name in MEASURES}
-    return Summary(count=told.whole("count"), outliers=told.whole("outliers"), exact=told.flag("exact"), **measures)
+def _summary(reader: JsonReader) -> Summary:
+    measures = {name: reader.number(name) for name in MEASURES}
+    return Summary(count=reader.integer("count"), outliers=reader.integer("outliers"), exact=reader.flag("exact"), **measures)
 
 
-def _memory(told: Fields) -> MemoryUse:
-    kept = told.whole("current_bytes")
-    calls = told.whole("calls")
+def _memory(reader: JsonReader) -> MemoryUse:
+    kept = reader.integer("current_bytes")
+    calls = reader.integer("calls")
     return MemoryUse(
         calls=calls,
-        peak_bytes=told.whole("peak_bytes"),
+        peak_bytes=reader.integer("peak_bytes"),
         current_bytes=kept,
-        per_call_bytes=told.number("per_call_bytes"),
+        per_call_bytes=reader.number("per_call_bytes"),
         kept_per_call_bytes=kept / calls if calls else 0.0,
-        overhead=told.number("overhead"),
+        overhead=reader.number("overhead"),
     )

@@ -41,10 +41,10 @@ def comprehensive() -> Iterator[tuple[Benchmark, ...]]:
     with tempfile.TemporaryDirectory(prefix="resilience-bench-") as folder:
         file = Path(folder) / "resilience.toml"
         file.write_text(_FILE, encoding="utf-8")
-        yield (*_loading(file), *_calling())
+        yield (*_load_benchmarks(file), *_call_benchmarks())
 
 
-def _loading(file: Path) -> tuple[Benchmark, ...]:
+def _load_benchmarks(file: Path) -> tuple[Benchmark, ...]:
     validator = ResilienceConfigValidator()
     return (
         Benchmark(name="config_loading", f=lambda: ResilienceSettings(preset="production", custom_config=_CUSTOM), target=0.100),
@@ -55,14 +55,14 @@ def _loading(file: Path) -> tuple[Benchmark, ...]:
     )
 
 
-def _calling() -> tuple[Benchmark, ...]:
-    kit, error = AIServiceResilience(), RateLimitError("429", retry_after=1.0)
+def _call_benchmarks() -> tuple[Benchmark, ...]:
+    orchestrator, error = AIServiceResilience(), RateLimitError("429", retry_after=1.0)
 
-    @kit.with_resilience("bench")
+    @orchestrator.with_resilience("bench")
     def protected() -> None:
         return
 
-    @kit.with_resilience("bench_async")
+    @orchestrator.with_resilience("bench_async")
     async def protected_async() -> None:
         return
 
@@ -76,11 +76,11 @@ def _calling() -> tuple[Benchmark, ...]:
 def environment() -> dict[str, str]:
     """What the figures depend on."""
     try:
-        kit = version("ai-resilience-kit")
+        package_version = version("ai-resilience-kit")
     except PackageNotFoundError:  # pragma: no cover - run from a folder that was never installed
-        kit = "unknown"
+        package_version = "unknown"
     return {
-        "kit": kit,
+        "resilience_kit": package_version,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": platform.system(),
         "machine": platform.machine(),

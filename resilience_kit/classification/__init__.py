@@ -12,11 +12,11 @@ in `providers` and `wording`. Nothing here raises, waits, or imports a client li
 
 from __future__ import annotations
 
-from resilience_kit.classification.answers import event_error, response_error
+from resilience_kit.classification.delivery import sdk_retry_count, transport_retry_count, was_not_sent
 from resilience_kit.classification.exceptions import classify, classify_ai_exception
 from resilience_kit.classification.registry import register_classifier
 from resilience_kit.classification.response import classify_response
-from resilience_kit.classification.sending import sdk_retries, surely_not_sent, transport_retries
+from resilience_kit.classification.success_errors import event_error, response_error
 from resilience_kit.outcome import FailureKind, Verdict
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "event_error",
     "register_classifier",
     "response_error",
-    "sdk_retries",
-    "surely_not_sent",
-    "transport_retries",
+    "sdk_retry_count",
+    "transport_retry_count",
+    "was_not_sent",
 ]

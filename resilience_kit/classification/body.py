@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from resilience_kit.classification.envelope import PLAIN, error_envelope
+from resilience_kit.classification.envelope import GENERIC_ENVELOPE, error_envelope
 from resilience_kit.classification.http_status import BEYOND, CLIENT_ERROR, NO_CONTENT
-from resilience_kit.classification.providers import plain
+from resilience_kit.classification.providers import normalize_code
 from resilience_kit.classification.retry_after import bounded, span
 from resilience_kit.classification.verdicts import CONTENT_FILTER, CONTEXT_LENGTH, SERVER_ERROR
 from resilience_kit.outcome import Verdict
@@ -23,8 +23,20 @@ LONGEST_TEXT = 16 * 1024
 _LONGEST_CODE = 200
 _MOST_OBJECTS, _MOST_ITEMS, _DEEPEST = 40, 8, 10
 
-_CODES = ("error_code", "code", "reason", "error_type", "limit_source", "type", "status", "__type", "Code", "errorCode", "name")
-_STATUSES = (
+_CODE_KEYS = (
+    "error_code",
+    "code",
+    "reason",
+    "error_type",
+    "limit_source",
+    "type",
+    "status",
+    "__type",
+    "Code",
+    "errorCode",
+    "name",
+)
+_STATUS_KEYS = (
     "code",
     "status",
     "status_code",
@@ -36,7 +48,7 @@ _STATUSES = (
     "error_code",
     "originalStatusCode",
 )
-_WORDS = (
+_MESSAGE_KEYS = (
     "message",
     "Message",
     "msg",
@@ -56,7 +68,7 @@ _WORDS = (
     "limit_name",
     "faultstring",
 )
-_INNER = (
+_NESTED_KEYS = (
     "error",
     "errors",
     "details",
@@ -77,8 +89,8 @@ _INNER = (
     "Error",
 )
 _IDENTIFIER = re.compile(r"[A-Za-z]+(?:[_.-][A-Za-z]+)*", re.ASCII)
-_QUOTAS = ("quotaId", "quota_limit", "quotaMetric", "quota_unit", "limit_source")
-_FINISHES = ("finish_reason", "finishReason", "stop_reason", "stopReason")
+_QUOTA_KEYS = ("quotaId", "quota_limit", "quotaMetric", "quota_unit", "limit_source")
+_FINISH_KEYS = ("finish_reason", "finishReason", "stop_reason", "stopReason")
 
 _PAGE = re.compile(r"<(title|h1|h2)[^>]{0,200}>(.{0,400}?)</\1", re.IGNORECASE | re.DOTALL)
 _STREAM = ("data:", "event:", "id:", "retry:", ":")
@@ -92,7 +104,7 @@ _ERROR_EVENTS = frozenset({"error", "exception", "response.error", "stream_error
 _STATUS_COMMENT = ":HTTP_STATUS/"  # DashScope names the status of a failed event in a comment
 
 # Why a model stopped, when that makes the answer useless.
-ENDINGS: dict[str, Verdict] = {
+FINISH_REASONS: dict[str, Verdict] = {
     "contentfilter": CONTENT_FILTER,
     "contentfiltered": CONTENT_FILTER,
     "safety": CONTENT_FILTER,
@@ -114,58 +126,58 @@ ENDINGS: dict[str, Verdict] = {
 
 
 @dataclass(slots=True)
-class Facts:
+class ErrorDetails:
     """What a body gave away.
 
-    `failed`: it is an error object, whatever the status says; `vendor`: whose numbers it counts in; `broken`: JSON that
+    `is_error`: it is an error object, whatever the status says; `vendor`: whose numbers it counts in; `truncated`: JSON that
     stops short.
     """
 
     codes: list[str] = field(default_factory=list)
     text: str = ""
     status: int | None = None
-    failed: bool = False
+    is_error: bool = False
     vendor: str | None = None
-    broken: bool = False
+    truncated: bool = False
     quotas: str = ""
-    delay: float | None = None
-    late_delay: float | None = None
-    top: Mapping[object, object] = field(default_factory=dict)
+    retry_delay: float | None = None
+    fallback_delay: float | None = None
+    root: Mapping[object, object] = field(default_factory=dict)
 
 
-def promises_json(headers: Mapping[str, str]) -> bool:
+def has_json_content_type(headers: Mapping[str, str]) -> bool:
     """Return whether the content type is JSON's; `headers` have lower-case names."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     return kind in ("application/json", "text/json") or kind.endswith("+json")
 
 
-def is_no_json(status: int, body: bytes | str) -> bool:
+def is_not_json(status: int, body: bytes | str) -> bool:
     """Return whether a body is empty, a page or other text where JSON should be. Events pass: some services mislabel them."""
     text = body[:_LONGEST_CODE].decode("utf-8", "replace") if isinstance(body, bytes) else body[:_LONGEST_CODE]
     text = text.lstrip("\ufeff \t\r\n")
     return status not in NO_CONTENT and not text.startswith(("{", "[", '"', *_STREAM)) and _SCALAR.fullmatch(text) is None
 
 
-class _Broken(str):
+class _TruncatedJSON(str):
     """Text that begins as JSON and is none."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _Event:
+class _ErrorEvent:
     """What stands in an event that is named error."""
 
     content: object
     status: int | None
 
 
-def read(body: object) -> Facts:
-    """The facts of a body of any kind; an empty `Facts` for one that says nothing, or raises when it is looked at."""
+def parse_body(body: object) -> ErrorDetails:
+    """The facts of a body of any kind; an empty `ErrorDetails` for one that says nothing, or raises when it is looked at."""
     try:
-        return _read(_content(body))
+        return _details_of(_parse_content(body))
     except Exception:  # noqa: BLE001 - a mapping of the caller's may do anything; status and headers still speak
-        return Facts()
+        return ErrorDetails()
 
 
 def names_error(name: str) -> bool:
@@ -173,45 +185,47 @@ def names_error(name: str) -> bool:
     return name.lower() in _ERROR_EVENTS or name.endswith("Exception")
 
 
-def read_event(name: str, data: str) -> Facts:
+def parse_event(name: str, data: str) -> ErrorDetails:
     """The facts of one server-sent event; one that is named as an error has failed, whatever its data holds."""
-    found = _parsed(data[:LONGEST_BODY])
+    found = _parse_text(data[:LONGEST_BODY])
     if isinstance(found, list):
-        found = _telling_item(found)
+        found = _error_item(found)
     if not names_error(name):
-        return _read(found)
-    facts = _read(_Event(found, None))
+        return _details_of(found)
+    details = _details_of(_ErrorEvent(found, None))
     if name.endswith("Exception"):
-        facts.codes.append(name)
-    return facts
+        details.codes.append(name)
+    return details
 
 
-def _read(content: object) -> Facts:
-    if isinstance(content, _Event):
-        facts = _read(content.content)
-        facts.failed, facts.broken, facts.status = True, False, content.status or facts.status
-        return facts
+def _details_of(content: object) -> ErrorDetails:
+    if isinstance(content, _ErrorEvent):
+        details = _details_of(content.content)
+        details.is_error, details.truncated, details.status = True, False, content.status or details.status
+        return details
     if isinstance(content, Mapping):
-        return _facts(content)
+        return _details_of_object(content)
     if not isinstance(content, str):
-        return Facts()
-    return Facts(text=_lowered([_visible(content)]), broken=isinstance(content, _Broken) and len(content) < LONGEST_BODY)
+        return ErrorDetails()
+    return ErrorDetails(
+        text=_normalize([_visible_text(content)]), truncated=isinstance(content, _TruncatedJSON) and len(content) < LONGEST_BODY
+    )
 
 
-def _content(body: object) -> object:
+def _parse_content(body: object) -> object:
     """The JSON object inside, else the text, else None."""
     if isinstance(body, (bytes, bytearray)):
         body = bytes(body[:LONGEST_BODY]).decode("utf-8", "replace")
     is_list = isinstance(body, (list, tuple))
     if isinstance(body, str):
         text = body[:LONGEST_BODY].lstrip("\ufeff \t\r\n")
-        body, is_list = _parsed(text), text.startswith("[")
+        body, is_list = _parse_text(text), text.startswith("[")
     if not isinstance(body, (list, tuple)):
         return body
-    return (_delivered(body) if is_list else None) or _telling_item(body)
+    return (_delivered_item(body) if is_list else None) or _error_item(body)
 
 
-def _delivered(items: list[object] | tuple[object, ...]) -> object:
+def _delivered_item(items: list[object] | tuple[object, ...]) -> object:
     """The first item of a list that is an answer by itself, whatever became of the others; a chunk of a stream is none."""
     found = (item for item in items[:_MOST_OBJECTS] if isinstance(item, Mapping) and _CHUNKS.isdisjoint(item))
     return next((item for item in found if _has_content(item) and error_envelope(item) is None), None)
@@ -221,13 +235,13 @@ def _has_content(item: Mapping[object, object]) -> bool:
     return "id" in item or any(value and isinstance(value, (str, list, Mapping)) for value in item.values())
 
 
-def _parsed(text: str) -> object:
+def _parse_text(text: str) -> object:
     if text.startswith(_STREAM):
-        return _telling_item(list(_events(text))) or text
-    return _json(text) if text.startswith(("{", "[", '"')) else text
+        return _error_item(list(_events(text))) or text
+    return _parse_json(text) if text.startswith(("{", "[", '"')) else text
 
 
-def _json(text: str) -> object:
+def _parse_json(text: str) -> object:
     """The value in the text: its lines' where it is JSON line by line, the text itself where it is none.
 
     What is nested deeper than any error is, or holds too large a number for the interpreter, is JSON all the same and says
@@ -239,10 +253,10 @@ def _json(text: str) -> object:
         return json.loads(text)
     except json.JSONDecodeError as error:
         if error.msg != "Extra data":
-            return _Broken(text)
+            return _TruncatedJSON(text)
     except (ValueError, RecursionError):
         return None
-    return [_json(line) for line in text.split("\n", _MOST_ITEMS)[:_MOST_ITEMS] if line.strip()]
+    return [_parse_json(line) for line in text.split("\n", _MOST_ITEMS)[:_MOST_ITEMS] if line.strip()]
 
 
 def _is_deep(text: str) -> bool:
@@ -270,39 +284,39 @@ def _events(text: str) -> Iterator[object]:
             status = _status(line.removeprefix(_STATUS_COMMENT).strip())
         elif not line:
             if names_error(name):
-                yield _Event(_parsed(data), status)
+                yield _ErrorEvent(_parse_text(data), status)
             elif data.startswith("{"):
-                yield _json(data)
+                yield _parse_json(data)
             name, data, status = "", "", None
 
 
-def _telling_item(items: list[object] | tuple[object, ...]) -> object:
+def _error_item(items: list[object] | tuple[object, ...]) -> object:
     """The item that holds an error, else the first object, of a list of chunks."""
-    found = [item for item in items[:_MOST_OBJECTS] if isinstance(item, (Mapping, _Event))]
-    return next((item for item in found if isinstance(item, _Event) or error_envelope(item)), found[0] if found else None)
+    found = [item for item in items[:_MOST_OBJECTS] if isinstance(item, (Mapping, _ErrorEvent))]
+    return next((item for item in found if isinstance(item, _ErrorEvent) or error_envelope(item)), found[0] if found else None)
 
 
-def _visible(text: str) -> str:
+def _visible_text(text: str) -> str:
     """The title and headings of a page; other text as it is."""
     if not text[:1000].lstrip().startswith("<"):
         return text
     return " ".join(found[1] for found in _PAGE.findall(text[:LONGEST_TEXT]))
 
 
-def _facts(top: Mapping[object, object]) -> Facts:
+def _details_of_object(top: Mapping[object, object]) -> ErrorDetails:
     top, stream_code = _unwrapped(top)
-    envelope = error_envelope(top) if stream_code is None else PLAIN
-    facts = Facts(failed=envelope is not None, top=top)
-    words: list[str] = [] if stream_code is None else [stream_code]
-    facts.codes.extend(words)
+    envelope = error_envelope(top) if stream_code is None else GENERIC_ENVELOPE
+    details = ErrorDetails(is_error=envelope is not None, root=top)
+    texts: list[str] = [] if stream_code is None else [stream_code]
+    details.codes.extend(texts)
     if envelope is not None:
-        facts.vendor = envelope.vendor
-        facts.codes.extend([] if envelope.number is None else [str(envelope.number)])
+        details.vendor = envelope.vendor
+        details.codes.extend([] if envelope.number is None else [str(envelope.number)])
     for node in _nodes(top):
-        _note(node, facts, words)
-    facts.text = _lowered(words)
-    facts.late_delay = _late_delay(top)
-    return facts
+        _add_details(node, details, texts)
+    details.text = _normalize(texts)
+    details.fallback_delay = _fallback_delay(top)
+    return details
 
 
 def _unwrapped(top: Mapping[object, object]) -> tuple[Mapping[object, object], str | None]:
@@ -314,24 +328,24 @@ def _unwrapped(top: Mapping[object, object]) -> tuple[Mapping[object, object], s
     return top, None
 
 
-def ending(facts: Facts) -> Verdict | None:
+def finish_reason_verdict(details: ErrorDetails) -> Verdict | None:
     """What the reason why the model stopped, or the refusal of the prompt, makes of an answer that is no error."""
-    top = facts.top
+    top = details.root
     feedback = top.get("promptFeedback") or top.get("prompt_feedback")
     if isinstance(feedback, Mapping) and (feedback.get("blockReason") or feedback.get("block_reason")):
         return CONTENT_FILTER
     incomplete = top.get("incomplete_details")
     reasons = [incomplete.get("reason")] if isinstance(incomplete, Mapping) else []
-    for answer in (top, *_answers(top)):
-        reasons.extend(answer.get(key) for key in _FINISHES)
+    for answer in (top, *_choices(top)):
+        reasons.extend(answer.get(key) for key in _FINISH_KEYS)
         message = answer.get("message")
         if isinstance(message, Mapping) and message.get("refusal"):
             return CONTENT_FILTER
-    found = (ENDINGS.get(plain(reason) or reason) for reason in reasons if isinstance(reason, str))
+    found = (FINISH_REASONS.get(normalize_code(reason) or reason) for reason in reasons if isinstance(reason, str))
     return next((verdict for verdict in found if verdict is not None), None)
 
 
-def _answers(top: Mapping[object, object]) -> Iterator[Mapping[object, object]]:
+def _choices(top: Mapping[object, object]) -> Iterator[Mapping[object, object]]:
     for key in ("choices", "candidates", "output"):
         answers = top.get(key)
         if isinstance(answers, list):
@@ -341,7 +355,7 @@ def _answers(top: Mapping[object, object]) -> Iterator[Mapping[object, object]]:
 def _nodes(top: Mapping[object, object]) -> list[Mapping[object, object]]:
     """The error object and what hangs on it, inner ones before the body that wraps them."""
     found: list[Mapping[object, object]] = []
-    for answer in _answers(top):
+    for answer in _choices(top):
         if answer.get("error"):
             _collect(answer, found, _DEEPEST)
     _collect(top, found, _DEEPEST)
@@ -352,7 +366,7 @@ def _collect(value: object, found: list[Mapping[object, object]], depth: int) ->
     if depth == 0 or len(found) >= _MOST_OBJECTS:
         return
     if isinstance(value, Mapping):
-        for key in _INNER:
+        for key in _NESTED_KEYS:
             inner = value.get(key)
             if isinstance(inner, (Mapping, list, tuple)):
                 _collect(inner, found, depth - 1)
@@ -362,16 +376,16 @@ def _collect(value: object, found: list[Mapping[object, object]], depth: int) ->
             _collect({"message": item} if isinstance(item, str) else item, found, depth - 1)
 
 
-def _note(node: Mapping[object, object], facts: Facts, words: list[str]) -> None:
-    facts.codes.extend(code for key in _CODES if isinstance(code := node.get(key), str) and len(code) <= _LONGEST_CODE)
-    if isinstance(word := node.get("error"), str) and _IDENTIFIER.fullmatch(word):  # OAuth, Slack
-        facts.codes.append(word)
-    words.extend(word[:LONGEST_TEXT] for key in _WORDS if isinstance(word := node.get(key), str))
-    facts.quotas += "".join(f" {quota[:_LONGEST_CODE]}" for key in _QUOTAS if isinstance(quota := node.get(key), str))
-    if facts.status is None:
-        facts.status = next((status for key in _STATUSES if (status := _status(node.get(key))) is not None), None)
-    if facts.delay is None:
-        facts.delay = span(node.get("retryDelay"))
+def _add_details(node: Mapping[object, object], details: ErrorDetails, texts: list[str]) -> None:
+    details.codes.extend(code for key in _CODE_KEYS if isinstance(code := node.get(key), str) and len(code) <= _LONGEST_CODE)
+    if isinstance(text := node.get("error"), str) and _IDENTIFIER.fullmatch(text):  # OAuth, Slack
+        details.codes.append(text)
+    texts.extend(text[:LONGEST_TEXT] for key in _MESSAGE_KEYS if isinstance(text := node.get(key), str))
+    details.quotas += "".join(f" {quota[:_LONGEST_CODE]}" for key in _QUOTA_KEYS if isinstance(quota := node.get(key), str))
+    if details.status is None:
+        details.status = next((status for key in _STATUS_KEYS if (status := _status(node.get(key))) is not None), None)
+    if details.retry_delay is None:
+        details.retry_delay = span(node.get("retryDelay"))
 
 
 def _status(value: object) -> int | None:
@@ -383,7 +397,7 @@ def _status(value: object) -> int | None:
     return value
 
 
-def _late_delay(top: Mapping[object, object]) -> float | None:
+def _fallback_delay(top: Mapping[object, object]) -> float | None:
     error = top.get("error")
     for node in (top, error if isinstance(error, Mapping) else {}):
         for key in ("retry-after", "retry_after"):
@@ -392,5 +406,5 @@ def _late_delay(top: Mapping[object, object]) -> float | None:
     return None
 
 
-def _lowered(words: list[str]) -> str:
-    return " ".join(words)[:LONGEST_TEXT].lower().replace("\u2019", "'")
+def _normalize(texts: list[str]) -> str:
+    return " ".join(texts)[:LONGEST_TEXT].lower().replace("\u2019", "'")

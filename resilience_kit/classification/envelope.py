@@ -16,9 +16,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple, TypeGuard
 
-from resilience_kit.classification.providers import known
+from resilience_kit.classification.phrases import refine
+from resilience_kit.classification.providers import is_known_code
 from resilience_kit.classification.verdicts import UNKNOWN
-from resilience_kit.classification.wording import refine
 
 Body = Mapping[object, object]
 
@@ -30,26 +30,27 @@ class Envelope(NamedTuple):
     number: int | None = None
 
 
-PLAIN = Envelope()
+GENERIC_ENVELOPE = Envelope()
 
 _FAILED = frozenset({"error", "fail", "failed", "failure", "exception"})
-_FLAGS = ("success", "ok", "is_success", "isSuccess", "successful", "succeeded", "Success", "IsSuccess")
-_WORDS = (
+_SUCCESS_FLAGS = ("success", "ok", "is_success", "isSuccess", "successful", "succeeded", "Success", "IsSuccess")
+_MESSAGE_KEYS = (
     "message", "msg", "error_msg", "errmsg", "err_msg", "error_message", "errorMessage", "error_description", "detail", "Message",
     "reason", "error", "title",
 )  # fmt: skip
-_CODES = ("error_code", "errorCode", "errcode", "err_code", "errno", "err_no")
-_STATUSES = ("status", "statusCode", "status_code", "http_status")
+_CODE_KEYS = ("error_code", "errorCode", "errcode", "err_code", "errno", "err_no")
+_STATUS_KEYS = ("status", "statusCode", "status_code", "http_status")
 #: The same the other way round.
-_ALARMS = ("isError", "is_error", "hasError", "has_error")
+_ERROR_FLAGS = ("isError", "is_error", "hasError", "has_error")
 #: The answer of a check is whether something is valid, whatever it has found.
-_CHECKS = ("valid", "is_valid", "isValid")
+_VALIDITY_KEYS = ("valid", "is_valid", "isValid")
 _NO: tuple[object, ...] = (False, "false")
 _RESULTS = ("data", "result", "output", "results", "response")
 #: Keys that say something of a failure, or of the exchange itself, and deliver nothing.
-_ABOUT = frozenset(
+_METADATA_KEYS = frozenset(
     {
-        *_FLAGS, *_ALARMS, *_WORDS, "code", "Code", "errors", *_CODES,  "errorType", "error_type", "type", "__type",
+        *_SUCCESS_FLAGS, *_ERROR_FLAGS, *_MESSAGE_KEYS, "code", "Code", "errors", *_CODE_KEYS,
+        "errorType", "error_type", "type", "__type",
         "object", "status", "status_code", "statusCode", "http_status", "event", "event_type", "param", "params",
         "parameters", "details",
         "stack", "stackTrace", "trace", "traceback", "exception", "path", "instance", "host", "hostname", "server", "service",
@@ -58,19 +59,20 @@ _ABOUT = frozenset(
         "now", "logid", "sid", "innererror", "description", "status_msg", "metrics", "headers",
     }
 )  # fmt: skip
-_ABOUT_ENDS = ("id", "Id", "ID", "_at", "time", "timestamp", "Time", "Timestamp", "url", "link", "uri")
+_METADATA_SUFFIXES = ("id", "Id", "ID", "_at", "time", "timestamp", "Time", "Timestamp", "url", "link", "uri")
 
 #: What an `error` has that is told in words or codes. One without any of them is a measure, such as `{"rate": 0.05}`.
-_TOLD = frozenset(
+_DETAIL_KEYS = frozenset(
     {
-        *_WORDS, *_CODES, *_STATUSES, "code", "Code", "type", "__type", "name", "details", "description", "error_type", "errors",
+        *_MESSAGE_KEYS, *_CODE_KEYS, *_STATUS_KEYS, "code", "Code", "type", "__type", "name", "details", "description",
+        "error_type", "errors",
         "error_description", "cause", "text", "info", "exception", "innererror", "metadata",
     }
 )  # fmt: skip
 
 _LAMBDA = frozenset({"errorMessage", "errorType", "stackTrace", "trace", "requestId", "cause"})
 
-_FINE = re.compile(
+_SUCCESS_TEXT = re.compile(
     r"\s*(?:ok|okay|succe\w*|successful\w*|done|completed?|created|accepted|sent|queued|pending|processing|running|normal|none|null"
     r"|nil|n/a|no[ _]?errors?|false|0+|2[0-9]{2}|成功|操作成功|请求成功|正常)\b",
     re.IGNORECASE,
@@ -84,39 +86,39 @@ _MULTIPLE_CHOICES = 300
 
 def error_envelope(top: Body) -> Envelope | None:
     """Return the envelope when `top` is an error object, None when it is an answer."""
-    found = _surely(top)
-    if found is not None or _is_resource(top) or _delivers(top):
+    found = _unambiguous(top)
+    if found is not None or _is_resource(top) or _has_payload(top):
         return found
-    words = _words(top)
-    if not words:
-        return PLAIN if top.get("type") == "error" else None
-    return PLAIN if _is_flagged(top) else _by_code(top, words)
+    message = _message(top)
+    if not message:
+        return GENERIC_ENVELOPE if top.get("type") == "error" else None
+    return GENERIC_ENVELOPE if _is_flagged(top) else _by_code(top, message)
 
 
-def _surely(top: Body) -> Envelope | None:
+def _unambiguous(top: Body) -> Envelope | None:
     """The envelope that nothing but an error has."""
     base = top.get("base_resp")
-    if isinstance(base, Mapping) and (number := _whole(base.get("status_code"))):
+    if isinstance(base, Mapping) and (number := _as_integer(base.get("status_code"))):
         return Envelope("minimax", number)
     if top.get("object") == "error":
-        return Envelope("mistral") if "raw_status_code" in top else PLAIN
+        return Envelope("mistral") if "raw_status_code" in top else GENERIC_ENVELOPE
     error = top.get("error") or top.get("Error")
-    if _is_told(error):
+    if _describes_error(error):
         if "jsonrpc" in top:
             return Envelope("jsonrpc", _number_of(error))
-        return None if _is_resource(top) else Envelope("zhipu") if _is_of_zhipu(error) else PLAIN
-    number = _whole(top.get("error_code"))
-    if _is_told(top.get("error_msg")) and number:
+        return None if _is_resource(top) else Envelope("zhipu") if _is_of_zhipu(error) else GENERIC_ENVELOPE
+    number = _as_integer(top.get("error_code"))
+    if _describes_error(top.get("error_msg")) and number:
         return Envelope("baidu", number)
-    return PLAIN if any(map(_is_told, _inner_errors(top))) else _by_header(top)
+    return GENERIC_ENVELOPE if any(map(_describes_error, _nested_errors(top))) else _by_header(top)
 
 
-def _inner_errors(top: Body) -> list[object]:
+def _nested_errors(top: Body) -> list[object]:
     """Errors that stand one level deeper: OpenAI's `response.failed`, Cohere's last event, Tencent Cloud, Volcengine, Apigee."""
-    places = (
+    paths = (
         ("response", "error"), ("delta", "error"), ("Response", "Error"), ("ResponseMetadata", "Error"), ("fault", "faultstring"),
     )  # fmt: skip
-    holders = ((top.get(holder), name) for holder, name in places)
+    holders = ((top.get(holder), name) for holder, name in paths)
     return [holder.get(name) for holder, name in holders if isinstance(holder, Mapping)]
 
 
@@ -128,15 +130,15 @@ def _by_header(top: Body) -> Envelope | None:
     return None
 
 
-def _is_told(error: object) -> bool:
+def _describes_error(error: object) -> bool:
     """Whether the value of an `error` tells of one: neither a code of success, nor all its fields empty, nor a measure."""
     if isinstance(error, str):
-        return bool(error.strip()) and _FINE.match(error) is None
+        return bool(error.strip()) and _SUCCESS_TEXT.match(error) is None
     if not isinstance(error, Mapping):
         return False
     code = error.get("code")
     fine = _is_number(code) and code in (0, 200) and not error.get("type")
-    return not fine and any(_is_filled(value) and (key in _TOLD or _is_sentence(value)) for key, value in error.items())
+    return not fine and any(_is_filled(value) and (key in _DETAIL_KEYS or _is_sentence(value)) for key, value in error.items())
 
 
 def _is_filled(value: object) -> bool:
@@ -153,22 +155,25 @@ def _is_resource(top: Body) -> bool:
     return bool(top.get("id")) and isinstance(top.get("status"), str) and not completion and "jsonrpc" not in top
 
 
-def _delivers(top: Body) -> bool:
+def _has_payload(top: Body) -> bool:
     """Whether the object holds something beside what is about a failure."""
-    return any(isinstance(top.get(check), bool) for check in _CHECKS) or any(
-        isinstance(value, (str, list, Mapping)) and value and key not in _ABOUT and not str(key).endswith(_ABOUT_ENDS)
+    return any(isinstance(top.get(check), bool) for check in _VALIDITY_KEYS) or any(
+        isinstance(value, (str, list, Mapping))
+        and value
+        and key not in _METADATA_KEYS
+        and not str(key).endswith(_METADATA_SUFFIXES)
         for key, value in top.items()
         if not (key == "result" and isinstance(value, str) and value.lower() in _FAILED)
     )
 
 
-def _words(top: Body) -> str:
-    told = (top.get(name) for name in _WORDS)
-    found = next((words for words in told if isinstance(words, str) and words.strip()), "")
+def _message(top: Body) -> str:
+    values = (top.get(name) for name in _MESSAGE_KEYS)
+    found = next((text for text in values if isinstance(text, str) and text.strip()), "")
     if found:
         return found
-    refused = any(top.get(flag) in _NO for flag in _FLAGS) and bool(top.get("errors"))
-    return "errors" if refused or _has_objects(top.get("errors")) or _lists_words(top.get("error")) else ""
+    refused = any(top.get(flag) in _NO for flag in _SUCCESS_FLAGS) and bool(top.get("errors"))
+    return "errors" if refused or _has_objects(top.get("errors")) or _lists_errors(top.get("error")) else ""
 
 
 def _has_objects(errors: object) -> bool:
@@ -176,42 +181,46 @@ def _has_objects(errors: object) -> bool:
     return any(isinstance(each, Mapping) for each in errors) if isinstance(errors, list) else bool(errors)
 
 
-def _lists_words(error: object) -> bool:
+def _lists_errors(error: object) -> bool:
     """Whether an `error` is a list of errors, rather than of measures."""
     return isinstance(error, list) and any(isinstance(each, (str, Mapping)) for each in error)
 
 
 def _is_flagged(top: Body) -> bool:
     errors, error = top.get("errors"), top.get("error")
-    code = next((code for name in _CODES if (code := top.get(name))), None)
+    code = next((code for name in _CODE_KEYS if (code := top.get(name))), None)
     return (
-        any(top.get(flag) in _NO for flag in _FLAGS)
-        or any(top.get(alarm) is True for alarm in _ALARMS)
+        any(top.get(flag) in _NO for flag in _SUCCESS_FLAGS)
+        or any(top.get(alarm) is True for alarm in _ERROR_FLAGS)
         or any(isinstance(status := top.get(name), str) and status.lower() in _FAILED for name in ("status", "result"))
-        or any(_is_number(status := top.get(name)) and _is_http_error(status) for name in _STATUSES)
+        or any(_is_number(status := top.get(name)) and _is_http_error(status) for name in _STATUS_KEYS)
         or (isinstance(errors, (list, Mapping)) and _has_objects(errors))
-        or _lists_words(error)
+        or _lists_errors(error)
         or "error" in (top.get("type"), top.get("event"), top.get("event_type"))
         or (_is_number(error) and error != 0)
         or error is True
         or (_is_number(code) and code != 0)
-        or (isinstance(code, str) and bool(code) and _FINE.match(code) is None)
+        or (isinstance(code, str) and bool(code) and _SUCCESS_TEXT.match(code) is None)
         or (isinstance(top.get("errorMessage"), str) and top.keys() <= _LAMBDA)
     )
 
 
-def _by_code(top: Body, words: str) -> Envelope | None:
+def _by_code(top: Body, message: str) -> Envelope | None:
     """The envelope of `{"code": ..., "message": ...}` where the code is no success."""
     code = top.get("code") or top.get("Code")
-    if _FINE.match(words) is not None or isinstance(code, bool):
+    if _SUCCESS_TEXT.match(message) is not None or isinstance(code, bool):
         return None
-    if isinstance(code, str) and _FINE.match(code) is None and _IDENTIFIER.fullmatch(code):
-        return PLAIN if "request_id" in top or ((not code.islower() or "_" in code) and known(code)) else None
-    number = _whole(code)
+    if isinstance(code, str) and _SUCCESS_TEXT.match(code) is None and _IDENTIFIER.fullmatch(code):
+        return GENERIC_ENVELOPE if "request_id" in top or ((not code.islower() or "_" in code) and is_known_code(code)) else None
+    number = _as_integer(code)
     if number is None or 0 <= number < _MULTIPLE_CHOICES:
         return None
     empty = any(name in top and not top[name] for name in _RESULTS)
-    return PLAIN if empty or number < 0 or _is_http_error(number) or refine(UNKNOWN, words.lower()) is not UNKNOWN else None
+    return (
+        GENERIC_ENVELOPE
+        if empty or number < 0 or _is_http_error(number) or refine(UNKNOWN, message.lower()) is not UNKNOWN
+        else None
+    )
 
 
 def _is_http_error(number: int) -> bool:
@@ -231,7 +240,7 @@ def _number_of(error: object) -> int | None:
     return number if _is_number(number) else None
 
 
-def _whole(value: object) -> int | None:
+def _as_integer(value: object) -> int | None:
     """A number, also in digits."""
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)

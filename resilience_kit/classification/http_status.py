@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from resilience_kit.classification.verdicts import (
     AUTH,
-    BROKEN_SERVER,
     CONFLICT,
     CONTENT_FILTER,
     INVALID_REQUEST,
@@ -15,6 +14,7 @@ from resilience_kit.classification.verdicts import (
     QUOTA,
     RATE_LIMIT,
     SERVER_ERROR,
+    SERVER_FAULT_PERMANENT,
     TIMEOUT,
     TRANSIENT,
     UNKNOWN,
@@ -49,15 +49,15 @@ STATUS: dict[int, Verdict] = {
     460: UNKNOWN,  # AWS load balancer: the client closed the connection
     498: OVERLOADED,  # Groq: flex tier at capacity
     499: UNKNOWN,  # nginx, gRPC gateways: the client cancelled
-    501: BROKEN_SERVER,
+    501: SERVER_FAULT_PERMANENT,
     503: TRANSIENT,
     504: TIMEOUT,
-    505: BROKEN_SERVER,
-    508: BROKEN_SERVER,
+    505: SERVER_FAULT_PERMANENT,
+    508: SERVER_FAULT_PERMANENT,
     511: AUTH,  # the local network wants a login first
     522: TIMEOUT,  # Cloudflare: the origin did not accept in time
     524: TIMEOUT,  # Cloudflare: the origin did not answer in time
-    526: BROKEN_SERVER,  # Cloudflare: the origin's certificate is invalid
+    526: SERVER_FAULT_PERMANENT,  # Cloudflare: the origin's certificate is invalid
     529: OVERLOADED,  # Anthropic, and since then others
     561: AUTH,  # AWS load balancer: the identity provider refused
     598: TIMEOUT,

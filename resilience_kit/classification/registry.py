@@ -31,7 +31,7 @@ def register_classifier(exception_type: type[E], verdict: Verdict | Callable[[E]
     return lambda: _remove(exception_type, entry)
 
 
-def keep_classifiers() -> Callable[[], None]:
+def snapshot_classifiers() -> Callable[[], None]:
     """Return a function that puts the present registrations back in place of those of then."""
     kept = _registered
 
@@ -43,16 +43,16 @@ def keep_classifiers() -> Callable[[], None]:
     return restore
 
 
-def registered(exc: BaseException) -> Verdict | None:
+def registered_verdict(exc: BaseException) -> Verdict | None:
     """The verdict that a user's registration gives, None without one."""
     known = _registered
     if not known:
         return None
-    opinions = (_opinion(known[cls], exc) for cls in type(exc).__mro__ if cls in known)
+    opinions = (_verdict_from(known[cls], exc) for cls in type(exc).__mro__ if cls in known)
     return next((verdict for verdict in opinions if verdict is not None), None)
 
 
-def _opinion(entry: _Entry, exc: BaseException) -> Verdict | None:
+def _verdict_from(entry: _Entry, exc: BaseException) -> Verdict | None:
     (rule,) = entry
     if isinstance(rule, Verdict):
         return rule

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-LONGEST = 7 * 24 * 3600.0
+MAX_RETRY_AFTER = 7 * 24 * 3600.0
 _MILLISECONDS = 1000.0
 _EPOCH_SECONDS, _EPOCH_MILLISECONDS = 1e9, 1e11  # larger numbers are instants, not spans
 _LONGEST_TEXT = 64
@@ -27,7 +27,7 @@ _BUCKET = re.compile(r"(?:x-)?ratelimit-remaining(-[a-z-]+)?|(anthropic-ratelimi
 
 def bounded(seconds: object) -> float | None:
     """`seconds` when it is a usable wait: a finite number from 0 to seven days."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= LONGEST:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= MAX_RETRY_AFTER:
         return None
     return float(seconds) + 0.0  # a negative zero becomes a plain one
 
@@ -130,10 +130,10 @@ def _until(then: float | None, headers: Mapping[str, str], now: object) -> float
 
 def _now(headers: Mapping[str, str], now: object) -> float:
     """The clock that a date counts against: the caller's, else the response's own, else this machine's."""
-    given = instant(now)
-    if given is None:
-        given = http_date(headers.get("date", ""))
-    return datetime.now(UTC).timestamp() if given is None else given
+    timestamp = instant(now)
+    if timestamp is None:
+        timestamp = http_date(headers.get("date", ""))
+    return datetime.now(UTC).timestamp() if timestamp is None else timestamp
 
 
 def _number(text: str | None) -> float | None:

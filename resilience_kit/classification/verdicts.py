@@ -20,19 +20,19 @@ SERVER_ERROR = Verdict(FailureKind.SERVER_ERROR, retryable=True, counts_against_
 CONFLICT = Verdict(FailureKind.CONFLICT, retryable=True, counts_against_breaker=False)
 UNKNOWN = Verdict(FailureKind.UNKNOWN, retryable=False, counts_against_breaker=False)
 
-REQUEST_OVER_LIMIT = Verdict(FailureKind.RATE_LIMIT, retryable=False, counts_against_breaker=False)
+REQUEST_EXCEEDS_LIMIT = Verdict(FailureKind.RATE_LIMIT, retryable=False, counts_against_breaker=False)
 """One request is larger than the limit itself: waiting cannot help."""
 
-HELD_MONEY = Verdict(FailureKind.QUOTA, retryable=True, counts_against_breaker=False)
+BUDGET_HELD = Verdict(FailureKind.QUOTA, retryable=True, counts_against_breaker=False)
 """The money is only held by requests in flight and comes back."""
 
 PENDING = Verdict(FailureKind.TRANSIENT, retryable=True, counts_against_breaker=False)
 """Will be ready by itself, and the service is well meanwhile."""
 
-BROKEN_SERVER = Verdict(FailureKind.SERVER_ERROR, retryable=False, counts_against_breaker=True)
+SERVER_FAULT_PERMANENT = Verdict(FailureKind.SERVER_ERROR, retryable=False, counts_against_breaker=True)
 """The service is at fault, and the same request will fail again."""
 
-ALREADY_THERE = Verdict(FailureKind.CONFLICT, retryable=False, counts_against_breaker=False)
+ALREADY_EXISTS = Verdict(FailureKind.CONFLICT, retryable=False, counts_against_breaker=False)
 """What the request would make exists."""
 
 ENDLESS_REDIRECT = Verdict(FailureKind.INVALID_REQUEST, retryable=False, counts_against_breaker=True)
@@ -50,8 +50,8 @@ LOCAL_MEMORY = Verdict(FailureKind.OVERLOADED, retryable=True, counts_against_br
 MISCONFIGURED_CONNECTION = Verdict(FailureKind.CONNECTION, retryable=False, counts_against_breaker=False)
 """A certificate, host name or scheme that is wrong until somebody changes it."""
 
-OUT_OF_TIME = Verdict(FailureKind.TIMEOUT, retryable=False, counts_against_breaker=True)
+DEADLINE_EXCEEDED = Verdict(FailureKind.TIMEOUT, retryable=False, counts_against_breaker=True)
 """The time for all attempts is over."""
 
-GUARD_FULL = Verdict(FailureKind.OVERLOADED, retryable=False, counts_against_breaker=False)
+LOCALLY_REJECTED = Verdict(FailureKind.OVERLOADED, retryable=False, counts_against_breaker=False)
 """A guard of this kit refused; the service was not asked."""

@@ -10,7 +10,7 @@ from typing import TextIO
 from resilience_kit._version import install_command
 
 #: Library -> the extra that brings it.
-NEEDED = {
+REQUIRED_EXTRAS = {
     "typer": "cli",
     "rich": "cli",
     "packaging": "cli",
@@ -25,20 +25,20 @@ def main() -> None:
     """Run the command line; a mistake is one sentence on stderr and exit code 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal has no sign for is no reason to fail
-    unread = sys.stdout is None
-    if unread:
-        sys.stdout = _nowhere()
+    stdout_closed = sys.stdout is None
+    if stdout_closed:
+        sys.stdout = _open_null_device()
     if sys.stderr is None:
-        sys.stderr = _nowhere()
+        sys.stderr = _open_null_device()
     try:
-        sys.exit(_run(sys.argv[1:]) or int(unread))
+        sys.exit(_run(sys.argv[1:]) or int(stdout_closed))
     except* BrokenPipeError:  # whoever read along has seen enough
         sys.exit(1)
     finally:
-        _let_go()
+        _discard_unwritten_output()
 
 
-def _let_go() -> None:
+def _discard_unwritten_output() -> None:
     """Lose what stdout will not take, which has been told by now, so that the interpreter's last flush goes well."""
     try:
         sys.stdout.flush()
@@ -46,7 +46,7 @@ def _let_go() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _nowhere() -> TextIO:
+def _open_null_device() -> TextIO:
     """In place of a stream that was closed before the program began (`>&-`)."""
     return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - as long as the process
 
@@ -60,7 +60,7 @@ def _run(arguments: list[str]) -> int:
         return 130
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in NEEDED:
+        if missing not in REQUIRED_EXTRAS:
             raise
-    sys.stderr.write(f"resilience-kit: {missing} is missing; {install_command(NEEDED[missing])}\n")
+    sys.stderr.write(f"resilience-kit: {missing} is missing; {install_command(REQUIRED_EXTRAS[missing])}\n")
     return 2

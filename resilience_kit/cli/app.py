@@ -11,7 +11,7 @@ import typer
 
 from resilience_kit._version import DISTRIBUTION, version
 from resilience_kit.cli import completion
-from resilience_kit.cli.mistake import Mistake, sentence
+from resilience_kit.cli.errors import CliError, describe_os_error
 from resilience_kit.errors import ResilienceError
 
 NAME = "resilience-kit"
@@ -24,7 +24,7 @@ EXIT_CODES = (
 # typer carries click along under a changing name; the public way to its base error is through this subclass.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
 
 _BOTH: dict[str, object] = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(name=NAME, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=EXIT_CODES, context_settings=_BOTH)
@@ -41,17 +41,17 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except USAGE_ERROR as error:
         message = _with_help(error)
-    except (Mistake, ResilienceError) as error:
+    except (CliError, ResilienceError) as error:
         message = str(error)
     except BrokenPipeError:
         raise
     except OSError as error:
-        message = sentence(error)
+        message = describe_os_error(error)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     else:
         return code
-    typer.echo(f"{NAME}: {_in_one_line(message)}", err=True)
+    typer.echo(f"{NAME}: {_collapse(message)}", err=True)
     return 2
 
 
@@ -61,7 +61,7 @@ def _with_help(error: Exception) -> str:
     return f"{message}{'' if message.endswith(('.', '?')) else '.'} See '{command} --help'."
 
 
-def _in_one_line(message: str) -> str:
+def _collapse(message: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(message.split()))
 
 
@@ -72,7 +72,7 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def resilience_kit(
+def main_options(
     _version: Annotated[bool, typer.Option("--version", help="Tell the version.", callback=_show_version, is_eager=True)] = False,
 ) -> None:
     """Keeps AI service calls alive."""
@@ -101,13 +101,13 @@ def doctor(
             "--app", metavar="MODULE[:ATTRIBUTE]", help="Import the application, and compare names with its operations'."
         ),
     ] = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> int:
     """Look at the libraries, their traps and the environment; exit code 1 when something has to be mended."""
-    from resilience_kit.cli.doctor.command import examine
+    from resilience_kit.cli.doctor.command import run_doctor
     from resilience_kit.cli.output import Output
 
-    return examine(Output(json), stores=stores, app=app)
+    return run_doctor(Output(json), stores=stores, app=app)
 
 
 @app.command()
@@ -115,7 +115,7 @@ def presets(
     environment: Annotated[
         str | None, typer.Option("--for", metavar="ENVIRONMENT", help="Recommend for an environment of this name.")
     ] = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> int:
     """List the presets with their numbers, and tell which one fits this environment and why."""
     from resilience_kit.cli.output import Output
@@ -131,7 +131,7 @@ def bench(  # noqa: PLR0913 - one argument an option
     save: Annotated[Path | None, typer.Option("--save", help="Save this run, as a baseline (.json).")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a report with plots.")] = None,
     history: Annotated[Path | None, typer.Option("--history", help="Add this run to the file, and tell trends.")] = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> int:
     """Measure what the kit costs here; exit code 1 when a target is missed, or something is worse than in the baseline."""
     from resilience_kit.cli.bench import bench as measure
@@ -146,7 +146,7 @@ def _config() -> None:
 
 
 @config.command()
-def show(json: Json = False) -> int:
+def show(json: JsonOption = False) -> int:
     """Show what protects the operations in this environment, and which source says so."""
     from resilience_kit.cli.config.show import show as answer
     from resilience_kit.cli.output import Output
@@ -172,16 +172,16 @@ def explain(  # noqa: PLR0913 - one argument an option
             "--app", metavar="MODULE[:ATTRIBUTE]", help="Import the application, and ask its orchestrator or the default one."
         ),
     ] = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> int:
     """Explain each option of one operation: its value, the source that decided it, and what that overruled."""
-    from resilience_kit.cli.config.explaining import explain_as_told, explain_of_app
+    from resilience_kit.cli.config.explain import explain_of_app, explain_operation
     from resilience_kit.cli.output import Output
 
     if app is None:
-        return explain_as_told(Output(json), operation, strategy=strategy, custom_config=custom_config, live=live)
+        return explain_operation(Output(json), operation, strategy=strategy, custom_config=custom_config, live=live)
     if strategy is not None or custom_config is not None:
-        raise Mistake("--app tells what the code asks for: leave out --strategy and --custom-config")
+        raise CliError("--app tells what the code asks for: leave out --strategy and --custom-config")
     return explain_of_app(Output(json), operation, app, live=live)
 
 
@@ -197,14 +197,14 @@ def validate(
             help="Import the application, and warn of names that are nearly its operations'.",
         ),
     ] = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> int:
     """Check a file by itself, whatever the environment says; exit code 1 when it is not valid."""
     from resilience_kit.cli.config.validate import validate as answer
     from resilience_kit.cli.output import Output
 
     if strict and app is not None:
-        raise Mistake("--strict judges what strangers send, who know no application: leave out --app")
+        raise CliError("--strict judges what strangers send, who know no application: leave out --app")
     return answer(Output(json), file, strict=strict, app=app)
 
 
@@ -213,7 +213,7 @@ def schema(
     what: Annotated[
         Literal["custom_config", "file", "preset", "template_overrides"], typer.Option("--of", help="What is to be described.")
     ] = "file",
-    json: Json = False,  # noqa: ARG001 - as every command has it; a schema is JSON in any case
+    json: JsonOption = False,  # noqa: ARG001 - as every command has it; a schema is JSON in any case
 ) -> int:
     """Print the JSON Schema of a configuration file, or of another configuration text."""
     from resilience_kit.cli.config.schema import show_schema
@@ -225,7 +225,7 @@ def schema(
 @config.command()
 def templates(
     name: Annotated[str | None, typer.Argument(help="One of them, to begin with.", autocompletion=completion.templates)] = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> int:
     """List the templates, or print one of them."""
     from resilience_kit.cli.config.templates import list_templates, show_template
@@ -234,14 +234,14 @@ def templates(
     return list_templates(Output(json)) if name is None else show_template(Output(json), name)
 
 
-_COMPARED = "A preset, strategy, template or file."
+_CONFIGURATION_HELP = "A preset, strategy, template or file."
 
 
 @config.command()
 def diff(
-    a: Annotated[str, typer.Argument(help=_COMPARED, autocompletion=completion.configurations)],
-    b: Annotated[str, typer.Argument(help=_COMPARED, autocompletion=completion.configurations)],
-    json: Json = False,
+    a: Annotated[str, typer.Argument(help=_CONFIGURATION_HELP, autocompletion=completion.configurations)],
+    b: Annotated[str, typer.Argument(help=_CONFIGURATION_HELP, autocompletion=completion.configurations)],
+    json: JsonOption = False,
 ) -> int:
     """Show in which fields two configurations differ."""
     from resilience_kit.cli.config.diff import diff as answer
@@ -250,7 +250,9 @@ def diff(
     return answer(Output(json), a, b)
 
 
-JobsOf = Annotated[str | None, typer.Option("--app", metavar="MODULE:ATTRIBUTE", help="Where the application of make_app() is.")]
+JobsAppOption = Annotated[
+    str | None, typer.Option("--app", metavar="MODULE:ATTRIBUTE", help="Where the application of make_app() is.")
+]
 
 
 @jobs.callback()
@@ -260,16 +262,16 @@ def _jobs() -> None:
 
 @jobs.command()
 def worker(
-    app: JobsOf = None,
+    app: JobsAppOption = None,
     queue: Annotated[list[str] | None, typer.Option("--queue", help="Serve this queue only; may be given again.")] = None,
     concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, help="Jobs at once.")] = None,
     name: Annotated[str, typer.Option("--name", help="The worker's name in the log.")] = "worker",
     once: Annotated[bool, typer.Option("--once", help="End when the queue is empty.")] = False,
 ) -> int:
     """Run jobs until told to stop; running ones are let end, or wait in the queue again."""
-    from resilience_kit.cli.jobs import work
+    from resilience_kit.cli.jobs import run_worker
 
-    return work(app, queues=queue or (), concurrency=concurrency, once=once, name=name)
+    return run_worker(app, queues=queue or (), concurrency=concurrency, once=once, name=name)
 
 
 @jobs.command()
@@ -285,7 +287,7 @@ def serve(
 
 
 @jobs.command()
-def sweep(app: JobsOf = None, json: Json = False) -> int:
+def sweep(app: JobsAppOption = None, json: JsonOption = False) -> int:
     """Look for stalled jobs now; exit code 1 when one could not be helped."""
     from resilience_kit.cli.jobs import sweep as answer
     from resilience_kit.cli.output import Output
@@ -299,7 +301,7 @@ def list_(
     task: Annotated[str | None, typer.Option("--task", help="Of this task only.")] = None,
     job: Annotated[int | None, typer.Option("--job", metavar="ID", min=1, help="This job only, with all of its error.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 20,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> int:
     """List the newest jobs, without their arguments, with type, file and line of their last errors."""
     from resilience_kit.cli.jobs import list_jobs
@@ -309,7 +311,7 @@ def list_(
 
 
 @jobs.command()
-def retry(job: Annotated[int, typer.Argument(metavar="ID", min=1, help="The job's id.")], json: Json = False) -> int:
+def retry(job: Annotated[int, typer.Argument(metavar="ID", min=1, help="The job's id.")], json: JsonOption = False) -> int:
     """Give a failed job one more run; exit code 1 when there is none of this id, or it has not failed."""
     from resilience_kit.cli.jobs import retry as answer
     from resilience_kit.cli.output import Output
@@ -318,8 +320,8 @@ def retry(job: Annotated[int, typer.Argument(metavar="ID", min=1, help="The job'
 
 
 @jobs.command("demo")
-def demo_of_jobs(
-    count: Annotated[int, typer.Option("--jobs", min=1, max=1000, help="How many jobs.")] = 3, json: Json = False
+def jobs_demo(
+    count: Annotated[int, typer.Option("--jobs", min=1, max=1000, help="How many jobs.")] = 3, json: JsonOption = False
 ) -> int:
     """Show jobs that outlive an outage, on an embedded database."""
     from resilience_kit.cli.jobs_demo import demo as play

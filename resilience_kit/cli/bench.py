@@ -18,7 +18,7 @@ from resilience_kit.bench import (
     write_suite,
 )
 from resilience_kit.bench.report.content import HEAD, Report, headline, remarks, row
-from resilience_kit.cli.mistake import Mistake, naming
+from resilience_kit.cli.errors import CliError, for_option
 from resilience_kit.cli.output import Output, table
 
 _STYLES = {"pass": "green", "over": "bold red"}
@@ -33,25 +33,25 @@ def bench(  # noqa: PLR0913 - one argument an option
     files that cannot be read or written, before a benchmark is run as far as that can be known.
     """
     _check_folders({"--save": save, "--html": html, "--history": history})
-    then = None if baseline is None else read_suite(baseline)
+    baseline_suite = None if baseline is None else read_suite(baseline)
     benchmarker = PerformanceBenchmarker()
     suite = benchmarker.run_comprehensive_benchmark(iterations)
-    regressions = None if then is None else benchmarker.detect_regressions(then, suite)
+    regressions = None if baseline_suite is None else benchmarker.detect_regressions(baseline_suite, suite)
     if save is not None:
-        with naming("--save", save):
+        with for_option("--save", save):
             write_suite(suite, save)
     trends = None if history is None else _trends(suite, history)
     if html is not None:
         page = benchmarker.generate_performance_report(suite, "html", regressions=regressions, trends=trends)
-        with naming("--html", html):
+        with for_option("--html", html):
             html.write_text(page, "utf-8")
     data = json.loads(benchmarker.generate_performance_report(suite, "json", regressions=regressions, trends=trends))
-    output.show(data, table("", HEAD, map(_row, suite.results)), *_sentences(Report(suite, regressions, trends)))
+    output.show(data, table("", HEAD, map(_row, suite.results)), *_remarks(Report(suite, regressions, trends)))
     return int(not suite.passed or bool(regressions and regressions.regressions))
 
 
 def _trends(suite: BenchmarkSuite, history: Path) -> TrendReport:
-    with naming("--history", history):
+    with for_option("--history", history):
         History(history).append(suite)
         return PerformanceBenchmarker().analyze_performance_trends(history)
 
@@ -59,11 +59,11 @@ def _trends(suite: BenchmarkSuite, history: Path) -> TrendReport:
 def _check_folders(files: dict[str, Path | None]) -> None:
     for option, file in files.items():
         if file is not None and not file.parent.is_dir():
-            raise Mistake(f"{option}: there is no folder {str(file.parent)!r}")
+            raise CliError(f"{option}: there is no folder {str(file.parent)!r}")
         if file is not None and file.is_dir():
-            raise Mistake(f"{option}: {str(file)!r} is a folder")
+            raise CliError(f"{option}: {str(file)!r} is a folder")
     if (save := files["--save"]) is not None and save.suffix.lower() != ".json":
-        raise Mistake("--save: the name must end in .json")
+        raise CliError("--save: the name must end in .json")
 
 
 def _row(result: BenchmarkResult) -> Sequence[object]:
@@ -71,6 +71,6 @@ def _row(result: BenchmarkResult) -> Sequence[object]:
     return *cells, Text(verdict, _STYLES.get(verdict, ""))
 
 
-def _sentences(report: Report) -> Iterator[str]:
+def _remarks(report: Report) -> Iterator[str]:
     yield headline(report.suite)
     yield from remarks(report)

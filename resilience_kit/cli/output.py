@@ -17,16 +17,16 @@ from rich.table import Table
 from rich.text import Text
 
 #: Columns where no terminal tells how many there are: a log or a pipe gets one line a row.
-_WIDE = 10_000
+_UNLIMITED_WIDTH = 10_000
 #: Between two columns.
 _GAP = "  "
 #: Columns of a record: its name and the rest.
-_PAIR = ("", "")
+_RECORD_COLUMNS = ("", "")
 #: Cells that say nothing.
-_NOTHING = {"", "-"}
+_EMPTY_CELLS = {"", "-"}
 #: A last column of running text is not made narrower than this.
-_NARROW = 24
-_RULER = Console(file=StringIO(), width=_WIDE, color_system=None)
+_MIN_LAST_COLUMN = 24
+_MEASURING_CONSOLE = Console(file=StringIO(), width=_UNLIMITED_WIDTH, color_system=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Output:
         elif sys.stdout.isatty():
             _print(Console(color_system=None if os.environ.get("NO_COLOR") else "auto", highlight=False), for_people)
         else:
-            sys.stdout.write(_plainly(for_people))
+            sys.stdout.write(_without_styles(for_people))
         sys.stdout.flush()
 
 
@@ -55,15 +55,15 @@ def _print(console: Console, parts: Sequence[Grid | Text | str]) -> None:
         if number and isinstance(each, Grid):
             console.print()
         if isinstance(each, Grid):
-            console.print(each.drawn(console.width))
+            console.print(each.render(console.width))
         else:
             console.print(_text(each) if isinstance(each, str) else each, soft_wrap=True)
 
 
-def _plainly(parts: Sequence[Grid | Text | str]) -> str:
+def _without_styles(parts: Sequence[Grid | Text | str]) -> str:
     """The same without colours, bold type, and blanks that fill a line."""
     text = StringIO()
-    _print(Console(file=text, width=_WIDE, color_system=None, highlight=False), parts)
+    _print(Console(file=text, width=_UNLIMITED_WIDTH, color_system=None, highlight=False), parts)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 
@@ -75,19 +75,22 @@ class Grid:
     columns: Sequence[str]
     rows: Sequence[Sequence[Text]]
 
-    def drawn(self, width: int) -> RenderableType:
+    def render(self, width: int) -> RenderableType:
         """A table where no word is split for it, else one of two columns, else paragraphs."""
-        if self._least() <= width:
+        if self._min_width() <= width:
             return self._table()
-        return Group(*self._paragraphs()) if self.columns == _PAIR else self._records().drawn(width)
+        return Group(*self._paragraphs()) if self.columns == _RECORD_COLUMNS else self._records().render(width)
 
-    def _least(self) -> int:
+    def _min_width(self) -> int:
         """The width for all of the columns but the last, and for its words."""
         *columns, last = zip([_text(name) for name in self.columns], *self.rows, strict=True)
-        widest = [max(Measurement.get(_RULER, _RULER.options, cell).maximum for cell in column) for column in columns]
-        words = [Measurement.get(_RULER, _RULER.options, cell) for cell in last]
-        word, line = max(each.minimum for each in words), max(each.maximum for each in words)
-        return sum(widest) + len(_GAP) * len(widest) + min(line, max(word, _NARROW))
+        widest = [
+            max(Measurement.get(_MEASURING_CONSOLE, _MEASURING_CONSOLE.options, cell).maximum for cell in column)
+            for column in columns
+        ]
+        measurements = [Measurement.get(_MEASURING_CONSOLE, _MEASURING_CONSOLE.options, cell) for cell in last]
+        min_text_width, max_text_width = max(each.minimum for each in measurements), max(each.maximum for each in measurements)
+        return sum(widest) + len(_GAP) * len(widest) + min(max_text_width, max(min_text_width, _MIN_LAST_COLUMN))
 
     def _table(self) -> Table:
         made = Table(
@@ -108,18 +111,18 @@ class Grid:
         """The first cells of each row, and beside them the others that hold something, each after its column's name."""
         unnamed = next((number for number, name in enumerate(self.columns) if name), len(self.columns))
         head = min(max(1, unnamed), len(self.columns) - 1)
-        rows = [(Text(_GAP).join(row[:head]), _told(self.columns[head:], row[head:])) for row in self.rows]
-        return Grid(self.title, _PAIR, rows)
+        rows = [(Text(_GAP).join(row[:head]), _labelled_cells(self.columns[head:], row[head:])) for row in self.rows]
+        return Grid(self.title, _RECORD_COLUMNS, rows)
 
     def _paragraphs(self) -> Iterator[RenderableType]:
         if self.title:
             yield _text(self.title, "bold")
-        for name, told in self.rows:
-            yield from (name, Padding(told, (0, 0, 0, 4)))
+        for name, content in self.rows:
+            yield from (name, Padding(content, (0, 0, 0, 4)))
 
 
-def _told(columns: Sequence[str], cells: Sequence[Text]) -> Text:
-    return Text("; ").join(_labelled(*each) for each in zip(columns, cells, strict=True) if each[1].plain not in _NOTHING)
+def _labelled_cells(columns: Sequence[str], cells: Sequence[Text]) -> Text:
+    return Text("; ").join(_labelled(*each) for each in zip(columns, cells, strict=True) if each[1].plain not in _EMPTY_CELLS)
 
 
 def _labelled(name: str, cell: Text) -> Text:
@@ -132,23 +135,23 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 def _cell(value: object) -> Text:
-    return value if isinstance(value, Text) else _text(written(value))
+    return value if isinstance(value, Text) else _text(format_value(value))
 
 
 def _text(text: str, style: str = "") -> Text:
     return Text(printable(text), style)
 
 
-def written(value: object) -> str:
+def format_value(value: object) -> str:
     """A value as people write it."""
     if value is None:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {written(each)}" for name, each in value.items()) or "none"
+        return ", ".join(f"{name} {format_value(each)}" for name, each in value.items()) or "none"
     if isinstance(value, list):
-        return ", ".join(map(written, value)) or "none"
+        return ", ".join(map(format_value, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

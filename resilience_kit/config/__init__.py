@@ -9,30 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 from resilience_kit.config.presets import PRESETS, Preset, Recommendation, get_preset, list_presets, recommend_preset
 from resilience_kit.config.resilience_config import ResilienceConfig
-from resilience_kit.config.resolve import NOT_GIVEN, NotGiven, check_operation, resolve
+from resilience_kit.config.resolve import UNSET, Unset, check_operation, resolve
 from resilience_kit.config.strategies import STRATEGY_NUMBERS, ResilienceStrategy, StrategyNumbers, strategy_named
 
 if TYPE_CHECKING:
-    from resilience_kit.config.custom import CustomConfig
     from resilience_kit.config.explain import ExplainedField, Explanation
     from resilience_kit.config.schema import json_schema
+    from resilience_kit.config.schema_types import CustomConfig
+    from resilience_kit.config.serialization import dump
     from resilience_kit.config.settings import ResilienceSettings, variable_of
     from resilience_kit.config.templates import TEMPLATES, Template, get_template
-    from resilience_kit.config.validator import ConfigValidator, RateLimits, ResilienceConfigValidator, ValidationResult
-    from resilience_kit.config.writing import dump
+    from resilience_kit.config.validator import ClientRateLimits, ConfigValidator, ResilienceConfigValidator, ValidationResult
 
 __all__ = [
-    "NOT_GIVEN",
     "PRESETS",
     "STRATEGY_NUMBERS",
     "TEMPLATES",
+    "UNSET",
+    "ClientRateLimits",
     "ConfigValidator",
     "CustomConfig",
     "ExplainedField",
     "Explanation",
-    "NotGiven",
     "Preset",
-    "RateLimits",
     "Recommendation",
     "ResilienceConfig",
     "ResilienceConfigValidator",
@@ -40,6 +39,7 @@ __all__ = [
     "ResilienceStrategy",
     "StrategyNumbers",
     "Template",
+    "Unset",
     "ValidationResult",
     "check_operation",
     "dump",
@@ -53,18 +53,18 @@ __all__ = [
     "variable_of",
 ]
 
-_LATER = {
+_LAZY_MODULES = {
     "TEMPLATES": "templates",
     "ConfigValidator": "validator",
-    "CustomConfig": "custom",
+    "CustomConfig": "schema_types",
     "ExplainedField": "explain",
     "Explanation": "explain",
-    "RateLimits": "validator",
+    "ClientRateLimits": "validator",
     "ResilienceConfigValidator": "validator",
     "ResilienceSettings": "settings",
     "Template": "templates",
     "ValidationResult": "validator",
-    "dump": "writing",
+    "dump": "serialization",
     "get_template": "templates",
     "json_schema": "schema",
     "variable_of": "settings",
@@ -72,8 +72,8 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _LAZY_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib  # noqa: PLC0415 - only where it is needed
 
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_LAZY_MODULES[name]}"), name)

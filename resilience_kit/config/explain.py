@@ -8,8 +8,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from resilience_kit._checks import nearest
-from resilience_kit.config.layers import DECIDED, Asked, Layer, layers, of_strategy
+from resilience_kit._checks import did_you_mean
+from resilience_kit.config.layers import STRATEGY_FIELDS, Layer, RequestedOptions, layers_for, strategy_config
 from resilience_kit.config.overlay import FIELDS
 from resilience_kit.config.resilience_config import ResilienceConfig
 from resilience_kit.config.resolve import check_operation
@@ -30,7 +30,7 @@ BOUNDS: Final = {
 }
 
 
-class Overruled(NamedTuple):
+class Overridden(NamedTuple):
     """A value that a stronger source replaced."""
 
     value: object
@@ -48,17 +48,19 @@ class ExplainedField:
     name: str
     value: object
     source: str
-    overruled: tuple[Overruled, ...] = ()
+    overridden: tuple[Overridden, ...] = ()
     note: str = ""
 
     @property
-    def told_source(self) -> str:
+    def source_and_note(self) -> str:
         """The source, with the note in brackets."""
         return f"{self.source} ({self.note})" if self.note else self.source
 
     def __str__(self) -> str:
-        instead = "; ".join(f"{_written(value)} from {source}" for value, source in self.overruled if value != self.value)
-        return f"{self.name} = {_written(self.value)} from {self.told_source}" + (f"; instead of {instead}" if instead else "")
+        instead = "; ".join(f"{_format_option(value)} from {source}" for value, source in self.overridden if value != self.value)
+        return f"{self.name} = {_format_option(self.value)} from {self.source_and_note}" + (
+            f"; instead of {instead}" if instead else ""
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,68 +74,70 @@ class Explanation:
         """One option; raises KeyError with the nearest name for what is none."""
         found = next((each for each in self.fields if each.name == name), None)
         if found is None:
-            raise KeyError(f"{name!r} is not an option{nearest(name, [each.name for each in self.fields])}")
+            raise KeyError(f"{name!r} is not an option{did_you_mean(name, [each.name for each in self.fields])}")
         return found
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.fields))
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON: {"operation", "fields": {name: {"value", "source", "note", "overruled": [{"value", "source"}]}}}."""
-        told = {
+        """Ready for JSON: {"operation", "fields": {name: {"value", "source", "note", "overridden": [{"value", "source"}]}}}."""
+        options = {
             each.name: {
                 "value": each.value,
                 "source": each.source,
                 "note": each.note,
-                "overruled": [one._asdict() for one in each.overruled],
+                "overridden": [one._asdict() for one in each.overridden],
             }
             for each in self.fields
         }
-        return {"operation": self.operation, "fields": told}
+        return {"operation": self.operation, "fields": options}
 
 
-def explain(operation: str, *, settings: ResilienceSettings, asked: Asked = Asked()) -> Explanation:  # noqa: B008 - immutable
-    """What protects `operation` under `settings` where the code asks for `asked`, and who said so.
+def explain(operation: str, *, settings: ResilienceSettings, requested: RequestedOptions = RequestedOptions()) -> Explanation:  # noqa: B008 - immutable
+    """What protects `operation` under `settings` where the code asks for `requested`, and who said so.
 
     Raises ConfigurationError where `resolve` does. Pure and thread-safe.
     """
     history = _History()
-    config = _tell_of_application(history, settings)
-    for layer in layers(check_operation(operation), settings, asked):
-        config = _tell_of_layer(history, layer, config)
+    config = _record_application(history, settings)
+    for layer in layers_for(check_operation(operation), settings, requested):
+        config = _record_layer(history, layer, config)
     return Explanation(operation=operation, fields=history.fields(options_of(config)))
 
 
-def _tell_of_application(history: _History, settings: ResilienceSettings) -> ResilienceConfig:
-    history.hear("default", {"enabled": True, "preset": "simple", "strategy": None, **options_of(ResilienceConfig())})
-    history.hear(settings.source_of("preset"), {"preset": settings.preset})
-    history.hear(settings.source_of("enabled"), {"enabled": settings.enabled})
-    for source, said, strategy in settings.said:
-        decided = {} if strategy is None else _decided(options_of(of_strategy(strategy))) | {"strategy": strategy.value}
-        history.hear(source, decided | plain(said))
+def _record_application(history: _History, settings: ResilienceSettings) -> ResilienceConfig:
+    history.record("default", {"enabled": True, "preset": "simple", "strategy": None, **options_of(ResilienceConfig())})
+    history.record(settings.source_of("preset"), {"preset": settings.preset})
+    history.record(settings.source_of("enabled"), {"enabled": settings.enabled})
+    for source, values, strategy in settings.application_sources:
+        decided = (
+            {} if strategy is None else _strategy_options(options_of(strategy_config(strategy))) | {"strategy": strategy.value}
+        )
+        history.record(source, decided | to_json_value(values))
     return settings.default
 
 
-def _tell_of_layer(history: _History, layer: Layer, below: ResilienceConfig) -> ResilienceConfig:
+def _record_layer(history: _History, layer: Layer, below: ResilienceConfig) -> ResilienceConfig:
     """Hear what a layer speaks of, and what changed with it."""
-    config = layer.applied(below)
+    config = layer.apply(below)
     before, after = options_of(below), options_of(config)
-    said = {name: value for name, value in after.items() if _in(name, layer.decides) or value != before[name]}
-    if layer.whole or layer.strategy is not None:
-        said["strategy"] = None if layer.strategy is None else layer.strategy.value
-    history.hear(layer.source, said, {} if layer.whole else dict(_given_way(layer, before, after)))
+    values = {name: value for name, value in after.items() if _in(name, layer.fields) or value != before[name]}
+    if layer.replaces_all or layer.strategy is not None:
+        values["strategy"] = None if layer.strategy is None else layer.strategy.value
+    history.record(layer.source, values, {} if layer.replaces_all else dict(_clamped_options(layer, before, after)))
     return config
 
 
-def _given_way(layer: Layer, before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+def _clamped_options(layer: Layer, before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Options that a layer left at, or changed to, another value than anybody asked for: name, and why."""
     for name, (bound, why) in BOUNDS.items():
-        given = layer.asks.get(name, after[name] if _in(name, layer.decides) else before[name])
-        if None not in (given, after[name]) and given != after[name] and after[name] == after[bound]:
-            yield name, f"{_number(given)}, {why}"
+        requested = layer.requested.get(name, after[name] if _in(name, layer.fields) else before[name])
+        if None not in (requested, after[name]) and requested != after[name] and after[name] == after[bound]:
+            yield name, f"{_format_number(requested)}, {why}"
 
 
-def _number(value: object) -> str:
+def _format_number(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -141,27 +145,27 @@ def _in(name: str, names: Collection[str] | None) -> bool:
     return names is None or name in names
 
 
-def _decided(options: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in options.items() if name in DECIDED}
+def _strategy_options(options: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in options.items() if name in STRATEGY_FIELDS}
 
 
 class _History:
     """Who said what of each option, in turn."""
 
     def __init__(self) -> None:
-        self._said: dict[str, list[Overruled]] = {}
+        self._values: dict[str, list[Overridden]] = {}
         self._notes: dict[str, str] = {}
 
-    def hear(self, source: str, values: Mapping[str, object], notes: Mapping[str, str] = MappingProxyType({})) -> None:
+    def record(self, source: str, values: Mapping[str, object], notes: Mapping[str, str] = MappingProxyType({})) -> None:
         """Note the values that a source gives, and why they are not what it asked for.
 
         What it said just before is no longer its word.
         """
         for name, value in values.items():
-            said = self._said.setdefault(name, [])
-            if said and said[-1].source == source:
-                said.pop()
-            said.append(Overruled(value, source))
+            recorded = self._values.setdefault(name, [])
+            if recorded and recorded[-1].source == source:
+                recorded.pop()
+            recorded.append(Overridden(value, source))
             self._notes[name] = notes.get(name, "")
 
     def fields(self, options: Mapping[str, object]) -> tuple[ExplainedField, ...]:
@@ -169,12 +173,12 @@ class _History:
         return tuple(
             ExplainedField(
                 name=name,
-                value=options.get(name, said[-1].value),
-                source=said[-1].source,
-                overruled=tuple(reversed(said[:-1])),
+                value=options.get(name, recorded[-1].value),
+                source=recorded[-1].source,
+                overridden=tuple(reversed(recorded[:-1])),
                 note=self._notes[name],
             )
-            for name, said in self._said.items()
+            for name, recorded in self._values.items()
         )
 
 
@@ -197,26 +201,26 @@ def _options_of(config: ResilienceConfig) -> Iterator[tuple[str, object]]:
             yield name, None if options is None else _option(name, getattr(options, each.name))
     for each in dataclasses.fields(ResilienceConfig):
         if each.name not in _POLICIES:
-            yield each.name, plain(getattr(config, each.name))
+            yield each.name, to_json_value(getattr(config, each.name))
 
 
 def _option(name: str, value: object) -> object:
-    return "none" if name == "jitter" and value is None else plain(value)
+    return "none" if name == "jitter" and value is None else to_json_value(value)
 
 
-def plain(value: Any) -> Any:
+def to_json_value(value: Any) -> Any:
     """A value of an option, ready for JSON: objects by their type's name or their own, so that nothing of them is told."""
     if value is None or isinstance(value, bool | int | float | str):
         return value.value if isinstance(value, Enum) else value
     if isinstance(value, Mapping):
-        return {name: plain(each) for name, each in value.items()}
+        return {name: to_json_value(each) for name, each in value.items()}
     if isinstance(value, tuple):
-        return [plain(each) for each in value]
+        return [to_json_value(each) for each in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        return {each.name: to_json_value(getattr(value, each.name)) for each in dataclasses.fields(value)}
     name = getattr(value, "name", None) or getattr(value, "__qualname__", None)
     return name if isinstance(name, str) else type(value).__qualname__
 
 
-def _written(value: object) -> str:
+def _format_option(value: object) -> str:
     return "none" if value is None else str(value)

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from resilience_kit._checks import misplaced, shown_kind
-from resilience_kit.config.overlay import FIELDS, give_way, overlay, overrides_of, refuse_unknown
+from resilience_kit._checks import misplaced_hint, shown_value
+from resilience_kit.config.overlay import FIELDS, overlay, overlay_clamped, overrides_of, reject_unknown_settings
 from resilience_kit.config.presets import Preset
 from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit, ResilienceConfig, within
 from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
@@ -37,28 +37,28 @@ if TYPE_CHECKING:
     from resilience_kit.config.settings import ResilienceSettings
 
 
-class NotGiven(Enum):
+class Unset(Enum):
     """For arguments to which None means something."""
 
-    NOT_GIVEN = "not given"
+    UNSET = "unset"
 
     def __repr__(self) -> str:
-        return "<not given>"
+        return "<unset>"
 
 
-NOT_GIVEN: Final = NotGiven.NOT_GIVEN
+UNSET: Final = Unset.UNSET
 
 StrategyName = ResilienceStrategy | str
-Seconds = float | Literal[NotGiven.NOT_GIVEN] | None
-Change = Callable[[ResilienceConfig], ResilienceConfig]
+Seconds = float | Literal[Unset.UNSET] | None
+ConfigTransform = Callable[[ResilienceConfig], ResilienceConfig]
 
 #: The settings that a strategy decides.
-DECIDED: Final = frozenset(FIELDS) | {"retry_budget"}
+STRATEGY_FIELDS: Final = frozenset(FIELDS) | {"retry_budget"}
 #: Those of them that stay where somebody has named them, whatever strategy a stronger source names.
-_STAYS: Final = frozenset({"attempt_timeout"})
+_STICKY_FIELDS: Final = frozenset({"attempt_timeout"})
 
 
-class Said(NamedTuple):
+class ApplicationSource(NamedTuple):
     """What one source says of the whole application. `strategy` gives numbers that any `settings` named by anybody replace."""
 
     source: str
@@ -66,7 +66,7 @@ class Said(NamedTuple):
     strategy: ResilienceStrategy | None = None
 
 
-class Word(NamedTuple):
+class OperationOverride(NamedTuple):
     """What one source says of a single operation: a strategy, and settings over its numbers."""
 
     source: str
@@ -75,157 +75,161 @@ class Word(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One source's part in an operation's options. `decides`: the settings that it speaks of, None for all.
+    """One source's part in an operation's options. `fields`: the settings that it speaks of, None for all.
 
-    `asks`: values that may give way to others, as a timeout does to a shorter deadline.
+    `requested`: values that may give way to others, as a timeout does to a shorter deadline.
     """
 
     source: str
-    decides: Collection[str] | None
-    applied: Change
-    whole: bool = False
+    fields: Collection[str] | None
+    apply: ConfigTransform
+    replaces_all: bool = False
     strategy: ResilienceStrategy | None = None
-    asks: Mapping[str, object] = {}
+    requested: Mapping[str, object] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RequestedOptions:
     """What the code asks for, and what was changed while running: `registered` and `live`."""
 
     strategy: StrategyName | None = None
     custom_config: ResilienceConfig | Mapping[str, object] | None = None
     registered: StrategyName | None = None
     live: StrategyName | None = None
-    deadline: Seconds = NOT_GIVEN
-    attempt_timeout: Seconds = NOT_GIVEN
+    deadline: Seconds = UNSET
+    attempt_timeout: Seconds = UNSET
     idempotent: bool | None = None
-    rate_limit: RateLimit | NotGiven | None = NOT_GIVEN
-    bulkhead: BulkheadLimit | NotGiven | None = NOT_GIVEN
-    hedge: HedgeConfig | NotGiven | None = NOT_GIVEN
+    rate_limit: RateLimit | Unset | None = UNSET
+    bulkhead: BulkheadLimit | Unset | None = UNSET
+    hedge: HedgeConfig | Unset | None = UNSET
 
 
-def of_application(preset: Preset, source: str | None, parts: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Said, ...]:
+def collect_application_sources(
+    preset: Preset, source: str | None, parts: Sequence[tuple[str, Mapping[str, Any]]]
+) -> tuple[ApplicationSource, ...]:
     """What is said of all operations, weakest first: by `preset`, which `source` names (None: nobody), and by `parts` over it."""
     named = [(where, each["default_strategy"]) for where, each in parts if "default_strategy" in each]
     by_preset = source or "default"
     strategies = [("default", ResilienceStrategy.BALANCED), (by_preset, preset.default_strategy), *named]
     numbers = parts if source is None and named else [(by_preset, preset.settings()), *parts]
     return (
-        *(Said(where, {}, strategy_named(strategy)) for where, strategy in strategies),
-        *(Said(where, {name: each[name] for name in FIELDS if name in each}) for where, each in numbers),
+        *(ApplicationSource(where, {}, strategy_named(strategy)) for where, strategy in strategies),
+        *(ApplicationSource(where, {name: each[name] for name in FIELDS if name in each}) for where, each in numbers),
     )
 
 
-def together(said: Sequence[Said], path: str) -> ResilienceConfig:
+def build_default(sources: Sequence[ApplicationSource], path: str) -> ResilienceConfig:
     """The last strategy's numbers, with all settings over them at once."""
-    strategy = next(each.strategy for each in reversed(said) if each.strategy is not None)
-    settings = {name: value for each in said for name, value in each.settings.items()}
-    return overlay(of_strategy(strategy), settings, path)
+    strategy = next(each.strategy for each in reversed(sources) if each.strategy is not None)
+    settings = {name: value for each in sources for name, value in each.settings.items()}
+    return overlay(strategy_config(strategy), settings, path)
 
 
-def layers(operation: str, settings: ResilienceSettings, asked: Asked) -> list[Layer]:
+def layers_for(operation: str, settings: ResilienceSettings, requested: RequestedOptions) -> list[Layer]:
     """The layers of one operation over `settings.default`. A wrong value is a ConfigurationError, also where it does not win."""
-    found = [_whole(source, strategy) for source, strategy in settings.preset_words(operation)]
-    found += _strategy("register_operation", asked.registered, "registered")
-    found += _strategy("strategy argument", asked.strategy, "strategy")
-    found += _custom(asked.custom_config, operation)
-    words = settings.operator_words(operation)
-    if asked.live is not None:
-        words = [*words, Word("set_strategy", strategy_named(asked.live, "live"))]
-    found += _operator(words, asked.custom_config is None)
-    found += _arguments(asked)
-    found.append(Layer(_NO_RETRY_USES_IT, (), ResilienceConfig.with_useful_timeout))
+    found = [_strategy_layer(source, strategy) for source, strategy in settings.preset_overrides(operation)]
+    found += _strategy_layers("register_operation", requested.registered, "registered")
+    found += _strategy_layers("strategy argument", requested.strategy, "strategy")
+    found += _custom_config_layers(requested.custom_config, operation)
+    overrides = settings.operator_overrides(operation)
+    if requested.live is not None:
+        overrides = [*overrides, OperationOverride("set_strategy", strategy_named(requested.live, "live"))]
+    found += _operator_layers(overrides, requested.custom_config is None)
+    found += _argument_layers(requested)
+    found.append(Layer(_UNUSED_TIMEOUT_SOURCE, (), ResilienceConfig.with_useful_timeout))
     if not settings.enabled:
         found.append(Layer(settings.source_of("enabled"), (), ResilienceConfig.switched_off))
     return found
 
 
-def folded(base: ResilienceConfig, over: Sequence[Layer]) -> ResilienceConfig:
+def fold_layers(base: ResilienceConfig, stack: Sequence[Layer]) -> ResilienceConfig:
     """`base` with all layers applied in turn, as far as they count."""
-    first = next((number for number in reversed(range(len(over))) if over[number].whole), 0)
-    for layer in over[first:]:
-        base = layer.applied(base)
+    first = next((number for number in reversed(range(len(stack))) if stack[number].replaces_all), 0)
+    for layer in stack[first:]:
+        base = layer.apply(base)
     return base
 
 
 @functools.cache
-def of_strategy(strategy: ResilienceStrategy) -> ResilienceConfig:
+def strategy_config(strategy: ResilienceStrategy) -> ResilienceConfig:
     """A strategy's numbers; made once, since configs are immutable."""
     return ResilienceConfig.from_strategy(strategy)
 
 
-def _strategy(source: str, strategy: StrategyName | None, path: str) -> Sequence[Layer]:
-    return () if strategy is None else (_whole(source, strategy_named(strategy, path)),)
+def _strategy_layers(source: str, strategy: StrategyName | None, path: str) -> Sequence[Layer]:
+    return () if strategy is None else (_strategy_layer(source, strategy_named(strategy, path)),)
 
 
-def _whole(source: str, strategy: ResilienceStrategy) -> Layer:
-    return Layer(source, DECIDED, lambda _below: of_strategy(strategy), whole=True, strategy=strategy)
+def _strategy_layer(source: str, strategy: ResilienceStrategy) -> Layer:
+    return Layer(source, STRATEGY_FIELDS, lambda _below: strategy_config(strategy), replaces_all=True, strategy=strategy)
 
 
 #: The source of a strategy's attempt timeout that is left out.
-_NO_RETRY_USES_IT: Final = "default, since no retry would use it"
-_CUSTOM: Final = "custom_config"
+_UNUSED_TIMEOUT_SOURCE: Final = "default, since no retry would use it"
+_CUSTOM_CONFIG: Final = "custom_config"
 CUSTOM_RULE: Final = "must be a ResilienceConfig or a mapping of settings"
 _CUSTOM_SOURCE: Final = "custom_config argument"
 
 
-def _custom(custom: object, operation: str) -> Sequence[Layer]:
+def _custom_config_layers(custom: object, operation: str) -> Sequence[Layer]:
     if custom is None:
         return ()
     if isinstance(custom, ResilienceConfig):
-        return (Layer(_CUSTOM_SOURCE, None, lambda _below: custom, whole=True),)
+        return (Layer(_CUSTOM_SOURCE, None, lambda _below: custom, replaces_all=True),)
     if isinstance(custom, Mapping):
-        return list(_mapping(custom, operation))
-    raise ConfigurationError([Violation(_CUSTOM, CUSTOM_RULE + misplaced(custom), shown_kind(custom))])
+        return list(_mapping_layers(custom, operation))
+    raise ConfigurationError([Violation(_CUSTOM_CONFIG, CUSTOM_RULE + misplaced_hint(custom), shown_value(custom))])
 
 
-def _mapping(custom: Mapping[str, object], operation: str) -> Iterator[Layer]:
+def _mapping_layers(custom: Mapping[str, object], operation: str) -> Iterator[Layer]:
     """A mapping's strategy for the operation, else its numbers over its default strategy or over what lies below."""
-    refuse_unknown(custom, _CUSTOM)
-    overrides = overrides_of(custom, _CUSTOM)
+    reject_unknown_settings(custom, _CUSTOM_CONFIG)
+    overrides = overrides_of(custom, _CUSTOM_CONFIG)
     if operation in overrides:
-        yield _whole(_CUSTOM_SOURCE, overrides[operation])
+        yield _strategy_layer(_CUSTOM_SOURCE, overrides[operation])
         return
     if "default_strategy" in custom:
-        yield _whole(_CUSTOM_SOURCE, strategy_named(custom["default_strategy"], f"{_CUSTOM}.default_strategy"))
-    yield Layer(_CUSTOM_SOURCE, FIELDS.keys() & custom.keys(), functools.partial(overlay, settings=custom, path=_CUSTOM))
+        yield _strategy_layer(_CUSTOM_SOURCE, strategy_named(custom["default_strategy"], f"{_CUSTOM_CONFIG}.default_strategy"))
+    yield Layer(_CUSTOM_SOURCE, FIELDS.keys() & custom.keys(), functools.partial(overlay, settings=custom, path=_CUSTOM_CONFIG))
 
 
-def _operator(words: Sequence[Word], replaces: bool) -> Iterator[Layer]:
+def _operator_layers(overrides: Sequence[OperationOverride], replaces_all: bool) -> Iterator[Layer]:
     """Each word's strategy, then its settings. Those that stay come last: they outlast a stronger word's strategy."""
-    for source, strategy, settings in words:
+    for source, strategy, settings in overrides:
         if strategy is not None:
-            yield _whole(source, strategy) if replaces else _partly(source, strategy)
-        yield from _over(source, {name: value for name, value in settings.items() if name not in _STAYS})
-    for source, _, settings in words:
-        yield from _over(source, {name: value for name, value in settings.items() if name in _STAYS})
+            yield _strategy_layer(source, strategy) if replaces_all else _strategy_numbers_layer(source, strategy)
+        yield from _settings_layer(source, {name: value for name, value in settings.items() if name not in _STICKY_FIELDS})
+    for source, _, settings in overrides:
+        yield from _settings_layer(source, {name: value for name, value in settings.items() if name in _STICKY_FIELDS})
 
 
-def _over(source: str, settings: Mapping[str, object]) -> Iterator[Layer]:
+def _settings_layer(source: str, settings: Mapping[str, object]) -> Iterator[Layer]:
     if settings:
-        yield Layer(source, settings.keys(), functools.partial(give_way, settings=settings), asks=settings)
+        yield Layer(source, settings.keys(), functools.partial(overlay_clamped, settings=settings), requested=settings)
 
 
-def _partly(source: str, strategy: ResilienceStrategy) -> Layer:
-    return Layer(source, DECIDED - _STAYS, lambda below: below.with_strategy(strategy), strategy=strategy)
+def _strategy_numbers_layer(source: str, strategy: ResilienceStrategy) -> Layer:
+    return Layer(source, STRATEGY_FIELDS - _STICKY_FIELDS, lambda below: below.with_strategy(strategy), strategy=strategy)
 
 
-def _arguments(asked: Asked) -> Iterator[Layer]:
-    deadline, timeout, idempotent = asked.deadline, asked.attempt_timeout, asked.idempotent
-    if deadline is not NOT_GIVEN:
+def _argument_layers(requested: RequestedOptions) -> Iterator[Layer]:
+    deadline, timeout, idempotent = requested.deadline, requested.attempt_timeout, requested.idempotent
+    if deadline is not UNSET:
         yield Layer("deadline argument", ("deadline",), lambda below: below.with_deadline(deadline))
-    if timeout is not NOT_GIVEN:
-        yield _argument("attempt_timeout", timeout, lambda below: below.replace(attempt_timeout=within(timeout, below.deadline)))
+    if timeout is not UNSET:
+        yield _argument_layer(
+            "attempt_timeout", timeout, lambda below: below.replace(attempt_timeout=within(timeout, below.deadline))
+        )
     if idempotent is not None:
-        yield _argument("idempotent", idempotent, lambda below: below.replace(idempotent=idempotent))
-    for name, limit in (("rate_limit", asked.rate_limit), ("bulkhead", asked.bulkhead), ("hedge", asked.hedge)):
-        if limit is not NOT_GIVEN:
-            yield _argument(name, limit, functools.partial(_with, changes={name: limit}))
+        yield _argument_layer("idempotent", idempotent, lambda below: below.replace(idempotent=idempotent))
+    for name, limit in (("rate_limit", requested.rate_limit), ("bulkhead", requested.bulkhead), ("hedge", requested.hedge)):
+        if limit is not UNSET:
+            yield _argument_layer(name, limit, functools.partial(_with_changes, changes={name: limit}))
 
 
-def _with(below: ResilienceConfig, changes: Mapping[str, Any]) -> ResilienceConfig:
+def _with_changes(below: ResilienceConfig, changes: Mapping[str, Any]) -> ResilienceConfig:
     return below.replace(**changes)
 
 
-def _argument(name: str, value: object, applied: Change) -> Layer:
-    return Layer(f"{name} argument", (name,), applied, asks={name: value})
+def _argument_layer(name: str, value: object, apply: ConfigTransform) -> Layer:
+    return Layer(f"{name} argument", (name,), apply, requested={name: value})

@@ -8,19 +8,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 #: How near two names are, and how short one may be: of `qa` and `qb`, either may be meant.
-_ALIKE: Final = 0.8
-_SHORTEST: Final = 4
+_SIMILARITY: Final = 0.8
+_MIN_LENGTH: Final = 4
 
 
 class NearName(NamedTuple):
-    """`source` names an operation `name` that is not known; `meant` is the known one that is near."""
+    """`source` names an operation `name` that is not known; `suggestion` is the known one that is near."""
 
     source: str
     name: str
-    meant: str
+    suggestion: str
 
     def __str__(self) -> str:
-        return f"{self.source} names the operation {self.name!r}; did you mean {self.meant!r}?"
+        return f"{self.source} names the operation {self.name!r}; did you mean {self.suggestion!r}?"
 
 
 def spelled(operation: str) -> str:
@@ -34,18 +34,18 @@ def near_names(named: Mapping[str, str], known: Iterable[str]) -> Iterator[NearN
     One that `named` has, too, was not misspelt. Names that differ in digits only are different ones, as `chat_3` and `chat_4`.
     """
     by_spelling = {spelled(each): each for each in known}
-    given = {spelled(each) for each in named}
-    free = [each for each in by_spelling if each not in given]
+    named_spellings = {spelled(each) for each in named}
+    free = [each for each in by_spelling if each not in named_spellings]
     for name, source in named.items():
         if spelled(name) not in by_spelling:
-            meant = _nearest(spelled(name), free)
-            if meant:
-                yield NearName(source, name, by_spelling[meant])
+            suggestion = _closest_name(spelled(name), free)
+            if suggestion:
+                yield NearName(source, name, by_spelling[suggestion])
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    candidates = [each for each in known if min(len(name), len(each)) >= _SHORTEST and _letters(name) != _letters(each)]
-    return next(iter(difflib.get_close_matches(name, candidates, 1, _ALIKE)), "")
+def _closest_name(name: str, known: Iterable[str]) -> str:
+    candidates = [each for each in known if min(len(name), len(each)) >= _MIN_LENGTH and _letters(name) != _letters(each)]
+    return next(iter(difflib.get_close_matches(name, candidates, 1, _SIMILARITY)), "")
 
 
 def _letters(name: str) -> str:

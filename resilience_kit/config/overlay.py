@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from resilience_kit._checks import nearest
+from resilience_kit._checks import did_you_mean
 from resilience_kit.config.resilience_config import ResilienceConfig, within
 from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
+from resilience_kit.errors import REDACTED, ConfigurationError, Violation
 from resilience_kit.policies.breaker import CircuitBreakerConfig
 from resilience_kit.policies.retry import RetryConfig
 
@@ -37,20 +37,20 @@ FIELDS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
     }
 )
 #: Contradicts no setting.
-_WIDE: Final = ResilienceConfig(retry=RetryConfig(base_delay=0.0, max_delay=float(2**53)))
-SETTINGS: Final = (*FIELDS, "default_strategy", "operation_overrides")
+_PERMISSIVE: Final = ResilienceConfig(retry=RetryConfig(base_delay=0.0, max_delay=float(2**53)))
+SETTING_NAMES: Final = (*FIELDS, "default_strategy", "operation_overrides")
 #: What stands beside settings in a file, and nowhere else.
-_OF_A_FILE: Final = frozenset({"preset", "operations"})
+_FILE_ONLY: Final = frozenset({"preset", "operations"})
 #: Settings that are whole numbers.
-_WHOLE: Final = frozenset({"retry_attempts", "circuit_breaker_threshold"})
-_SETTING_OF: Final = {f"{owner.__name__}.{name}": setting for setting, (owner, name) in FIELDS.items()}
+_INTEGER_SETTINGS: Final = frozenset({"retry_attempts", "circuit_breaker_threshold"})
+_SETTING_BY_FIELD: Final = {f"{owner.__name__}.{name}": setting for setting, (owner, name) in FIELDS.items()}
 
 
 def overrides_of(settings: Mapping[str, object], path: str) -> Mapping[str, ResilienceStrategy]:
     """The strategies that `settings` name for single operations."""
     named = settings.get("operation_overrides", {})
     if not isinstance(named, Mapping):
-        raise ConfigurationError([Violation(f"{path}.operation_overrides", "must map operations to strategies", NOT_SHOWN)])
+        raise ConfigurationError([Violation(f"{path}.operation_overrides", "must map operations to strategies", REDACTED)])
     return {name: strategy_named(value, f"{path}.operation_overrides.{name}") for name, value in named.items()}
 
 
@@ -62,7 +62,7 @@ def overlay(base: ResilienceConfig, settings: Mapping[str, object], path: str) -
     try:
         changed = _changed(base, settings)
     except ConfigurationError as error:
-        found = [_in_words_of_the_setting(each, path) for each in error.errors]
+        found = [_with_setting_path(each, path) for each in error.errors]
     else:
         found = list(_delays_out_of_order(changed.retry, settings, path))
         if not found:
@@ -70,7 +70,7 @@ def overlay(base: ResilienceConfig, settings: Mapping[str, object], path: str) -
     raise ConfigurationError(found)
 
 
-def give_way(base: ResilienceConfig, settings: Mapping[str, object]) -> ResilienceConfig:
+def overlay_clamped(base: ResilienceConfig, settings: Mapping[str, object]) -> ResilienceConfig:
     """`overlay`, where an option of `base` that would contradict one of `settings` gives way.
 
     For an operator's word, which has to hold whatever numbers the code has.
@@ -89,19 +89,19 @@ def give_way(base: ResilienceConfig, settings: Mapping[str, object]) -> Resilien
     return overlay(base, numbers, "")
 
 
-def check_settings(settings: Mapping[str, object], path: str) -> None:
+def validate_settings(settings: Mapping[str, object], path: str) -> None:
     """Raise for code's `settings` that are wrong by themselves, whatever they are put over."""
-    refuse_unknown(settings, path)
+    reject_unknown_settings(settings, path)
     overrides_of(settings, path)
     if "default_strategy" in settings:
         strategy_named(settings["default_strategy"], f"{path}.default_strategy")
-    overlay(_WIDE, settings, path)
+    overlay(_PERMISSIVE, settings, path)
 
 
-def check_apart(settings: Mapping[str, object], path: str) -> None:
+def validate_section(settings: Mapping[str, object], path: str) -> None:
     """Raise for `settings` of one operation that contradict each other, or the strategy that they name."""
     strategy = settings.get("strategy")
-    base = _WIDE if strategy is None else ResilienceConfig.from_strategy(strategy_named(strategy))
+    base = _PERMISSIVE if strategy is None else ResilienceConfig.from_strategy(strategy_named(strategy))
     overlay(base, settings, path)
 
 
@@ -112,10 +112,10 @@ def _changed(base: ResilienceConfig, settings: Mapping[str, object]) -> Resilien
     times = _options(ResilienceConfig, settings)
     if "deadline" in times and "attempt_timeout" not in times:
         times["attempt_timeout"] = base.attempt_timeout_within(times["deadline"])
-    whole = _replaced(base, times, found)
+    config = _replaced(base, times, found)
     if found:
         raise ConfigurationError(found)
-    return dataclasses.replace(whole, retry=retry, circuit_breaker=breaker)
+    return dataclasses.replace(config, retry=retry, circuit_breaker=breaker)
 
 
 def _policy(
@@ -127,17 +127,17 @@ def _policy(
 
 
 def _options(owner: type, settings: Mapping[str, object]) -> dict[str, object]:
-    ours = {name: option for name, (of, option) in FIELDS.items() if of is owner}
-    return {ours[name]: _plain(name, value) for name, value in settings.items() if name in ours}
+    option_names = {name: option for name, (target, option) in FIELDS.items() if target is owner}
+    return {option_names[name]: _option_value(name, value) for name, value in settings.items() if name in option_names}
 
 
-def _plain(name: str, value: object) -> object:
+def _option_value(name: str, value: object) -> object:
     if name == "jitter" and value == "none":
         return None
-    return whole(value) if name in _WHOLE else value
+    return to_integer_if_exact(value) if name in _INTEGER_SETTINGS else value
 
 
-def whole(value: object) -> object:
+def to_integer_if_exact(value: object) -> object:
     """A float without a fraction as the whole number that it is: JSON has one kind of number, and some programs write 5.0."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -150,8 +150,8 @@ def _replaced(options: Options, changes: Mapping[str, object], found: list[Viola
         return options
 
 
-def _in_words_of_the_setting(violation: Violation, path: str) -> Violation:
-    return violation._replace(path=f"{path}.{_SETTING_OF.get(violation.path, violation.path)}")
+def _with_setting_path(violation: Violation, path: str) -> Violation:
+    return violation._replace(path=f"{path}.{_SETTING_BY_FIELD.get(violation.path, violation.path)}")
 
 
 def _delays_out_of_order(retry: RetryConfig | None, settings: Mapping[str, object], path: str) -> Iterator[Violation]:
@@ -163,15 +163,15 @@ def _delays_out_of_order(retry: RetryConfig | None, settings: Mapping[str, objec
         yield Violation(f"{path}.max_delay", f"must be at least base_delay {retry.base_delay}", retry.max_delay)
 
 
-def refuse_unknown(settings: Mapping[str, object], path: str) -> None:
+def reject_unknown_settings(settings: Mapping[str, object], path: str) -> None:
     """Raise for names that are no settings."""
-    unknown = [name for name in settings if name not in SETTINGS]
+    unknown = [name for name in settings if name not in SETTING_NAMES]
     if unknown:
-        raise ConfigurationError(unknown_setting(f"{path}.{name}", name, SETTINGS) for name in unknown)
+        raise ConfigurationError(unknown_setting(f"{path}.{name}", name, SETTING_NAMES) for name in unknown)
 
 
 def unknown_setting(path: str, name: object, known: Collection[str]) -> Violation:
     """A name that is none of the `known` settings, with the nearest one. Its value is not shown: it may be a misplaced secret."""
-    only_there = name in _OF_A_FILE and "operation_overrides" in known
-    hint = f"; only a file may hold {name!r}" if only_there else nearest(name, known)
-    return Violation(path, f"is not a setting{hint}", NOT_SHOWN)
+    only_there = name in _FILE_ONLY and "operation_overrides" in known
+    hint = f"; only a file may hold {name!r}" if only_there else did_you_mean(name, known)
+    return Violation(path, f"is not a setting{hint}", REDACTED)

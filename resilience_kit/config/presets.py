@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from resilience_kit._checks import nearest
-from resilience_kit.config.echo import shown
+from resilience_kit._checks import did_you_mean
+from resilience_kit.config.redaction import redact_value
 from resilience_kit.config.strategies import STRATEGY_NUMBERS, ResilienceStrategy
 from resilience_kit.errors import ConfigurationError, Violation
 
@@ -46,8 +46,8 @@ class Preset:
 
     def to_dict(self) -> dict[str, object]:
         """All fields, ready for JSON."""
-        plain = {"operation_overrides": dict(self.operation_overrides), "contexts": list(self.contexts)}
-        return {each.name: getattr(self, each.name) for each in fields(self)} | plain
+        json_values = {"operation_overrides": dict(self.operation_overrides), "contexts": list(self.contexts)}
+        return {each.name: getattr(self, each.name) for each in fields(self)} | json_values
 
 
 PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
@@ -92,7 +92,7 @@ PRESETS: Final[Mapping[str, Preset]] = MappingProxyType(
 )
 
 
-def _of_strategy(strategy: ResilienceStrategy) -> Preset:
+def _strategy_preset(strategy: ResilienceStrategy) -> Preset:
     numbers = STRATEGY_NUMBERS[strategy]
     return Preset(
         name=strategy.value,
@@ -104,7 +104,7 @@ def _of_strategy(strategy: ResilienceStrategy) -> Preset:
     )
 
 
-_ALL: Final[Mapping[str, Preset]] = MappingProxyType({**PRESETS, **{s.value: _of_strategy(s) for s in ResilienceStrategy}})
+_ALL: Final[Mapping[str, Preset]] = MappingProxyType({**PRESETS, **{s.value: _strategy_preset(s) for s in ResilienceStrategy}})
 
 
 def list_presets() -> list[str]:
@@ -119,7 +119,7 @@ def get_preset(name: str) -> Preset:
     """
     found = _ALL.get(name.lower()) if isinstance(name, str) else None
     if found is None:
-        rule = "must be the name of a preset or of a strategy" + nearest(name, _ALL)
+        rule = "must be the name of a preset or of a strategy" + did_you_mean(name, _ALL)
         raise ConfigurationError([Violation("preset", rule, name)])
     return found
 
@@ -133,16 +133,16 @@ class Recommendation(NamedTuple):
 
 
 #: Each word of an environment's name ("prod-eu-1" has three) is looked at on its own, so that "product" means nothing.
-_WORD_MEANS: Final = (
+_TOKEN_PATTERNS: Final = (
     ("development", re.compile(r"(dev(el|eloper|elopment)?|test(s|ing)?|ci|non?prod(uction)?)\d*")),
     ("production", re.compile(r"(stag(e|ing)?|(pre)?prod(uction)?|live)\d*")),
 )
 _NOT_PRODUCTION: Final = re.compile(r"\b(?:non|not|no)[^a-z0-9]+prod")
-_KNOWN: Final = frozenset({"dev", "development", "test", "testing", "ci", "prod", "production", "stag", "staging", "live"})
+_EXACT_NAMES: Final = frozenset({"dev", "development", "test", "testing", "ci", "prod", "production", "stag", "staging", "live"})
 _VARIABLES: Final = ("APP_ENV", "ENVIRONMENT", "ENV")
 _NAMESPACES: Final = ("KUBERNETES_NAMESPACE", "POD_NAMESPACE")
 _CLUSTER: Final = "KUBERNETES_SERVICE_HOST"
-_NO: Final = frozenset({"", "0", "false", "no", "off"})
+_FALSE_VALUES: Final = frozenset({"", "0", "false", "no", "off"})
 
 
 def recommend_preset(environment: str | None = None) -> Recommendation:
@@ -155,39 +155,45 @@ def recommend_preset(environment: str | None = None) -> Recommendation:
     """
     if environment is not None:
         return _for_name(environment, f"the environment {environment!r}")
-    return next(_found(os.environ), Recommendation("simple", 0.5, "no variable names the environment"))
+    return next(_recommendations(os.environ), Recommendation("simple", 0.5, "no variable names the environment"))
 
 
-def _found(variables: Mapping[str, str]) -> Iterator[Recommendation]:
-    named = [_for_name(variables[name], f"{name}={shown(variables[name])!r}") for name in _VARIABLES if variables.get(name)]
-    yield from _known(named)
-    if variables.get("CI", "").lower() not in _NO:
+def _recommendations(variables: Mapping[str, str]) -> Iterator[Recommendation]:
+    named = [
+        _for_name(variables[name], f"{name}={redact_value(variables[name])!r}") for name in _VARIABLES if variables.get(name)
+    ]
+    yield from _conclusive(named)
+    if variables.get("CI", "").lower() not in _FALSE_VALUES:
         yield Recommendation("development", 0.9, "CI is set")
     namespaces = {name: variables[name] for name in _NAMESPACES if variables.get(name)}
-    yield from _known([_for_name(value, f"{name}={shown(value)!r}", 0.8) for name, value in namespaces.items()])
+    yield from _conclusive([_for_name(value, f"{name}={redact_value(value)!r}", 0.8) for name, value in namespaces.items()])
     host = variables.get("HOSTNAME") or socket.gethostname()
-    yield from _known([_for_name(host, f"the host's name {shown(host)!r}", 0.7)])
+    yield from _conclusive([_for_name(host, f"the host's name {redact_value(host)!r}", 0.7)])
     if _CLUSTER in variables:
         yield Recommendation("production", 0.6, f"{_CLUSTER} is set, as in a Kubernetes cluster")
     yield from named
 
 
-def _known(found: Iterable[Recommendation]) -> Iterator[Recommendation]:
+def _conclusive(found: Iterable[Recommendation]) -> Iterator[Recommendation]:
     return (each for each in found if each.preset_name != "simple")
 
 
-def _for_name(environment: object, who: str, most: float = 1.0) -> Recommendation:
+def _for_name(environment: object, source: str, max_confidence: float = 1.0) -> Recommendation:
     if not isinstance(environment, str):
         raise ConfigurationError([Violation("environment", "must be the name of an environment", environment)])
     name = environment.strip().lower()
-    meanings = _meanings(_NOT_PRODUCTION.sub("nonprod", name))
-    if len(meanings) == 1:
-        (preset,) = meanings
-        exact = name in _KNOWN
-        return Recommendation(preset, min(0.95 if exact else 0.85, most), f"{who} {'names' if exact else 'looks like'} {preset}")
-    return Recommendation("simple", 0.5, f"{who} names both development and production" if meanings else f"{who} is not known")
+    matching = _matching_presets(_NOT_PRODUCTION.sub("nonprod", name))
+    if len(matching) == 1:
+        (preset,) = matching
+        exact = name in _EXACT_NAMES
+        return Recommendation(
+            preset, min(0.95 if exact else 0.85, max_confidence), f"{source} {'names' if exact else 'looks like'} {preset}"
+        )
+    return Recommendation(
+        "simple", 0.5, f"{source} names both development and production" if matching else f"{source} is not known"
+    )
 
 
-def _meanings(name: str) -> set[str]:
-    words = re.split(r"[^a-z0-9]+", name)
-    return {preset for preset, pattern in _WORD_MEANS for word in words if pattern.fullmatch(word)}
+def _matching_presets(name: str) -> set[str]:
+    tokens = re.split(r"[^a-z0-9]+", name)
+    return {preset for preset, pattern in _TOKEN_PATTERNS for token in tokens if pattern.fullmatch(token)}

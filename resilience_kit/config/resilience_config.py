@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypedDict, Unpack
 
 from resilience_kit._checks import Checks
-from resilience_kit._spelling import spelled, spelling_of
+from resilience_kit._keyword_hints import keyword_hint, suggests_keywords_for_class
 from resilience_kit.config.strategies import (
     STRATEGY_NUMBERS,
     ResilienceStrategy,
@@ -16,7 +16,7 @@ from resilience_kit.config.strategies import (
     StrategyTimeout,
     strategy_named,
 )
-from resilience_kit.errors import NOT_SHOWN
+from resilience_kit.errors import REDACTED
 from resilience_kit.outcome import Guard
 from resilience_kit.policies.breaker import CircuitBreakerConfig
 from resilience_kit.policies.bulkhead import BulkheadConfig
@@ -52,7 +52,7 @@ class ConfigChanges(TypedDict, total=False):
     idle_timeout: float | None
 
 
-@spelled
+@suggests_keywords_for_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResilienceConfig:
     """Which policies protect an operation. What is None is off; all times are seconds.
@@ -95,7 +95,7 @@ class ResilienceConfig:
         checks.flag("idempotent", self.idempotent)
         _check_key(checks, self.idempotency_key)
         checks.one_of("circuit_open", self.circuit_open, ("reject", "wait"))
-        checks.done()
+        checks.raise_if_any()
 
     def replace(self, **changes: Unpack[ConfigChanges]) -> ResilienceConfig:
         """A variant with some fields changed; a field that does not exist is a ConfigurationError with the nearest name.
@@ -184,16 +184,16 @@ def _check_policies(checks: Checks, config: ResilienceConfig) -> None:
     checks.instance("retry_budget", config.retry_budget, RetryBudgetConfig, type(None))
     checks.instance("hedge", config.hedge, HedgeConfig, type(None))
     if isinstance(config.hedge, HedgeConfig) and config.idempotent is False:
-        checks.fail("hedge", "must be None where idempotent is False: it sends a request twice", NOT_SHOWN)
+        checks.add("hedge", "must be None where idempotent is False: it sends a request twice", REDACTED)
     if not isinstance(config.guards, tuple) or not all(isinstance(guard, Guard) for guard in config.guards):
-        checks.fail("guards", "must be a tuple of guards (objects with name, admit and fits)", config.guards)
+        checks.add("guards", "must be a tuple of guards (objects with name, admit and fits)", config.guards)
     check_limits(checks, config.rate_limit, config.bulkhead)
 
 
 def _check_key(checks: Checks, key: object) -> None:
     if not isinstance(key, bool) and not callable(key) and not (isinstance(key, str) and key and key.isprintable()):
         rule = "must be True, False, a text that is printable and not empty, or a function of the call's arguments"
-        checks.fail("idempotency_key", rule, key)
+        checks.add("idempotency_key", rule, key)
 
 
 def check_limits(checks: Checks, rate_limit: object, bulkhead: object) -> None:
@@ -201,18 +201,18 @@ def check_limits(checks: Checks, rate_limit: object, bulkhead: object) -> None:
     limits = rate_limit if isinstance(rate_limit, tuple) and rate_limit else (rate_limit,)
     alone = len(limits) == 1 and (rate_limit is None or isinstance(rate_limit, Guard))
     if not alone and not all(isinstance(each, RateLimitConfig) for each in limits):
-        checks.fail(
+        checks.add(
             "rate_limit", "must be a RateLimitConfig, a tuple of them, a limiter (with name, admit and fits) or None", rate_limit
         )
     if bulkhead is not None and not isinstance(bulkhead, BulkheadConfig | Guard):
-        checks.fail("bulkhead", "must be a BulkheadConfig, a limiter (with name, admit and fits) or None", bulkhead)
+        checks.add("bulkhead", "must be a BulkheadConfig, a limiter (with name, admit and fits) or None", bulkhead)
 
 
 def _check_times(checks: Checks, config: ResilienceConfig) -> None:
     for name in ("deadline", "attempt_timeout", "first_item_timeout", "idle_timeout"):
         checks.optional_seconds(name, getattr(config, name))
     if _exceeds(config.attempt_timeout, config.deadline):
-        checks.fail("attempt_timeout", f"must not exceed deadline {config.deadline}", config.attempt_timeout)
+        checks.add("attempt_timeout", f"must not exceed deadline {config.deadline}", config.attempt_timeout)
 
 
 def _exceeds(timeout: object, deadline: object) -> bool:
@@ -226,5 +226,5 @@ def _check_names(changes: Iterable[str]) -> None:
     checks = Checks(_OWNER)
     for name in changes:
         if name not in known:
-            checks.fail(name, f"is not a field; {spelling_of(name, _OWNER, known)}", NOT_SHOWN)
-    checks.done()
+            checks.add(name, f"is not a field; {keyword_hint(name, _OWNER, known)}", REDACTED)
+    checks.raise_if_any()

@@ -19,14 +19,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from resilience_kit.config.layers import NOT_GIVEN, Asked, NotGiven, Seconds, StrategyName, folded, layers
+from resilience_kit.config.layers import UNSET, RequestedOptions, Seconds, StrategyName, Unset, fold_layers, layers_for
 from resilience_kit.config.resilience_config import ResilienceConfig
 from resilience_kit.errors import ConfigurationError, Violation
 
 if TYPE_CHECKING:
     from resilience_kit.config.settings import ResilienceSettings
 
-__all__ = ["NOT_GIVEN", "NotGiven", "check_operation", "resolve"]
+__all__ = ["UNSET", "Unset", "check_operation", "resolve"]
 
 
 def resolve(  # noqa: PLR0913 - one argument a source
@@ -37,8 +37,8 @@ def resolve(  # noqa: PLR0913 - one argument a source
     custom_config: ResilienceConfig | Mapping[str, object] | None = None,
     registered: StrategyName | None = None,
     live: StrategyName | None = None,
-    deadline: Seconds = NOT_GIVEN,
-    attempt_timeout: Seconds = NOT_GIVEN,
+    deadline: Seconds = UNSET,
+    attempt_timeout: Seconds = UNSET,
     idempotent: bool | None = None,
 ) -> ResilienceConfig:
     """The config of `operation`. `custom_config` may be a mapping of the settings' names; it changes the level below it.
@@ -47,7 +47,7 @@ def resolve(  # noqa: PLR0913 - one argument a source
     deadline is shortened to it. With RESILIENCE_ENABLED=false everything is off. A wrong value is a ConfigurationError, also at
     a level that does not win. Pure and thread-safe.
     """
-    asked = Asked(
+    requested = RequestedOptions(
         strategy=strategy,
         custom_config=custom_config,
         registered=registered,
@@ -56,10 +56,10 @@ def resolve(  # noqa: PLR0913 - one argument a source
         attempt_timeout=attempt_timeout,
         idempotent=idempotent,
     )
-    return folded(settings.default, layers(check_operation(operation), settings, asked))
+    return fold_layers(settings.default, layers_for(check_operation(operation), settings, requested))
 
 
-_LONGEST_NAME = 200
+_MAX_NAME_LENGTH = 200
 
 
 def check_operation(operation: object) -> str:
@@ -68,8 +68,10 @@ def check_operation(operation: object) -> str:
     Names end up in logs and metric labels.
     """
     if isinstance(operation, str) and operation.strip():
-        if len(operation) <= _LONGEST_NAME and operation.isprintable():
+        if len(operation) <= _MAX_NAME_LENGTH and operation.isprintable():
             return operation
-        raise ConfigurationError([Violation("operation", f"must be printable and at most {_LONGEST_NAME} characters", operation)])
+        raise ConfigurationError(
+            [Violation("operation", f"must be printable and at most {_MAX_NAME_LENGTH} characters", operation)]
+        )
     hint = ', as in @with_resilience("summarize")' if callable(operation) else ""
     raise ConfigurationError([Violation("operation", f"must be a name: text that is not blank{hint}", operation)])

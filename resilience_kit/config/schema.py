@@ -6,18 +6,19 @@ from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 from resilience_kit._checks import Checks
-from resilience_kit.config.models import CUSTOM, FILE, PRESET
-from resilience_kit.config.plain import STRANGER
 from resilience_kit.config.presets import PRESETS
+from resilience_kit.config.sanitize import UNTRUSTED
 from resilience_kit.config.strategies import ResilienceStrategy
 from resilience_kit.config.templates import TEMPLATES
+from resilience_kit.config.text_models import CUSTOM, FILE, PRESET
 
-What = Literal["custom_config", "file", "preset", "template_overrides"]
+SchemaName = Literal["custom_config", "file", "preset", "template_overrides"]
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 _LIMITS: Final = (
-    f"Put before the validator, a text has at most {STRANGER.size} bytes, {STRANGER.depth} levels, {STRANGER.string} characters "
-    f"in a string, {STRANGER.items} items in an array, {STRANGER.keys} keys in an object, and no control or format characters. "
+    f"Put before the validator, a text has at most {UNTRUSTED.size} bytes, {UNTRUSTED.depth} levels, "
+    f"{UNTRUSTED.string} characters "
+    f"in a string, {UNTRUSTED.items} items in an array, {UNTRUSTED.keys} keys in an object, and no control or format characters. "
     "base_delay must not exceed max_delay, and attempt_timeout must not exceed deadline."
 )
 _ANY_CASE: Final = "StrategyInAnyCase"
@@ -29,7 +30,7 @@ _TITLES: Final = {
 }
 
 
-def json_schema(what: What = "custom_config") -> dict[str, Any]:
+def json_schema(what: SchemaName = "custom_config") -> dict[str, Any]:
     """The schema (draft 2020-12) of a custom configuration, a file, a preset, or of what may be put over a template.
 
     What it accepts, the validator accepts too, and the other way round, but for the relations between settings and the limits of
@@ -37,7 +38,7 @@ def json_schema(what: What = "custom_config") -> dict[str, Any]:
     """
     checks = Checks("json_schema")
     checks.one_of("what", what, tuple(_TITLES))
-    checks.done()
+    checks.raise_if_any()
     model = {"file": FILE, "preset": PRESET}.get(what, CUSTOM)
     schema: Any = _in_any_case(model.adapter.json_schema())
     schema["$defs"][_ANY_CASE] = {"type": "string", "pattern": _pattern(ResilienceStrategy)}

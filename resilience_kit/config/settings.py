@@ -18,7 +18,14 @@ from pydantic import BeforeValidator, PrivateAttr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from resilience_kit.config.custom import (
+from resilience_kit.config.layers import ApplicationSource, OperationOverride, build_default, collect_application_sources
+from resilience_kit.config.near_names import spelled as _spelled
+from resilience_kit.config.overlay import validate_section
+from resilience_kit.config.parsing import BYTE_ORDER_MARK, in_file, raise_violation, read_file, strict_json
+from resilience_kit.config.presets import get_preset
+from resilience_kit.config.redaction import Location, json_path, redact_value
+from resilience_kit.config.resilience_config import ResilienceConfig
+from resilience_kit.config.schema_types import (
     CustomConfig,
     OperationSettings,
     SomeSettings,
@@ -27,27 +34,20 @@ from resilience_kit.config.custom import (
     preset_named,
     violations,
 )
-from resilience_kit.config.echo import Where, place, shown
-from resilience_kit.config.layers import Said, Word, of_application, together
-from resilience_kit.config.near_names import spelled as _spelled
-from resilience_kit.config.overlay import check_apart
-from resilience_kit.config.presets import get_preset
-from resilience_kit.config.resilience_config import ResilienceConfig
 from resilience_kit.config.sources import Sources
 from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
-from resilience_kit.config.text import MARK, in_file, read_file, refuse, strict_json
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
+from resilience_kit.errors import REDACTED, ConfigurationError, Violation
 
 _PREFIX: Final = "RESILIENCE_"
 _OPERATION: Final = "OPERATION_"
-_NAMES: Final = ("PRESET", "CUSTOM_CONFIG", "CONFIG_FILE", "ENABLED")
-_SWITCH: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-_ALIKE: Final = 0.85
+_VARIABLE_NAMES: Final = ("PRESET", "CUSTOM_CONFIG", "CONFIG_FILE", "ENABLED")
+_BOOLEANS: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_SIMILARITY: Final = 0.85
 
 _logger = logging.getLogger("resilience_kit")
 _warned_of: set[str] = set()
 #: What the sources say, while settings are being made: pydantic-settings keeps only what they come to together.
-_reading: ContextVar[Sources] = ContextVar("_reading", default=Sources())  # noqa: B039 - written to by nobody
+_current_sources: ContextVar[Sources] = ContextVar("_reading", default=Sources())  # noqa: B039 - written to by nobody
 
 
 def variable_of(operation: str) -> str:
@@ -55,26 +55,26 @@ def variable_of(operation: str) -> str:
     return _PREFIX + _OPERATION + _spelled(operation).upper()
 
 
-def _switch(value: object) -> bool:
-    found = _SWITCH.get(value.lower()) if isinstance(value, str) else value
+def _parse_bool(value: object) -> bool:
+    found = _BOOLEANS.get(value.lower()) if isinstance(value, str) else value
     if isinstance(found, bool):
         return found
-    raise ConfigurationError([Violation("enabled", "must be true or false", shown(value))])
+    raise ConfigurationError([Violation("enabled", "must be true or false", redact_value(value))])
 
 
-def _parsed(value: object) -> object:
+def _parse_json(value: object) -> object:
     return strict_json(value, "") if isinstance(value, str) else value
 
 
-def _path(value: object) -> object:
+def _check_path(value: object) -> object:
     if isinstance(value, os.PathLike) or (isinstance(value, str) and value):
         return value
-    raise ConfigurationError([Violation("config_file", "must be the path of a file", shown(value))])
+    raise ConfigurationError([Violation("config_file", "must be the path of a file", redact_value(value))])
 
 
-def _operations(named: object) -> object:
+def _check_operations(named: object) -> object:
     if not isinstance(named, Mapping) or not all(isinstance(name, str) and name for name in named):
-        refuse("operation_overrides", "must map operation names to strategies")
+        raise_violation("operation_overrides", "must map operation names to strategies")
     return named
 
 
@@ -96,19 +96,19 @@ class ResilienceSettings(BaseSettings):
     )
 
     preset: Annotated[str, BeforeValidator(preset_named)] = "simple"
-    custom_config: Annotated[SomeSettings | None, BeforeValidator(_parsed)] = None
-    operation_overrides: Annotated[dict[str, Strategy], BeforeValidator(_operations)] = {}
-    enabled: Annotated[bool, BeforeValidator(_switch)] = True
-    config_file: Annotated[Path | None, BeforeValidator(_path)] = None
+    custom_config: Annotated[SomeSettings | None, BeforeValidator(_parse_json)] = None
+    operation_overrides: Annotated[dict[str, Strategy], BeforeValidator(_check_operations)] = {}
+    enabled: Annotated[bool, BeforeValidator(_parse_bool)] = True
+    config_file: Annotated[Path | None, BeforeValidator(_check_path)] = None
     operations: dict[str, OperationSettings] = {}
 
     _default: ResilienceConfig = PrivateAttr()
-    _given: dict[str, Any] = PrivateAttr()
+    _provided: dict[str, Any] = PrivateAttr()
     _sources: Sources = PrivateAttr()
-    _said: tuple[Said, ...] = PrivateAttr()
-    _preset_words: Mapping[str, Sequence[tuple[str, ResilienceStrategy]]] = PrivateAttr()
-    _operator_words: Mapping[str, Sequence[Word]] = PrivateAttr()
-    _written_names: Mapping[str, str] = PrivateAttr()
+    _application_sources: tuple[ApplicationSource, ...] = PrivateAttr()
+    _preset_overrides: Mapping[str, Sequence[tuple[str, ResilienceStrategy]]] = PrivateAttr()
+    _operator_overrides: Mapping[str, Sequence[OperationOverride]] = PrivateAttr()
+    _original_names: Mapping[str, str] = PrivateAttr()
 
     def __init__(
         self,
@@ -121,33 +121,33 @@ class ResilienceSettings(BaseSettings):
     ) -> None:
         arguments = {
             "preset": preset,
-            "custom_config": _or_text(custom_config),
-            "operation_overrides": _by_variable(operation_overrides),
+            "custom_config": _parse_or_keep_text(custom_config),
+            "operation_overrides": _by_variable_spelling(operation_overrides),
             "enabled": enabled,
             "config_file": config_file,
         }
-        given: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
-        found = list(_misspelt(os.environ))
-        sources = Sources(arguments=given)
-        token = _reading.set(sources)
+        provided: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
+        found = list(_misspelled_variables(os.environ))
+        sources = Sources(arguments=provided)
+        token = _current_sources.set(sources)
         try:
-            super().__init__(**given)
+            super().__init__(**provided)
         except ValidationError as error:
-            found += violations(error, lambda where: _written(where, given, os.environ))
+            found += violations(error, lambda where: _value_location(where, provided, os.environ))
         except ConfigurationError as error:
             found += error.errors
         finally:
-            _reading.reset(token)
-        found += [each for each in sources.broken_file if each not in found]
-        found += _overruled(sources, known=found)
+            _current_sources.reset(token)
+        found += [each for each in sources.file_violations if each not in found]
+        found += _hidden_violations(sources, known=found)
         if found:
             raise ConfigurationError(found)
-        self._given = given
-        _warn_of_strangers(os.environ)
+        self._provided = provided
+        _warn_of_unknown_variables(os.environ)
 
-    def reread(self) -> ResilienceSettings:
+    def reloaded(self) -> ResilienceSettings:
         """Settings of the same arguments, and of what the environment and the file say now."""
-        return type(self)(**self._given)
+        return type(self)(**self._provided)
 
     @classmethod
     def settings_customise_sources(
@@ -163,14 +163,19 @@ class ResilienceSettings(BaseSettings):
 
     def model_post_init(self, _context: object) -> None:
         """Put the preset and the settings over it together, once."""
-        self._sources = sources = _reading.get()
-        preset, parts = get_preset(self.preset), [(source, _valid(settings)) for source, settings in sources.custom_configs()]
+        self._sources = sources = _current_sources.get()
+        preset, parts = (
+            get_preset(self.preset),
+            [(source, _valid_settings(settings)) for source, settings in sources.custom_configs()],
+        )
         source = None if self.source_of("preset") == "default" else f"preset {preset.name}"
-        self._said = of_application(preset, source, parts)
-        self._default = together(self._said, "custom_config")
-        self._preset_words = _words_of_presets([(source or "default", preset.operation_overrides), *_overrides_in(parts)])
-        self._operator_words = sources.operator_words(_spelled)
-        self._written_names = sources.written_names(_spelled)
+        self._application_sources = collect_application_sources(preset, source, parts)
+        self._default = build_default(self._application_sources, "custom_config")
+        self._preset_overrides = _preset_overrides_by_operation(
+            [(source or "default", preset.operation_overrides), *_overrides_in(parts)]
+        )
+        self._operator_overrides = sources.operator_overrides(_spelled)
+        self._original_names = sources.original_names(_spelled)
 
     @property
     def default(self) -> ResilienceConfig:
@@ -178,38 +183,44 @@ class ResilienceSettings(BaseSettings):
         return self._default
 
     @property
-    def said(self) -> Sequence[Said]:
+    def application_sources(self) -> Sequence[ApplicationSource]:
         """What makes up the default, weakest first."""
-        return self._said
+        return self._application_sources
 
     def source_of(self, field: str) -> str:
         """Where `preset`, `enabled` or `config_file` was said; "default" when nobody did."""
-        return self._sources.of(field)
+        return self._sources.source_of(field)
 
-    def written_name(self, operation: str) -> str:
+    def original_name(self, operation: str) -> str:
         """An operation's name as the file writes it, the name itself where that does not speak of it."""
-        return self._written_names.get(_spelled(operation), operation)
+        return self._original_names.get(_spelled(operation), operation)
 
-    def operator_words(self, operation: str) -> Sequence[Word]:
+    def operator_overrides(self, operation: str) -> Sequence[OperationOverride]:
         """What the operator wants for this operation, weakest first: the file's words, a variable, an argument."""
         if not self.operation_overrides and not self.operations:
             return ()
         name = _spelled(operation)
-        words = self._operator_words.get(name, ())
+        overrides = self._operator_overrides.get(name, ())
         strategy = self.operation_overrides.get(name)
-        if strategy == next((each.strategy for each in reversed(words) if each.strategy is not None), None):
-            return words
-        changed = Word("ResilienceSettings(operation_overrides)", strategy and strategy_named(strategy))  # by model_copy
-        return [*(each._replace(strategy=None) for each in words), changed]
+        if strategy == next((each.strategy for each in reversed(overrides) if each.strategy is not None), None):
+            return overrides
+        override = OperationOverride(
+            "ResilienceSettings(operation_overrides)", strategy and strategy_named(strategy)
+        )  # by model_copy
+        return [*(each._replace(strategy=None) for each in overrides), override]
 
     def named_operations(self) -> dict[str, str]:
         """The operations that variables, the file, arguments and custom settings name, each with the source that does.
 
         Those of a preset are not among them: it names operations that an application need not have.
         """
-        found = {self._written_names.get(name, name): words[-1].source for name, words in self._operator_words.items() if words}
+        found = {
+            self._original_names.get(name, name): overrides[-1].source
+            for name, overrides in self._operator_overrides.items()
+            if overrides
+        }
         for source, settings in self._sources.custom_configs():
-            for name in _valid(settings).get("operation_overrides", {}):
+            for name in _valid_settings(settings).get("operation_overrides", {}):
                 found.setdefault(name, f"{source}: operation_overrides.{name}")
         return found
 
@@ -217,34 +228,34 @@ class ResilienceSettings(BaseSettings):
         """What the operator wants for this operation: a variable, or the file's word."""
         return self.operation_overrides.get(_spelled(operation)) if self.operation_overrides else None
 
-    def preset_words(self, operation: str) -> Sequence[tuple[str, ResilienceStrategy]]:
+    def preset_overrides(self, operation: str) -> Sequence[tuple[str, ResilienceStrategy]]:
         """What the preset and the settings over it say about this operation, with their sources, weakest first."""
-        return self._preset_words.get(operation, ())
+        return self._preset_overrides.get(operation, ())
 
     def preset_strategy(self, operation: str) -> ResilienceStrategy | None:
         """What the preset, with the settings over it, says about this operation."""
-        words = self.preset_words(operation)
-        return words[-1][1] if words else None
+        overrides = self.preset_overrides(operation)
+        return overrides[-1][1] if overrides else None
 
 
 def _overrides_in(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, Mapping[str, ResilienceStrategy]]]:
     return [(source, settings.get("operation_overrides", {})) for source, settings in parts]
 
 
-def _words_of_presets(
-    said: Sequence[tuple[str, Mapping[str, ResilienceStrategy]]],
+def _preset_overrides_by_operation(
+    by_source: Sequence[tuple[str, Mapping[str, ResilienceStrategy]]],
 ) -> Mapping[str, Sequence[tuple[str, ResilienceStrategy]]]:
-    operations = {operation for _, overrides in said for operation in overrides}
+    operations = {operation for _, overrides in by_source for operation in overrides}
     return {
-        name: [(f"{source}: operation_overrides.{name}", overrides[name]) for source, overrides in said if name in overrides]
+        name: [(f"{source}: operation_overrides.{name}", overrides[name]) for source, overrides in by_source if name in overrides]
         for name in operations
     }
 
 
-_SETTINGS: Final[TypeAdapter[CustomConfig]] = TypeAdapter(Annotated[SomeSettings, BeforeValidator(_parsed)])
+_SETTINGS: Final[TypeAdapter[CustomConfig]] = TypeAdapter(Annotated[SomeSettings, BeforeValidator(_parse_json)])
 
 
-def _valid(settings: object) -> Mapping[str, Any]:
+def _valid_settings(settings: object) -> Mapping[str, Any]:
     """One source's settings. Wrong ones that another source overrules are told by `_overruled`."""
     try:
         return _SETTINGS.validate_python(settings)
@@ -252,14 +263,14 @@ def _valid(settings: object) -> Mapping[str, Any]:
         return {}
 
 
-def _overruled(sources: Sources, known: Sequence[Violation]) -> Iterator[Violation]:
+def _hidden_violations(sources: Sources, known: Sequence[Violation]) -> Iterator[Violation]:
     """What is wrong in the variable's settings where the argument's hide it from pydantic."""
     if not {"custom_config"} <= sources.arguments.keys() & sources.variables.keys():
         return
     try:
         _SETTINGS.validate_python(sources.variables["custom_config"])
     except ValidationError as error:
-        found = violations(error, lambda where: f"{_PREFIX}CUSTOM_CONFIG{place(tuple(filter(None, where)))}")
+        found = violations(error, lambda where: f"{_PREFIX}CUSTOM_CONFIG{json_path(tuple(filter(None, where)))}")
         yield from (each for each in found if each not in known)
 
 
@@ -275,13 +286,13 @@ class _Environment(_Source):
     """The RESILIENCE_* variables."""
 
     def __call__(self) -> dict[str, Any]:
-        ours = _ours(os.environ)
-        found: dict[str, Any] = {name.lower(): ours[name] for name in _NAMES if name in ours}
+        variables = _prefixed_variables(os.environ)
+        found: dict[str, Any] = {name.lower(): variables[name] for name in _VARIABLE_NAMES if name in variables}
         if "custom_config" in found:
-            found["custom_config"] = _or_text(found["custom_config"])
-        operations = {name.removeprefix(_OPERATION): value for name, value in ours.items() if name.startswith(_OPERATION)}
+            found["custom_config"] = _parse_or_keep_text(found["custom_config"])
+        operations = {name.removeprefix(_OPERATION): value for name, value in variables.items() if name.startswith(_OPERATION)}
         found["operation_overrides"] = {_spelled(name): value for name, value in operations.items() if name}
-        _reading.get().variables.update(found)
+        _current_sources.get().variables.update(found)
         return found
 
 
@@ -295,105 +306,105 @@ class _File(_Source):
         try:
             return self._read(path)
         except ConfigurationError as error:
-            _reading.get().broken_file = error.errors
+            _current_sources.get().file_violations = error.errors
             return {}
 
     def _read(self, path: str | os.PathLike[str]) -> dict[str, Any]:
         settings: dict[str, Any] = {**file_settings(read_file(Path(path)), str(path))}
         found: dict[str, Any] = {name: settings.pop(name) for name in ("preset", "operation_overrides") if name in settings}
         sections = settings.pop("operations", {})
-        _reading.get().heard_file(str(path), found | {"custom_config": settings, "operations": sections})
+        _current_sources.get().set_file(str(path), found | {"custom_config": settings, "operations": sections})
         return {
             **found,
-            "operation_overrides": _strategies(found.get("operation_overrides", {}), sections, f"{path}: "),
-            "operations": _by_variable(sections, f"{path}: operations"),
+            "operation_overrides": _file_strategies(found.get("operation_overrides", {}), sections, f"{path}: "),
+            "operations": _by_variable_spelling(sections, f"{path}: operations"),
             **({"custom_config": settings} if settings else {}),
         }
 
 
-def _strategies(overrides: Mapping[str, object], sections: Mapping[str, Any], path: str) -> object:
+def _file_strategies(overrides: Mapping[str, object], sections: Mapping[str, Any], path: str) -> object:
     """The strategies of a file's sections, and those it names beside them; a section's numbers have to go together."""
-    found: Any = _by_variable(overrides, f"{path}operation_overrides")
+    found: Any = _by_variable_spelling(overrides, f"{path}operation_overrides")
     for name, section in sections.items():
-        check_apart(section, f"{path}operations.{name}")
+        validate_section(section, f"{path}operations.{name}")
         strategy = section.get("strategy")
         if strategy is not None and found.setdefault(_spelled(name), strategy) != strategy:
-            refuse(f"{path}operations.{name}.strategy", "must not differ from the operation_overrides of the same file")
+            raise_violation(f"{path}operations.{name}.strategy", "must not differ from the operation_overrides of the same file")
     return found
 
 
-def _ours(variables: Mapping[str, str]) -> dict[str, str]:
+def _prefixed_variables(variables: Mapping[str, str]) -> dict[str, str]:
     """Our variables in capitals and without their prefix. Of two that differ in case only, the one in capitals counts."""
     named = {name.upper(): variables[name] for name in sorted(variables, reverse=True)}
     return {name.removeprefix(_PREFIX): value for name, value in named.items() if name.startswith(_PREFIX)}
 
 
-def _or_text(value: object) -> object:
+def _parse_or_keep_text(value: object) -> object:
     """The settings in a JSON text, to be put over a file's. A text that is wrong stays text, and is refused later."""
     try:
-        return _parsed(value)
+        return _parse_json(value)
     except ConfigurationError:
         return value
 
 
-def _by_variable(named: object, path: str = "operation_overrides") -> object:
+def _by_variable_spelling(named: object, path: str = "operation_overrides") -> object:
     if not isinstance(named, Mapping) or not all(isinstance(name, str) for name in named):
         return named
     found: dict[str, object] = {}
     for name, strategy in named.items():
         if found.setdefault(_spelled(name), strategy) != strategy:
-            refuse(f"{path}.{name}", f"must not differ from another name of {variable_of(name)}")
+            raise_violation(f"{path}.{name}", f"must not differ from another name of {variable_of(name)}")
     return found
 
 
-def forget_warnings() -> None:
+def reset_warnings() -> None:
     """Let what is warned of once a process be warned of again."""
     _warned_of.clear()
 
 
-def _strangers(variables: Mapping[str, str]) -> list[str]:
+def _unknown_variables(variables: Mapping[str, str]) -> list[str]:
     """Variables that begin as ours do and are none of ours, nor nearly one."""
-    others = [name for name in _ours(variables) if name not in _NAMES and not name.startswith(_OPERATION)]
-    return [_PREFIX + name for name in others if not list(_close_to_one_of_ours(name))]
+    others = [name for name in _prefixed_variables(variables) if name not in _VARIABLE_NAMES and not name.startswith(_OPERATION)]
+    return [_PREFIX + name for name in others if not list(_suggest_known_variable(name))]
 
 
-def _warn_of_strangers(variables: Mapping[str, str]) -> None:
+def _warn_of_unknown_variables(variables: Mapping[str, str]) -> None:
     """Once a process for each: it may be another program's, or a setting that somebody believes in."""
-    for name in _strangers(variables):
+    for name in _unknown_variables(variables):
         if name not in _warned_of:
             _warned_of.add(name)
-            known = ", ".join(_PREFIX + each for each in (*_NAMES, f"{_OPERATION}<NAME>"))
+            known = ", ".join(_PREFIX + each for each in (*_VARIABLE_NAMES, f"{_OPERATION}<NAME>"))
             _logger.warning("%s is no variable of resilience_kit and changes nothing; known: %s", name, known)
 
 
-def _misspelt(variables: Mapping[str, str]) -> Iterator[Violation]:
+def _misspelled_variables(variables: Mapping[str, str]) -> Iterator[Violation]:
     for name in variables:
-        if name.startswith(MARK) and name[1:].upper().startswith(_PREFIX):
+        if name.startswith(BYTE_ORDER_MARK) and name[1:].upper().startswith(_PREFIX):
             rule = "has a byte order mark before its name: save the file that it comes from, such as .env, as UTF-8 without one"
-            yield Violation(name[1:].upper(), rule, NOT_SHOWN)
-    for name in _ours(variables):
+            yield Violation(name[1:].upper(), rule, REDACTED)
+    for name in _prefixed_variables(variables):
         if name == _OPERATION:
-            yield Violation(_PREFIX + name, "must end with the name of an operation", NOT_SHOWN)
-        elif name not in _NAMES and not name.startswith(_OPERATION):
-            yield from _close_to_one_of_ours(name)
+            yield Violation(_PREFIX + name, "must end with the name of an operation", REDACTED)
+        elif name not in _VARIABLE_NAMES and not name.startswith(_OPERATION):
+            yield from _suggest_known_variable(name)
 
 
-def _close_to_one_of_ours(name: str) -> Iterator[Violation]:
-    word, _, operation = name.partition("_")
-    close = difflib.get_close_matches(name, _NAMES, 1, _ALIKE)
-    if not close and difflib.get_close_matches(word, [_OPERATION.rstrip("_")], 1, _ALIKE):
+def _suggest_known_variable(name: str) -> Iterator[Violation]:
+    stem, _, operation = name.partition("_")
+    close = difflib.get_close_matches(name, _VARIABLE_NAMES, 1, _SIMILARITY)
+    if not close and difflib.get_close_matches(stem, [_OPERATION.rstrip("_")], 1, _SIMILARITY):
         close = [_OPERATION + (operation or "<NAME>")]
     if close:
-        yield Violation(_PREFIX + name, f"is not a variable of ours; did you mean {_PREFIX + close[0]!r}?", NOT_SHOWN)
+        yield Violation(_PREFIX + name, f"unknown variable; did you mean {_PREFIX + close[0]!r}?", REDACTED)
 
 
-def _written(where: Where, given: Mapping[str, Any], variables: Mapping[str, str]) -> str:
+def _value_location(where: Location, provided: Mapping[str, Any], variables: Mapping[str, str]) -> str:
     """Where a value was written: as an argument, in a variable or in the file."""
     field, rest = str(where[0]), where[1:]
-    if field in given and (not rest or rest[0] in given[field]):
-        return field + place(rest)
+    if field in provided and (not rest or rest[0] in provided[field]):
+        return field + json_path(rest)
     if field == "operation_overrides" and rest:
         return variable_of(str(rest[0]))
-    if field.upper() in _ours(variables):
-        return _PREFIX + field.upper() + place(rest)
-    return in_file(str(given.get("config_file") or _ours(variables)["CONFIG_FILE"]), rest)
+    if field.upper() in _prefixed_variables(variables):
+        return _PREFIX + field.upper() + json_path(rest)
+    return in_file(str(provided.get("config_file") or _prefixed_variables(variables)["CONFIG_FILE"]), rest)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from resilience_kit.config.layers import Word
+from resilience_kit.config.layers import OperationOverride
 from resilience_kit.config.strategies import ResilienceStrategy
 from resilience_kit.errors import Violation
 
@@ -18,20 +18,20 @@ class Sources:
     """The values of the arguments, of the variables and of the file at `path`, by the settings' fields.
 
     Filled while settings are read, and not changed after that. Values are those of the source: what another one overrules may
-    be wrong. `broken_file`: why the file says nothing.
+    be wrong. `file_violations`: why the file says nothing.
     """
 
     arguments: Mapping[str, Any] = field(default_factory=dict)
     variables: dict[str, Any] = field(default_factory=dict)
     file: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
-    broken_file: Sequence[Violation] = ()
+    file_violations: Sequence[Violation] = ()
 
-    def heard_file(self, path: str, said: Mapping[str, Any]) -> None:
+    def set_file(self, path: str, values: Mapping[str, Any]) -> None:
         """Note what the file at `path` says."""
-        self.path, self.file = path, said
+        self.path, self.file = path, values
 
-    def of(self, name: str) -> str:
+    def source_of(self, name: str) -> str:
         """Which source decides a field, "default" when none does."""
         if name in self.arguments:
             return _ARGUMENT.format(name)
@@ -41,45 +41,49 @@ class Sources:
 
     def custom_configs(self) -> list[tuple[str, Any]]:
         """The settings over the preset's, weakest first."""
-        said = [
+        by_source = [
             (f"file {self.path}", self.file.get("custom_config")),
             ("RESILIENCE_CUSTOM_CONFIG", self.variables.get("custom_config")),
             (_ARGUMENT.format("custom_config"), self.arguments.get("custom_config")),
         ]
-        return [(source, settings) for source, settings in said if settings]
+        return [(source, settings) for source, settings in by_source if settings]
 
-    def operator_words(self, spelled: Callable[[str], str]) -> dict[str, Sequence[Word]]:
+    def operator_overrides(self, spelled: Callable[[str], str]) -> dict[str, Sequence[OperationOverride]]:
         """What is said of single operations, weakest first, by the name that `spelled` gives them."""
-        found: dict[str, list[Word]] = {}
-        for name, word in self._said_of_operations():
-            found.setdefault(spelled(name), []).append(word)
+        found: dict[str, list[OperationOverride]] = {}
+        for name, override in self._operation_overrides():
+            found.setdefault(spelled(name), []).append(override)
         return dict(found)
 
-    def written_names(self, spelled: Callable[[str], str]) -> dict[str, str]:
+    def original_names(self, spelled: Callable[[str], str]) -> dict[str, str]:
         """The operations that the file speaks of, as it writes them, by the name that `spelled` gives them."""
         named = self.file.get("operation_overrides", {})
         return {spelled(name): name for name in (*named, *self.file.get("operations", {}))}
 
-    def _said_of_operations(self) -> list[tuple[str, Word]]:
+    def _operation_overrides(self) -> list[tuple[str, OperationOverride]]:
         sections: Mapping[str, Mapping[str, Any]] = self.file.get("operations", {})
         in_file = f"file {self.path}: operation"
         return [
-            *_named(self.file, lambda name: f"{in_file}_overrides.{name}"),
-            *((name, _section(f"{in_file}s.{name}", section)) for name, section in sections.items()),
-            *_named(self.variables, lambda name: f"RESILIENCE_OPERATION_{name.upper()}"),
-            *_named(self.arguments, lambda _name: _ARGUMENT.format("operation_overrides")),
+            *_named_overrides(self.file, lambda name: f"{in_file}_overrides.{name}"),
+            *((name, _section_override(f"{in_file}s.{name}", section)) for name, section in sections.items()),
+            *_named_overrides(self.variables, lambda name: f"RESILIENCE_OPERATION_{name.upper()}"),
+            *_named_overrides(self.arguments, lambda _name: _ARGUMENT.format("operation_overrides")),
         ]
 
 
-def _section(source: str, section: Mapping[str, Any]) -> Word:
-    return Word(source, section.get("strategy"), {name: value for name, value in section.items() if name != "strategy"})
+def _section_override(source: str, section: Mapping[str, Any]) -> OperationOverride:
+    return OperationOverride(
+        source, section.get("strategy"), {name: value for name, value in section.items() if name != "strategy"}
+    )
 
 
-def _named(said: Mapping[str, Any], source: Callable[[str], str]) -> list[tuple[str, Word]]:
-    named = said.get("operation_overrides")
+def _named_overrides(values: Mapping[str, Any], source: Callable[[str], str]) -> list[tuple[str, OperationOverride]]:
+    named = values.get("operation_overrides")
     if not isinstance(named, Mapping):
         return []
-    return [(name, Word(source(name), ResilienceStrategy(value))) for name, value in named.items() if _is_strategy(value)]
+    return [
+        (name, OperationOverride(source(name), ResilienceStrategy(value))) for name, value in named.items() if _is_strategy(value)
+    ]
 
 
 def _is_strategy(value: object) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from resilience_kit._checks import misplaced, nearest, shown_kind
+from resilience_kit._checks import did_you_mean, misplaced_hint, shown_value
 from resilience_kit.errors import ConfigurationError, Violation
 
 
@@ -98,6 +98,6 @@ def strategy_named(value: object, path: str = "strategy") -> ResilienceStrategy:
     try:
         return ResilienceStrategy(value)  # type: ignore[arg-type]  # what is no text is refused here, too
     except ValueError:
-        meant = misplaced(value) or nearest(value, [strategy.value for strategy in ResilienceStrategy])
+        meant = misplaced_hint(value) or did_you_mean(value, [strategy.value for strategy in ResilienceStrategy])
         rule = "must be the name of a strategy" + meant
-    raise ConfigurationError([Violation(path, rule, shown_kind(value))])
+    raise ConfigurationError([Violation(path, rule, shown_value(value))])

@@ -11,7 +11,7 @@ from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
 _AGGRESSIVE, _BALANCED, _CONSERVATIVE, _CRITICAL = ResilienceStrategy
 _RANKS: Final = tuple(ResilienceStrategy)
 #: Farther away than this, a template says nothing about a configuration.
-_FARTHEST: Final = 0.4
+_MAX_DISTANCE: Final = 0.4
 
 
 class Template(Mapping[str, object]):
@@ -125,32 +125,36 @@ def nearest_template(settings: Mapping[str, object]) -> NearestTemplate | None:
     """
     if not settings:
         return None
-    template, apart = min(((each, _apart(settings, each)) for each in _ALL), key=lambda pair: sum(pair[1].values()))
-    distance = sum(apart.values()) / len(apart)
-    return NearestTemplate(template.name, distance, _reason(settings, template, apart)) if distance <= _FARTHEST else None
+    template, distances = min(((each, _distances(settings, each)) for each in _ALL), key=lambda pair: sum(pair[1].values()))
+    distance = sum(distances.values()) / len(distances)
+    return NearestTemplate(template.name, distance, _reason(settings, template, distances)) if distance <= _MAX_DISTANCE else None
 
 
-def _apart(settings: Mapping[str, object], template: Template) -> dict[str, float]:
+def _distances(settings: Mapping[str, object], template: Template) -> dict[str, float]:
     full = {"operation_overrides": {}, **template}
     return {name: _distance(value, full[name]) if name in full else 0.5 for name, value in settings.items()}
 
 
-def _distance(ours: object, theirs: object) -> float:
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        names = {*ours, *theirs}
-        return len([name for name in names if ours.get(name) != theirs.get(name)]) / max(len(names), 1)
-    if isinstance(theirs, ResilienceStrategy):
-        return abs(_RANKS.index(strategy_named(ours)) - _RANKS.index(theirs)) / (len(_RANKS) - 1)
-    one, other = cast("float", ours), cast("float", theirs)
+def _distance(value: object, template_value: object) -> float:
+    if isinstance(value, Mapping) and isinstance(template_value, Mapping):
+        names = {*value, *template_value}
+        return len([name for name in names if value.get(name) != template_value.get(name)]) / max(len(names), 1)
+    if isinstance(template_value, ResilienceStrategy):
+        return abs(_RANKS.index(strategy_named(value)) - _RANKS.index(template_value)) / (len(_RANKS) - 1)
+    one, other = cast("float", value), cast("float", template_value)
     return abs(one - other) / max(one, other)
 
 
-def _reason(settings: Mapping[str, object], template: Template, apart: Mapping[str, float]) -> str:
-    same = [name for name, distance in apart.items() if not distance]
-    other = [f"{name} ({_told(settings[name])}, there {_told(template.get(name, 'open'))})" for name in apart if apart[name]]
+def _reason(settings: Mapping[str, object], template: Template, distances: Mapping[str, float]) -> str:
+    same = [name for name, distance in distances.items() if not distance]
+    other = [
+        f"{name} ({_format_value(settings[name])}, there {_format_value(template.get(name, 'open'))})"
+        for name in distances
+        if distances[name]
+    ]
     parts = [f"the same {', '.join(same)}"] if same else []
     return "; ".join([*parts, f"another {', '.join(other)}"] if other else parts)
 
 
-def _told(value: object) -> str:
+def _format_value(value: object) -> str:
     return "its own" if isinstance(value, Mapping) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from resilience_kit.http.endpoint import Endpoint, EndpointConfig
     from resilience_kit.http.sse import ServerSentEvent
     from resilience_kit.http.stream_progress import TERMINAL_EVENTS
-    from resilience_kit.http.tokens import tokens_at_most, tokens_used
+    from resilience_kit.http.tokens import max_tokens_estimate, tokens_used
     from resilience_kit.http.transport import AsyncResilientTransport, ResilientTransport
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
     "EndpointConfig",
     "ResilientTransport",
     "ServerSentEvent",
-    "tokens_at_most",
+    "max_tokens_estimate",
     "tokens_used",
 ]
 
@@ -38,14 +38,14 @@ _HOMES = {
     "AsyncResilientTransport": "transport",
     "ResilientTransport": "transport",
     "TERMINAL_EVENTS": "stream_progress",
-    "tokens_at_most": "tokens",
+    "max_tokens_estimate": "tokens",
     "tokens_used": "tokens",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name == "httpx":  # where the clients get theirs from
-        return importlib.import_module(f"{__name__}._library").library(__name__)
+        return importlib.import_module(f"{__name__}._backend").library(__name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -13,17 +13,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from resilience_kit._callable_kinds import is_awaitable
 from resilience_kit._drive import aio, streams, sync
 from resilience_kit._drive.plan import CallSite
-from resilience_kit._fork import Mutex
-from resilience_kit._kinds import is_awaitable
-from resilience_kit._spelling import names_spelling
+from resilience_kit._fork import ForkSafeLock
+from resilience_kit._keyword_hints import suggests_keywords
 from resilience_kit.classification.body import LONGEST_BODY
 from resilience_kit.errors import AIServiceError
 from resilience_kit.events import Event, Listener
-from resilience_kit.http._library import library
-from resilience_kit.http.reading import EventReader, beginning, is_stream
-from resilience_kit.http.rules import Asked, ClientOptions, ClientRules
+from resilience_kit.http._backend import library
+from resilience_kit.http.event_reader import EventReader, body_head, is_event_stream
+from resilience_kit.http.rules import ClientOptions, ClientRules, PreparedRequest
 from resilience_kit.http.sse import ServerSentEvent
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 from resilience_kit.policies.breaker import CircuitBreaker, wrap
@@ -32,21 +32,21 @@ from resilience_kit.policies.retry import RetryConfig
 if TYPE_CHECKING:
     from resilience_kit.http.pacing import Pacing
 
-_keeping = Mutex()
+_creation_lock = ForkSafeLock()
 _closing: set[asyncio.Task[None]] = set()
 #: Of the loop, until the generators have ended that httpx and httpcore leave to it where a body is not read to its end: seven of
 #: them, one within the other.
-_TURNS_TO_END = 16
+_LOOP_ITERATIONS_TO_CLOSE = 16
 
 
-class _Client:
+class _BaseClient:
     """What needs no waiting."""
 
     _closed = True  # until it is made: one that was refused has nothing to close
     _client: Any = None
-    _closes = "`with`, or call close()"
+    _close_hint = "`with`, or call close()"
 
-    @names_spelling("client")
+    @suggests_keywords("client")
     def __init__(  # noqa: PLR0913 - one argument a part
         self,
         base_url: str | None,
@@ -87,7 +87,7 @@ class _Client:
             getattr(type(circuit_breaker), name) is getattr(CircuitBreaker, name)
             for name in ("call", "call_async", "call_generator", "call_async_generator")
         )
-        self._is_own = client is None
+        self._owns_client = client is None
         self._closed = False
 
     @property
@@ -105,35 +105,35 @@ class _Client:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._rules.name!r}{' closed' if self._closed else ''}>"
 
-    def _used(self) -> Any:
+    def _get_client(self) -> Any:
         """The client beneath, made when it is used first."""
         if self._closed:
             raise RuntimeError(f"this {type(self).__name__} is closed; make another one")
         if self._client is None:
-            self._keep(self._made())
+            self._set_client(self._create_client())
         return self._client
 
-    def _keep(self, made: Any) -> None:
-        self._client = made
+    def _set_client(self, created: Any) -> None:
+        self._client = created
 
-    def _made(self) -> Any:
-        kind = getattr(library(type(self).__name__), self._kind)
+    def _create_client(self) -> Any:
+        kind = getattr(library(type(self).__name__), self._client_class)
         return kind(base_url=self.base_url, timeout=self.timeout, headers=self.headers)
 
-    _kind = ""
+    _client_class = ""
 
-    def _let_go(self) -> Any:
+    def _detach_client(self) -> Any:
         """The client to be closed, if it is ours; not a second time."""
         self._closed = True
         client, self._client = self._client, None
-        return client if self._is_own else None
+        return client if self._owns_client else None
 
     def _warn(self) -> None:
-        if self._is_own and self._client is not None:
-            warnings.warn(f"unclosed {self!r}: use it in {self._closes}", ResourceWarning, stacklevel=3, source=self)
+        if self._owns_client and self._client is not None:
+            warnings.warn(f"unclosed {self!r}: use it in {self._close_hint}", ResourceWarning, stacklevel=3, source=self)
 
 
-class AsyncAPIClient(_Client):
+class AsyncAPIClient(_BaseClient):
     """A JSON client for one service. For one event loop at a time; any number of its tasks may share it, and its connections.
 
     `base_url`: scheme and host, and the path that all paths are below. `timeout`: seconds for each step of a request (connect,
@@ -156,41 +156,41 @@ class AsyncAPIClient(_Client):
     `max_event_size` bounds one event of a stream, in characters; `clock` is where all of its time comes from.
     """
 
-    _closes = "`async with`, or await close()"
-    _kind = "AsyncClient"
+    _close_hint = "`async with`, or await close()"
+    _client_class = "AsyncClient"
     _loop: asyncio.AbstractEventLoop | None = None
 
-    async def get(self, url: str, **given: Any) -> Any:
+    async def get(self, url: str, **kwargs: Any) -> Any:
         """GET."""
-        return await self.request("GET", url, **given)
+        return await self.request("GET", url, **kwargs)
 
-    async def post(self, url: str, **given: Any) -> Any:
+    async def post(self, url: str, **kwargs: Any) -> Any:
         """POST; `json=` is the body."""
-        return await self.request("POST", url, **given)
+        return await self.request("POST", url, **kwargs)
 
-    async def put(self, url: str, **given: Any) -> Any:
+    async def put(self, url: str, **kwargs: Any) -> Any:
         """PUT."""
-        return await self.request("PUT", url, **given)
+        return await self.request("PUT", url, **kwargs)
 
-    async def patch(self, url: str, **given: Any) -> Any:
+    async def patch(self, url: str, **kwargs: Any) -> Any:
         """PATCH."""
-        return await self.request("PATCH", url, **given)
+        return await self.request("PATCH", url, **kwargs)
 
-    async def delete(self, url: str, **given: Any) -> Any:
+    async def delete(self, url: str, **kwargs: Any) -> Any:
         """DELETE."""
-        return await self.request("DELETE", url, **given)
+        return await self.request("DELETE", url, **kwargs)
 
-    async def request(self, method: str, url: str, **given: Any) -> Any:
-        """The parsed JSON of the answer, None for an empty one. `given` goes to the client beneath: `params=`, `json=`, ..."""
-        asked = self._rules.asked(self._used(), method, url, given)
+    async def request(self, method: str, url: str, **kwargs: Any) -> Any:
+        """The parsed JSON of the answer, None for an empty one. `kwargs` goes to the client beneath: `params=`, `json=`, ..."""
+        prepared = self._rules.prepare(self._get_client(), method, url, kwargs)
         if self._breaker is None:
-            return await self._attempts(asked)
+            return await self._attempts(prepared)
         if self._counts_rejections:
-            return await self._breaker.run_async(self._rules.enter(self._breaker), self._attempts, asked)
-        return await self._breaker.call_async(self._attempts, asked)
+            return await self._breaker.run_async(self._rules.acquire(self._breaker), self._attempts, prepared)
+        return await self._breaker.call_async(self._attempts, prepared)
 
     def stream(
-        self, method: str, url: str, *, terminal: tuple[str, ...] | None = None, **given: Any
+        self, method: str, url: str, *, terminal: tuple[str, ...] | None = None, **kwargs: Any
     ) -> AsyncGenerator[ServerSentEvent, None]:
         """The events of a stream; repeated, with `retry_config`, until the first one has come.
 
@@ -198,18 +198,18 @@ class AsyncAPIClient(_Client):
         An OpenAI stream's `[DONE]` is not given. An error that comes as an event is raised as one. Raises
         `StreamInterruptedError` for what breaks after the first event. Close what you leave: `contextlib.aclosing(...)`.
         """
-        asked = self._rules.for_events(self._rules.asked(self._used(), method, url, given))
-        site = CallSite(functools.partial(self._rules.stream_plan, asked))
+        prepared = self._rules.for_event_stream(self._rules.prepare(self._get_client(), method, url, kwargs))
+        site = CallSite(functools.partial(self._rules.stream_plan, prepared))
         attempts = streams.protect_async_generator(site, self._events)
         if self._breaker is None:
-            return attempts(asked, terminal)
+            return attempts(prepared, terminal)
         if self._counts_rejections:
-            return wrap.async_generator(self._breaker, attempts, self._rules.enter)(asked, terminal)
-        return self._breaker.call_async_generator(attempts, asked, terminal)  # type: ignore[no-any-return]
+            return wrap.async_generator(self._breaker, attempts, self._rules.acquire)(prepared, terminal)
+        return self._breaker.call_async_generator(attempts, prepared, terminal)  # type: ignore[no-any-return]
 
     async def close(self) -> None:
         """Close the connections, where they are ours. A second time is no error."""
-        client = self._let_go()
+        client = self._detach_client()
         if client is not None:
             closing = client.aclose()
             if is_awaitable(closing):
@@ -224,103 +224,105 @@ class AsyncAPIClient(_Client):
     def __del__(self) -> None:
         if not self._closed:
             self._warn()
-            client = self._let_go()
+            client = self._detach_client()
             if client is not None and self._loop is not None:
-                _close_in(self._loop, client)
+                _schedule_close(self._loop, client)
 
-    def _used(self) -> Any:
-        if self._loop is not None and self._loop.is_closed() and self._is_own:
+    def _get_client(self) -> Any:
+        if self._loop is not None and self._loop.is_closed() and self._owns_client:
             self._client = self._loop = None  # its connections went with the loop
-        return super()._used()
+        return super()._get_client()
 
-    def _made(self) -> Any:
+    def _create_client(self) -> Any:
         with contextlib.suppress(RuntimeError):  # outside of asyncio nobody can close it later
             self._loop = asyncio.get_running_loop()
-        return super()._made()
+        return super()._create_client()
 
-    async def _attempts(self, asked: Asked) -> Any:
-        plan = self._rules.plan(asked)
+    async def _attempts(self, prepared: PreparedRequest) -> Any:
+        plan = self._rules.plan(prepared)
         if plan is not None:
-            return await aio.run(plan, self._attempt, (asked,), {})
-        with self._rules.unruled():
-            return await self._attempt(asked)
+            return await aio.run(plan, self._attempt, (prepared,), {})
+        with self._rules.single_attempt():
+            return await self._attempt(prepared)
 
-    async def _attempt(self, asked: Asked) -> Any:
+    async def _attempt(self, prepared: PreparedRequest) -> Any:
         """One attempt: the JSON, or an error of this kit."""
-        await self._paced()
+        await self._acquire_rate_limit()
         try:
-            return await self._answer(asked)
+            return await self._send(prepared)
         except Exception as error:  # noqa: BLE001 - one that is not known leaves as it is
-            failure = self._rules.failure(asked, error)
+            failure = self._rules.to_exception(prepared, error)
         try:
             raise failure  # not in the `except`: the error beneath may hold the whole address
         finally:
             del failure
 
-    async def _paced(self) -> None:
+    async def _acquire_rate_limit(self) -> None:
         """What a limiter that is no guard wants."""
         if self._rules.limiter is not None:
             seconds = await self._rules.limiter.acquire(1.0)
             if seconds > 0.0:
                 await self._rules.options.clock.sleep_async(seconds)
 
-    async def _answer(self, asked: Asked) -> Any:
+    async def _send(self, prepared: PreparedRequest) -> Any:
         rules = self._rules
-        asking = self._used().request(asked.method, asked.url, **rules.bounded(asked.given))
-        rules.check_asking(asking, awaits=True)
-        response = await asking
+        pending = self._get_client().request(prepared.method, prepared.url, **rules.limit_timeout(prepared.kwargs))
+        rules.check_awaitable(pending, awaits=True)
+        response = await pending
         if not hasattr(response, "raise_for_status"):
             return response
-        rules.heard(asked, response)
-        await _awaited(response.raise_for_status())
-        if rules.is_none(asked, response):
+        rules.observe(prepared, response)
+        await _await_if_needed(response.raise_for_status())
+        if rules.is_empty(prepared, response):
             return None
-        with rules.reading(asked):
-            body = await _awaited(response.json())
-        rules.refuse(asked, response, body)
+        with rules.decoding_errors(prepared):
+            body = await _await_if_needed(response.json())
+        rules.raise_for_error_body(prepared, response, body)
         return body
 
-    async def _events(self, asked: Asked, terminal: tuple[str, ...] | None) -> AsyncGenerator[ServerSentEvent, None]:
+    async def _events(self, prepared: PreparedRequest, terminal: tuple[str, ...] | None) -> AsyncGenerator[ServerSentEvent, None]:
         """One attempt at a stream."""
-        await self._paced()
-        reader = self._rules.reader(asked, terminal)
-        async with contextlib.aclosing(self._chunks(asked)) as chunks:
-            while (chunk := await _next(chunks, reader)) is not None:
+        await self._acquire_rate_limit()
+        reader = self._rules.event_reader(prepared, terminal)
+        async with contextlib.aclosing(self._chunks(prepared)) as chunks:
+            while (chunk := await _next_chunk(chunks, reader)) is not None:
                 for event in reader.feed(chunk):
                     yield event
                 if reader.done:
-                    await _read_out(chunks)
+                    await _drain(chunks)
         for event in reader.finish():
             yield event
 
-    async def _chunks(self, asked: Asked) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, prepared: PreparedRequest) -> AsyncGenerator[bytes, None]:
         """The bytes of a stream of events; errors are of this kit."""
         rules = self._rules
         try:
-            async with self._used().stream(asked.method, asked.url, **rules.bounded(asked.given)) as response:
-                rules.heard(asked, response)
-                if not is_stream(response):
-                    raise rules.no_stream(asked, response, [piece async for piece in _beginning(response.aiter_bytes())])
+            async with self._get_client().stream(
+                prepared.method, prepared.url, **rules.limit_timeout(prepared.kwargs)
+            ) as response:
+                rules.observe(prepared, response)
+                if not is_event_stream(response):
+                    raise rules.not_a_stream(prepared, response, [piece async for piece in _body_head(response.aiter_bytes())])
                 async for chunk in response.aiter_bytes():
                     yield chunk
                 return
         except GeneratorExit:
-            for _ in range(_TURNS_TO_END):
+            for _ in range(_LOOP_ITERATIONS_TO_CLOSE):
                 await asyncio.sleep(0)
             raise
         except Exception as error:  # noqa: BLE001 - as above
-            failure = rules.failure(asked, error)
+            failure = rules.to_exception(prepared, error)
         try:
             raise failure
         finally:
             del failure
 
 
-async def _awaited(result: Any) -> Any:
+async def _await_if_needed(result: Any) -> Any:
     return await result if is_awaitable(result) else result
 
 
-async def _next(chunks: AsyncIterator[bytes], reader: EventReader) -> bytes | None:
+async def _next_chunk(chunks: AsyncIterator[bytes], reader: EventReader) -> bytes | None:
     """The next bytes, None at the end. What breaks after the proof of the end breaks nothing."""
     try:
         return await anext(chunks, None)
@@ -330,7 +332,7 @@ async def _next(chunks: AsyncIterator[bytes], reader: EventReader) -> bytes | No
         return None
 
 
-def _next_of(chunks: Iterator[bytes], reader: EventReader) -> bytes | None:
+def _next_chunk_sync(chunks: Iterator[bytes], reader: EventReader) -> bytes | None:
     """As `_next`."""
     try:
         return next(chunks, None)
@@ -340,88 +342,88 @@ def _next_of(chunks: Iterator[bytes], reader: EventReader) -> bytes | None:
         return None
 
 
-async def _read_out(chunks: AsyncIterator[bytes]) -> None:
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
     """To the end of the answer, so that its connection can be used again. What breaks there breaks nothing."""
     with contextlib.suppress(AIServiceError):
         async for _ in chunks:
             pass
 
 
-async def _beginning(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _body_head(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """As much of a body as its meaning may stand in."""
-    left = LONGEST_BODY
+    remaining = LONGEST_BODY
     async for chunk in chunks:
         yield chunk
-        left -= len(chunk)
-        if left <= 0:
+        remaining -= len(chunk)
+        if remaining <= 0:
             return
 
 
-def _close_in(loop: asyncio.AbstractEventLoop, client: Any) -> None:
+def _schedule_close(loop: asyncio.AbstractEventLoop, client: Any) -> None:
     """Close a client that nobody can close any more, if its loop still runs; else the connections go with it."""
     if loop.is_running():
-        loop.call_soon_threadsafe(_begin_closing, client)
+        loop.call_soon_threadsafe(_start_closing, client)
 
 
-def _begin_closing(client: Any) -> None:
+def _start_closing(client: Any) -> None:
     task = asyncio.ensure_future(client.aclose())
     _closing.add(task)
     task.add_done_callback(_closing.discard)
 
 
-class APIClient(_Client):
+class APIClient(_BaseClient):
     """`AsyncAPIClient` for plain functions, by the same rules and with the same arguments. Threads may share it.
 
     `client` is an `httpx.Client` or `httpx2.Client`, or has `request(method, url, **given)`. `rate_limiter` is a guard, such as a
     `TokenBucketRateLimiter`. A deadline interrupts no request; it bounds the timeout of each, and the waits between them.
     """
 
-    _kind = "Client"
+    _client_class = "Client"
 
-    def get(self, url: str, **given: Any) -> Any:
+    def get(self, url: str, **kwargs: Any) -> Any:
         """GET."""
-        return self.request("GET", url, **given)
+        return self.request("GET", url, **kwargs)
 
-    def post(self, url: str, **given: Any) -> Any:
+    def post(self, url: str, **kwargs: Any) -> Any:
         """POST; `json=` is the body."""
-        return self.request("POST", url, **given)
+        return self.request("POST", url, **kwargs)
 
-    def put(self, url: str, **given: Any) -> Any:
+    def put(self, url: str, **kwargs: Any) -> Any:
         """PUT."""
-        return self.request("PUT", url, **given)
+        return self.request("PUT", url, **kwargs)
 
-    def patch(self, url: str, **given: Any) -> Any:
+    def patch(self, url: str, **kwargs: Any) -> Any:
         """PATCH."""
-        return self.request("PATCH", url, **given)
+        return self.request("PATCH", url, **kwargs)
 
-    def delete(self, url: str, **given: Any) -> Any:
+    def delete(self, url: str, **kwargs: Any) -> Any:
         """DELETE."""
-        return self.request("DELETE", url, **given)
+        return self.request("DELETE", url, **kwargs)
 
-    def request(self, method: str, url: str, **given: Any) -> Any:
+    def request(self, method: str, url: str, **kwargs: Any) -> Any:
         """See `AsyncAPIClient.request`."""
-        asked = self._rules.asked(self._used(), method, url, given)
+        prepared = self._rules.prepare(self._get_client(), method, url, kwargs)
         if self._breaker is None:
-            return self._attempts(asked)
+            return self._attempts(prepared)
         if self._counts_rejections:
-            return self._breaker.run(self._rules.enter(self._breaker), self._attempts, asked)
-        return self._breaker.call(self._attempts, asked)
+            return self._breaker.run(self._rules.acquire(self._breaker), self._attempts, prepared)
+        return self._breaker.call(self._attempts, prepared)
 
     def stream(
-        self, method: str, url: str, *, terminal: tuple[str, ...] | None = None, **given: Any
+        self, method: str, url: str, *, terminal: tuple[str, ...] | None = None, **kwargs: Any
     ) -> Generator[ServerSentEvent, None, None]:
         """See `AsyncAPIClient.stream`."""
-        asked = self._rules.for_events(self._rules.asked(self._used(), method, url, given))
-        attempts = streams.protect_generator(CallSite(functools.partial(self._rules.stream_plan, asked)), self._events)
+        prepared = self._rules.for_event_stream(self._rules.prepare(self._get_client(), method, url, kwargs))
+        attempts = streams.protect_generator(CallSite(functools.partial(self._rules.stream_plan, prepared)), self._events)
         if self._breaker is None:
-            return attempts(asked, terminal)
+            return attempts(prepared, terminal)
         if self._counts_rejections:
-            return wrap.generator(self._breaker, attempts, self._rules.enter)(asked, terminal)
-        return self._breaker.call_generator(attempts, asked, terminal)  # type: ignore[no-any-return]
+            return wrap.generator(self._breaker, attempts, self._rules.acquire)(prepared, terminal)
+        return self._breaker.call_generator(attempts, prepared, terminal)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """See `AsyncAPIClient.close`."""
-        client = self._let_go()
+        client = self._detach_client()
         if client is not None:
             client.close()
 
@@ -436,50 +438,50 @@ class APIClient(_Client):
             self._warn()
             self.close()
 
-    def _keep(self, made: Any) -> None:
+    def _set_client(self, created: Any) -> None:
         """The first of several threads wins: none makes a client under a lock, which may take a while."""
-        with _keeping:
+        with _creation_lock:
             if self._client is None:
-                self._client, made = made, None
-        if made is not None:
-            made.close()
+                self._client, created = created, None
+        if created is not None:
+            created.close()
 
-    def _attempts(self, asked: Asked) -> Any:
-        plan = self._rules.plan(asked)
+    def _attempts(self, prepared: PreparedRequest) -> Any:
+        plan = self._rules.plan(prepared)
         if plan is not None:
-            return sync.run(plan, self._attempt, (asked,), {})
-        with self._rules.unruled():
-            return self._attempt(asked)
+            return sync.run(plan, self._attempt, (prepared,), {})
+        with self._rules.single_attempt():
+            return self._attempt(prepared)
 
-    def _attempt(self, asked: Asked) -> Any:
+    def _attempt(self, prepared: PreparedRequest) -> Any:
         try:
-            return self._answer(asked)
+            return self._send(prepared)
         except Exception as error:  # noqa: BLE001 - as above
-            failure = self._rules.failure(asked, error)
+            failure = self._rules.to_exception(prepared, error)
         try:
             raise failure
         finally:
             del failure
 
-    def _answer(self, asked: Asked) -> Any:
+    def _send(self, prepared: PreparedRequest) -> Any:
         rules = self._rules
-        response = self._used().request(asked.method, asked.url, **rules.bounded(asked.given))
+        response = self._get_client().request(prepared.method, prepared.url, **rules.limit_timeout(prepared.kwargs))
         if not hasattr(response, "raise_for_status"):
-            rules.check_asking(response, awaits=False)
+            rules.check_awaitable(response, awaits=False)
             return response
-        rules.heard(asked, response)
+        rules.observe(prepared, response)
         response.raise_for_status()
-        if rules.is_none(asked, response):
+        if rules.is_empty(prepared, response):
             return None
-        with rules.reading(asked):
+        with rules.decoding_errors(prepared):
             body = response.json()
-        rules.refuse(asked, response, body)
+        rules.raise_for_error_body(prepared, response, body)
         return body
 
-    def _events(self, asked: Asked, terminal: tuple[str, ...] | None) -> Generator[ServerSentEvent, None, None]:
-        reader = self._rules.reader(asked, terminal)
-        with contextlib.closing(self._chunks(asked)) as chunks:
-            while (chunk := _next_of(chunks, reader)) is not None:
+    def _events(self, prepared: PreparedRequest, terminal: tuple[str, ...] | None) -> Generator[ServerSentEvent, None, None]:
+        reader = self._rules.event_reader(prepared, terminal)
+        with contextlib.closing(self._chunks(prepared)) as chunks:
+            while (chunk := _next_chunk_sync(chunks, reader)) is not None:
                 yield from reader.feed(chunk)
                 if reader.done:
                     with contextlib.suppress(AIServiceError):
@@ -487,17 +489,17 @@ class APIClient(_Client):
                             pass
         yield from reader.finish()
 
-    def _chunks(self, asked: Asked) -> Generator[bytes, None, None]:
+    def _chunks(self, prepared: PreparedRequest) -> Generator[bytes, None, None]:
         rules = self._rules
         try:
-            with self._used().stream(asked.method, asked.url, **rules.bounded(asked.given)) as response:
-                rules.heard(asked, response)
-                if not is_stream(response):
-                    raise rules.no_stream(asked, response, list(beginning(response.iter_bytes())))
+            with self._get_client().stream(prepared.method, prepared.url, **rules.limit_timeout(prepared.kwargs)) as response:
+                rules.observe(prepared, response)
+                if not is_event_stream(response):
+                    raise rules.not_a_stream(prepared, response, list(body_head(response.iter_bytes())))
                 yield from response.iter_bytes()
                 return
         except Exception as error:  # noqa: BLE001 - as above
-            failure = rules.failure(asked, error)
+            failure = rules.to_exception(prepared, error)
         try:
             raise failure
         finally:

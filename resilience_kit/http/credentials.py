@@ -34,7 +34,7 @@ def fingerprint(credential: str | None) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=_SALT).digest()
 
 
-def is_of_handshake(credential: str | None) -> bool:
+def is_handshake_step(credential: str | None) -> bool:
     """Whether a credential is one step of several, so that its refusal may be the next one."""
     return bool(credential) and str(credential).partition(" ")[0].lower().encode() in HANDSHAKES
 

@@ -11,11 +11,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from resilience_kit._checks import Checks, nearest
-from resilience_kit._redaction import names_a_secret
-from resilience_kit.classification.peek import attribute
-from resilience_kit.config.echo import shown
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
+from resilience_kit._checks import Checks, did_you_mean
+from resilience_kit._redaction import is_secret_name
+from resilience_kit.classification.safe_access import attribute
+from resilience_kit.config.redaction import redact_value
+from resilience_kit.errors import REDACTED, ConfigurationError, Violation
 from resilience_kit.http.client import AsyncAPIClient
 from resilience_kit.http.rules import SCHEMES, check_base_url, check_headers, check_origin, with_headers
 from resilience_kit.http.sse import ServerSentEvent
@@ -25,7 +25,7 @@ _REFERENCE: Final = "env:"
 _BEARER: Final = "authorization"
 _METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 #: What a request may hold: its method and address, and what httpx's clients take with them.
-_PARTS: Final = (
+_REQUEST_FIELDS: Final = (
     "method",
     "url",
     "params",
@@ -57,17 +57,17 @@ _RULES: Final[Mapping[str, str]] = {
 #: Names of query parameters that carry a credential. Others, such as `max_tokens` and `page_token`, only sound like it.
 _CREDENTIALS: Final = frozenset({"key", "api_key", "apikey", "token", "access_token", "auth", "password", "secret", "sig"})
 #: Fields whose wrong values are repeated.
-_SHOWN: Final = frozenset({"transport_type", "method", "timeout"})
+_UNREDACTED_FIELDS: Final = frozenset({"transport_type", "method", "timeout"})
 
 
-def _base(text: str) -> str:
+def _validate_base_url(text: str) -> str:
     checks = Checks("EndpointConfig")
     check_base_url(checks, text, optional=False)
-    checks.done()
+    checks.raise_if_any()
     return _without_credential(text)
 
 
-def _path(text: str) -> str:
+def _validate_path(text: str) -> str:
     if "://" in text and not text.lower().startswith(SCHEMES):
         raise ValueError
     return _without_credential(text)
@@ -85,7 +85,7 @@ def _is_credential(name: str) -> bool:
     return name.lower().replace("-", "_") in _CREDENTIALS
 
 
-def _reference(text: str) -> str:
+def _validate_reference(text: str) -> str:
     if not _is_reference(text):
         raise ValueError
     return text
@@ -95,22 +95,22 @@ def _is_reference(text: str) -> bool:
     return text.startswith(_REFERENCE) and len(text) > len(_REFERENCE) and text.isprintable()
 
 
-def _headers(headers: dict[str, str]) -> dict[str, str]:
+def _validate_headers(headers: dict[str, str]) -> dict[str, str]:
     checks = Checks("EndpointConfig")
     check_headers(checks, headers)
-    checks.done()
-    if any(names_a_secret(name) and not _is_reference(value) for name, value in headers.items()):
+    checks.raise_if_any()
+    if any(is_secret_name(name) and not _is_reference(value) for name, value in headers.items()):
         raise ValueError
     return headers
 
 
-def _params(params: dict[str, Any]) -> dict[str, Any]:
+def _validate_params(params: dict[str, Any]) -> dict[str, Any]:
     if any(map(_is_credential, params)):
         raise ValueError
     return params
 
 
-def _header_name(name: str) -> str:
+def _validate_header_name(name: str) -> str:
     if not name.isascii() or not name.replace("-", "").isalnum():
         raise ValueError
     return name
@@ -135,43 +135,43 @@ class EndpointConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
     provider: Name
-    endpoint: Annotated[str, Field(max_length=2000), AfterValidator(_path)]
+    endpoint: Annotated[str, Field(max_length=2000), AfterValidator(_validate_path)]
     transport_type: Literal["http"] = "http"
-    base_url: Annotated[str, AfterValidator(_base)] | None = None
+    base_url: Annotated[str, AfterValidator(_validate_base_url)] | None = None
     method: Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"] = "POST"
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 10.0
-    headers: Annotated[dict[str, str], AfterValidator(_headers)] = {}
-    params: Annotated[dict[str, str | int | float | bool], AfterValidator(_params)] = {}
-    api_key: Annotated[str, AfterValidator(_reference)] | None = None
-    api_key_header: Annotated[str, AfterValidator(_header_name)] = "Authorization"
+    headers: Annotated[dict[str, str], AfterValidator(_validate_headers)] = {}
+    params: Annotated[dict[str, str | int | float | bool], AfterValidator(_validate_params)] = {}
+    api_key: Annotated[str, AfterValidator(_validate_reference)] | None = None
+    api_key_header: Annotated[str, AfterValidator(_validate_header_name)] = "Authorization"
 
     def __init__(self, /, **fields: Any) -> None:
-        with _in_our_words():
+        with _as_configuration_error():
             super().__init__(**fields)
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
         """See pydantic; raises `ConfigurationError`."""
-        with _in_our_words():
+        with _as_configuration_error():
             return super().model_validate(obj, **options)
 
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
         """See pydantic; raises `ConfigurationError`."""
-        with _in_our_words():
+        with _as_configuration_error():
             return super().model_validate_json(json_data, **options)
 
     def secrets(self) -> dict[str, str]:
         """The headers with what the environment holds now. Raises `ConfigurationError` for a variable that is not set."""
-        found = {name: _read(name, value) if _is_reference(value) else value for name, value in self.headers.items()}
+        found = {name: _read_variable(name, value) if _is_reference(value) else value for name, value in self.headers.items()}
         if self.api_key is not None:
-            key = _read("api_key", self.api_key)
+            key = _read_variable("api_key", self.api_key)
             found[self.api_key_header] = f"Bearer {key}" if self.api_key_header.lower() == _BEARER else key
         return found
 
 
 @contextlib.contextmanager
-def _in_our_words() -> Iterator[None]:
+def _as_configuration_error() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
@@ -194,18 +194,18 @@ def _violations(error: ValidationError) -> list[Violation]:
 def _violation(field: str, kind: str, value: object) -> Violation:
     path = f"EndpointConfig.{field}"
     if field not in _RULES:
-        place = path if shown(field) is field else "EndpointConfig"
-        return Violation(place, "is not a field" + nearest(field, _RULES), NOT_SHOWN)
+        location = path if redact_value(field) is field else "EndpointConfig"
+        return Violation(location, "is not a field" + did_you_mean(field, _RULES), REDACTED)
     if kind == "missing":
-        return Violation(path, f"is required: it {_RULES[field]}", NOT_SHOWN)
-    return Violation(path, _RULES[field], shown(value) if field in _SHOWN else NOT_SHOWN)
+        return Violation(path, f"is required: it {_RULES[field]}", REDACTED)
+    return Violation(path, _RULES[field], redact_value(value) if field in _UNREDACTED_FIELDS else REDACTED)
 
 
-def _read(field: str, reference: str) -> str:
+def _read_variable(field: str, reference: str) -> str:
     name = reference.removeprefix(_REFERENCE)
     value = os.environ.get(name, "").strip()
     if not value:
-        raise ConfigurationError([(f"EndpointConfig.{field}", f"needs the variable {name!r}, which is not set", NOT_SHOWN)])
+        raise ConfigurationError([(f"EndpointConfig.{field}", f"needs the variable {name!r}, which is not set", REDACTED)])
     return value
 
 
@@ -225,7 +225,7 @@ class Endpoint:
     ) -> None:
         checks = Checks("Endpoint")
         checks.instance("config", config, EndpointConfig)
-        checks.done()
+        checks.raise_if_any()
         base_url = config.endpoint if config.endpoint.lower().startswith(SCHEMES) else config.base_url
         if client is None and base_url is None:
             rule = "must be given where endpoint is no whole URL and there is no client that has one"
@@ -247,24 +247,24 @@ class Endpoint:
         `request` may hold `method`, `url` (instead of the endpoint) and what httpx takes: `params`, `json`, `headers`, ... Other
         names are a `ConfigurationError`. See `AsyncAPIClient` for the other errors.
         """
-        method, url, given = self._asked(request or {})
-        return await self._client.request(method, url, **given)
+        method, url, kwargs = self._prepare(request or {})
+        return await self._client.request(method, url, **kwargs)
 
     def stream(self, request: Mapping[str, Any] | None = None) -> AsyncGenerator[ServerSentEvent, None]:
         """The events of a stream; see `AsyncAPIClient.stream`."""
-        method, url, given = self._asked(request or {})
-        return self._client.stream(method, url, **given)
+        method, url, kwargs = self._prepare(request or {})
+        return self._client.stream(method, url, **kwargs)
 
-    def _asked(self, request: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
-        _check_parts(request)
-        given = {name: value for name, value in request.items() if name not in ("method", "url")}
+    def _prepare(self, request: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
+        _check_request_fields(request)
+        kwargs = {name: value for name, value in request.items() if name not in ("method", "url")}
         if secrets := self.config.secrets():
             own_key = () if self.config.api_key is None else (self.config.api_key_header,)
-            check_origin("Endpoint.call", self._origin, request.get("url", ""), given, secrets, own_key)
-            given = with_headers(given, secrets)
+            check_origin("Endpoint.call", self._origin, request.get("url", ""), kwargs, secrets, own_key)
+            kwargs = with_headers(kwargs, secrets)
         if self.config.params:
-            given["params"] = _with_params(given.get("params"), self.config.params)
-        return request.get("method", self.config.method).upper(), request.get("url", self.config.endpoint), given
+            kwargs["params"] = _with_params(kwargs.get("params"), self.config.params)
+        return request.get("method", self.config.method).upper(), request.get("url", self.config.endpoint), kwargs
 
     async def close(self) -> None:
         """Close the connections that were made here."""
@@ -280,19 +280,23 @@ class Endpoint:
         return f"<Endpoint {self.config.provider!r}>"
 
 
-def _with_params(given: Any, ours: Mapping[str, Any]) -> Any:
-    if given is None or isinstance(given, Mapping):
-        return {**ours, **(given or {})}
-    pairs = parse_qsl(given, keep_blank_values=True) if isinstance(given, str) else list(given)
+def _with_params(call_params: Any, default_params: Mapping[str, Any]) -> Any:
+    if call_params is None or isinstance(call_params, Mapping):
+        return {**default_params, **(call_params or {})}
+    pairs = parse_qsl(call_params, keep_blank_values=True) if isinstance(call_params, str) else list(call_params)
     names = {name for name, _ in pairs}
-    return [*((name, value) for name, value in ours.items() if name not in names), *pairs]
+    return [*((name, value) for name, value in default_params.items() if name not in names), *pairs]
 
 
-def _check_parts(request: Mapping[str, Any]) -> None:
+def _check_request_fields(request: Mapping[str, Any]) -> None:
     checks = Checks("Endpoint.call")
     for name in request:
-        if name not in _PARTS:
-            checks.fail(str(name), f"is no part of a request{nearest(name, _PARTS)}; a payload belongs under 'json'", NOT_SHOWN)
+        if name not in _REQUEST_FIELDS:
+            checks.add(
+                str(name),
+                f"is no part of a request{did_you_mean(name, _REQUEST_FIELDS)}; a payload belongs under 'json'",
+                REDACTED,
+            )
     if not isinstance(request.get("method", ""), str) or not isinstance(request.get("url", ""), str):
-        checks.fail("method", "must be text, and so must url", NOT_SHOWN)
-    checks.done()
+        checks.add("method", "must be text, and so must url", REDACTED)
+    checks.raise_if_any()

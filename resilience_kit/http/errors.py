@@ -13,16 +13,16 @@ from typing import Final, NamedTuple
 from resilience_kit import errors as kit
 from resilience_kit.classification import classify, classify_response
 from resilience_kit.classification.http_status import CLIENT_ERROR, FIRST_SERVER_ERROR
-from resilience_kit.classification.peek import attribute, content
-from resilience_kit.classification.response import lowered
-from resilience_kit.http.wording import excerpt, request_id, scrubbed
+from resilience_kit.classification.response import lowercase_headers
+from resilience_kit.classification.safe_access import attribute, buffered_content
+from resilience_kit.http.excerpts import excerpt, redacted, request_id
 from resilience_kit.outcome import FailureKind, Verdict
 
 _LONGEST_DETAIL: Final = 200
 _OVERLOADED: Final = (503, 529)
 
 
-class Sent(NamedTuple):
+class RequestInfo(NamedTuple):
     """What is known of a request that may stand in an error, and where what must not is to be found."""
 
     method: str
@@ -37,13 +37,13 @@ class _Rule(NamedTuple):
     """The class of an error, the words it begins with, and whether the words of the error beneath may follow."""
 
     error: type[kit.AIServiceError]
-    words: str
-    goes_on: bool = False
+    message: str
+    append_cause: bool = False
 
 
 #: By class name; the nearest in the MRO decides. `HTTPStatusError` has an answer, which decides instead.
 RULES: Final[Mapping[str, _Rule]] = {
-    "TimeoutException": _Rule(kit.APITimeoutError, "Request timed out", goes_on=True),
+    "TimeoutException": _Rule(kit.APITimeoutError, "Request timed out", append_cause=True),
     "LocalProtocolError": _Rule(kit.InvalidRequestError, "The request breaks HTTP's rules; look at its headers and its body"),
     "UnsupportedProtocol": _Rule(kit.InvalidRequestError, "The URL must begin with http:// or https://"),
     "InvalidURL": _Rule(kit.InvalidRequestError, "The URL is none"),
@@ -51,8 +51,8 @@ RULES: Final[Mapping[str, _Rule]] = {
     "CookieConflict": _Rule(kit.InvalidRequestError, "Two cookies have the same name; give their domain or path"),
     "StreamError": _Rule(kit.InvalidRequestError, "A body can be read once, and this one was; give bytes to send it again"),
     "DecodingError": _Rule(kit.TransientAIError, "The answer's body cannot be decoded"),
-    "TransportError": _Rule(kit.APIConnectionError, "Connection error", goes_on=True),
-    "RequestError": _Rule(kit.APIConnectionError, "Connection error", goes_on=True),
+    "TransportError": _Rule(kit.APIConnectionError, "Connection error", append_cause=True),
+    "RequestError": _Rule(kit.APIConnectionError, "Connection error", append_cause=True),
     "HTTPError": _Rule(kit.AIServiceError, "The request failed"),
 }
 
@@ -63,14 +63,14 @@ _BY_STATUS: Final[Mapping[int, type[kit.AIServiceError]]] = {
     404: kit.ResourceNotFoundError,
 }
 #: What the body may say of a 4xx that has no class of its own.
-_FINER: Final[Mapping[FailureKind, type[kit.AIServiceError]]] = {
+_CLIENT_ERROR_BY_KIND: Final[Mapping[FailureKind, type[kit.AIServiceError]]] = {
     FailureKind.QUOTA: kit.QuotaExceededError,
     FailureKind.CONTEXT_LENGTH: kit.ContextLengthError,
     FailureKind.CONTENT_FILTER: kit.ContentFilterError,
 }
 #: Of an answer whose status tells of no failure.
 _BY_KIND: Final[Mapping[FailureKind, type[kit.AIServiceError]]] = {
-    **_FINER,
+    **_CLIENT_ERROR_BY_KIND,
     FailureKind.TRANSIENT: kit.TransientAIError,
     FailureKind.RATE_LIMIT: kit.RateLimitError,
     FailureKind.AUTH: kit.AuthenticationError,
@@ -85,7 +85,7 @@ _BY_KIND: Final[Mapping[FailureKind, type[kit.AIServiceError]]] = {
 }
 
 
-def error_for(error: Exception, sent: Sent) -> Exception:
+def map_exception(error: Exception, info: RequestInfo) -> Exception:
     """This kit's error for one that a request ended in; the same error where it is neither httpx's nor has an answer."""
     if isinstance(error, (kit.AIServiceError, kit.ResilienceError)):
         return error
@@ -94,35 +94,43 @@ def error_for(error: Exception, sent: Sent) -> Exception:
         return error
     response = attribute(error, "response")
     if type(status := attribute(response, "status_code")) is int or isinstance(status, HTTPStatus):
-        return error_of(int(status), attribute(response, "headers"), content(response), sent)
-    return _by_rule(rule, error, sent)
+        return error_from_response(int(status), attribute(response, "headers"), buffered_content(response), info)
+    return _error_from_rule(rule, error, info)
 
 
-def _by_rule(rule: _Rule, error: Exception, sent: Sent) -> kit.AIServiceError:
-    words = scrubbed(str(error), sent.secrets())[:_LONGEST_DETAIL] or type(error).__name__
-    found = rule.error(f"{rule.words}: {words} ({sent})" if rule.goes_on else f"{rule.words} ({sent})")
+def _error_from_rule(rule: _Rule, error: Exception, info: RequestInfo) -> kit.AIServiceError:
+    detail = redacted(str(error), info.secrets())[:_LONGEST_DETAIL] or type(error).__name__
+    found = rule.error(f"{rule.message}: {detail} ({info})" if rule.append_cause else f"{rule.message} ({info})")
     found.verdict = classify(error)
-    if rule.goes_on:
+    if rule.append_cause:
         found.__cause__ = error
     return found
 
 
-def error_of(status: int, headers: object, body: object, sent: Sent, verdict: Verdict | None = None) -> kit.AIServiceError:
+def error_from_response(
+    status: int, headers: object, body: object, info: RequestInfo, verdict: Verdict | None = None
+) -> kit.AIServiceError:
     """The error that an answer is, by the verdict on it where that is known."""
-    known = lowered(headers)
-    return _told(verdict or classify_response(status, known, body), status, known, body, sent)
+    known = lowercase_headers(headers)
+    return _build_error(verdict or classify_response(status, known, body), status, known, body, info)
 
 
-def _told(verdict: Verdict, status: int, headers: Mapping[str, str], body: object, sent: Sent) -> kit.AIServiceError:
-    named, words = request_id(headers), excerpt(body, sent.secrets())
-    text = f"{_status(status)} from {sent}" + (f": {words}" if words else "") + (f" (request {named})" if named else "")
-    kind = class_of(status, verdict.kind)
+def _build_error(
+    verdict: Verdict, status: int, headers: Mapping[str, str], body: object, info: RequestInfo
+) -> kit.AIServiceError:
+    request_name, message = request_id(headers), excerpt(body, info.secrets())
+    text = (
+        f"{_status(status)} from {info}"
+        + (f": {message}" if message else "")
+        + (f" (request {request_name})" if request_name else "")
+    )
+    kind = error_class_for(status, verdict.kind)
     error = kind(text, verdict.retry_after) if issubclass(kind, kit.RateLimitError) else kind(text)
-    error.status, error.request_id, error.excerpt, error.verdict = status, named, words, verdict
+    error.status, error.request_id, error.excerpt, error.verdict = status, request_name, message, verdict
     return error
 
 
-def class_of(status: int, kind: FailureKind) -> type[kit.AIServiceError]:
+def error_class_for(status: int, kind: FailureKind) -> type[kit.AIServiceError]:
     """The class for a status; where that says little, for what the body means."""
     if status in _BY_STATUS:
         return _BY_STATUS[status]
@@ -132,7 +140,7 @@ def class_of(status: int, kind: FailureKind) -> type[kit.AIServiceError]:
         overloaded = kind is FailureKind.OVERLOADED or status in _OVERLOADED
         return kit.ServiceUnavailableError if overloaded else kit.ServerError
     if status >= CLIENT_ERROR:
-        return _FINER.get(kind, kit.InvalidRequestError)
+        return _CLIENT_ERROR_BY_KIND.get(kind, kit.InvalidRequestError)
     return _BY_KIND.get(kind, kit.AIServiceError)
 
 

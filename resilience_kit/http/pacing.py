@@ -22,15 +22,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
-from resilience_kit._fork import renew_after_fork
+from resilience_kit._fork import register_fork_aware
 from resilience_kit.errors import GuardKind
 from resilience_kit.events import ChildStream, EventStream
-from resilience_kit.http.credentials import credential_of, fingerprint, host_of, is_of_handshake, model_of
-from resilience_kit.http.latches import Access
-from resilience_kit.http.pace import Pace, PacePermit, PacingConfig, latest_permit
+from resilience_kit.http.access_state import AccessState
+from resilience_kit.http.credentials import credential_of, fingerprint, host_of, is_handshake_step, model_of
+from resilience_kit.http.host_pacer import HostPacer, PacerPermit, PacingConfig, latest_permit
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
-__all__ = ["Pace", "PacePermit", "Pacing", "PacingConfig", "shared_pacing"]
+__all__ = ["HostPacer", "PacerPermit", "Pacing", "PacingConfig", "shared_pacing"]
 
 
 class Pacing:
@@ -46,69 +46,73 @@ class Pacing:
         self.config, self.clock = config or PacingConfig(), clock
         self.events = ChildStream() if events is None else events
         self.has_own_stream = events is not None
-        self._paces: OrderedDict[tuple[str, bytes, str], Pace] = OrderedDict()
-        self._accesses: WeakValueDictionary[tuple[str, bytes], Access] = WeakValueDictionary()
+        self._pacers: OrderedDict[tuple[str, bytes, str], HostPacer] = OrderedDict()
+        self._access_states: WeakValueDictionary[tuple[str, bytes], AccessState] = WeakValueDictionary()
         self._lock = threading.Lock()
-        renew_after_fork(self)
+        register_fork_aware(self)
 
     def __len__(self) -> int:
-        return len(self._paces)
+        return len(self._pacers)
 
-    def of(self, host: str, credential: str | None = None, model: str = "") -> Pace:
+    def for_host(self, host: str, credential: str | None = None, model: str = "") -> HostPacer:
         """The pace of requests to `host` with `credential`, whichever header or parameter carries it, for `model`.
 
         Models of one key have limits of their own, so they have paces of their own; what latches holds for all of them.
         """
         key = (host, fingerprint(credential), model)
         with self._lock:
-            pace = self._paces.get(key)
-            if pace is None:
-                pace = self._paces[key] = self._made(*key, is_named=bool(key[1]) and not is_of_handshake(credential))
-                if len(self._paces) > self.config.max_keys:
-                    self._paces.popitem(last=False)
+            pacer = self._pacers.get(key)
+            if pacer is None:
+                pacer = self._pacers[key] = self._create_pacer(
+                    *key, has_credential=bool(key[1]) and not is_handshake_step(credential)
+                )
+                if len(self._pacers) > self.config.max_keys:
+                    self._pacers.popitem(last=False)
             else:
-                self._paces.move_to_end(key)
-        return pace
+                self._pacers.move_to_end(key)
+        return pacer
 
-    def _made(self, host: str, mark: bytes, model: str, *, is_named: bool) -> Pace:
-        config, access = self.config, self._accesses.get((host, mark))
-        if access is None:
-            access = Access(host, config.credential_trial, config.billing_trial, is_named=is_named)
-            self._accesses[host, mark] = access
-        return Pace(f"{host} ({model})" if model else host, config, self.clock, self.events, access)
+    def _create_pacer(self, host: str, credential_hash: bytes, model: str, *, has_credential: bool) -> HostPacer:
+        config, access_state = self.config, self._access_states.get((host, credential_hash))
+        if access_state is None:
+            access_state = AccessState(
+                host, config.credential_retry_interval, config.billing_retry_interval, has_credential=has_credential
+            )
+            self._access_states[host, credential_hash] = access_state
+        return HostPacer(f"{host} ({model})" if model else host, config, self.clock, self.events, access_state)
 
-    def of_request(self, request: Any) -> Pace:
+    def for_request(self, request: Any) -> HostPacer:
         """The pace of a request of httpx or httpx2, or of anything with their `url` and `headers`."""
-        return self.of(host_of(request.url), credential_of(request.headers, request.url), model_of(request))
+        return self.for_host(host_of(request.url), credential_of(request.headers, request.url), model_of(request))
 
     def guard(self, request_of: Callable[..., Any]) -> PacingGuard:
         """A guard for calls of many hosts and keys; `request_of` finds the request among a call's arguments."""
         return PacingGuard(self, request_of)
 
-    def heard(self, headers: Mapping[str, str]) -> None:
+    def observe(self, headers: Mapping[str, str]) -> None:
         """A response's head, good or bad, to the request that this task or thread was given a permit for last."""
         permit = latest_permit()
         if permit is not None:
-            permit.heard(headers)
+            permit.observe(headers)
 
-    def forget(self, host: str, credential: str | None = None) -> None:
+    def reset(self, host: str, credential: str | None = None) -> None:
         """Start clean with a pair: for an operator who has paid, or has had the credential's rights restored."""
         pair = (host, fingerprint(credential))
         with self._lock:
-            paces = [pace for key, pace in self._paces.items() if key[:2] == pair]
-        for pace in paces:
-            pace.start_clean()
+            pacers = [pace for key, pace in self._pacers.items() if key[:2] == pair]
+        for pacer in pacers:
+            pacer.reset()
 
-    def forget_all(self) -> None:
+    def reset_all(self) -> None:
         """Start clean with every host, credential and model. Those who wait go on."""
         with self._lock:
-            paces = list(self._paces.values())
-            self._paces.clear()
-            self._accesses.clear()
-        for pace in paces:
-            pace.start_clean()
+            pacers = list(self._pacers.values())
+            self._pacers.clear()
+            self._access_states.clear()
+        for pacer in pacers:
+            pacer.reset()
 
-    def renew_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: a lock that nobody holds."""
         self._lock = threading.Lock()
 
@@ -127,13 +131,13 @@ class PacingGuard:
         if not self._pacing.has_own_stream:
             self._events = events
 
-    def admit_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PacePermit:
-        """See `Pace.admit`."""
-        permit = self._pacing.of_request(self._request_of(*args, **kwargs)).admit()
+    def admit_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PacerPermit:
+        """See `HostPacer.admit`."""
+        permit = self._pacing.for_request(self._request_of(*args, **kwargs)).admit()
         permit.events = self._events
         return permit
 
-    def admit(self, cost: float = 1.0) -> PacePermit:  # noqa: ARG002 - a guard's shape
+    def admit(self, cost: float = 1.0) -> PacerPermit:  # noqa: ARG002 - a guard's shape
         """Not without a request. Raises TypeError."""
         raise TypeError("this guard has to see the request: a driver asks it by admit_call")
 

@@ -16,7 +16,7 @@ from typing import Any
 from resilience_kit.errors import ServerError
 
 #: Characters of one event, as in httpx2.
-LARGEST_EVENT = 1024 * 1024
+MAX_EVENT_SIZE = 1024 * 1024
 DONE = "[DONE]"
 
 
@@ -37,41 +37,52 @@ class ServerSentEvent:
 class EventParser:
     """Gives events as their bytes come. What stands after the last empty line is no event. Used by one reader at a time.
 
-    `largest`: characters of one event, its comments included. A larger one is a `ServerError`; with `shortens`, it is given with
-    the beginning of its data instead, and `is_short` is true until the next one is asked for.
+    `max_event_size`: characters of one event, its comments included. A larger one is a `ServerError`; with `truncates`, it is
+    given with the beginning of its data instead, and `is_truncated` is true until the next one is asked for.
     """
 
     __slots__ = (
-        "_data", "_decoder", "_event", "_id", "_largest", "_pending", "_rest", "_retry", "_shortens", "_size", "_skips", "_some",
-        "is_short",
+        "_data",
+        "_decoder",
+        "_event",
+        "_has_data",
+        "_id",
+        "_max_event_size",
+        "_partial",
+        "_pending",
+        "_retry",
+        "_size",
+        "_skip_newline",
+        "_truncates",
+        "is_truncated",
     )  # fmt: skip
 
-    def __init__(self, largest: int = LARGEST_EVENT, *, shortens: bool = False) -> None:
+    def __init__(self, max_event_size: int = MAX_EVENT_SIZE, *, truncates: bool = False) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
-        self._largest, self._shortens = largest, shortens
-        self._rest: list[str] = []
-        self._skips = False
+        self._max_event_size, self._truncates = max_event_size, truncates
+        self._partial: list[str] = []
+        self._skip_newline = False
         self._id = ""
         self._pending = 0
         self._clear()
 
     def _clear(self) -> None:
-        self._event, self._data, self._size, self._some = "", list[str](), 0, False
+        self._event, self._data, self._size, self._has_data = "", list[str](), 0, False
         self._retry: int | None = None
-        self.is_short = False
+        self.is_truncated = False
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
         """The events that are complete with these bytes. Raises `ServerError` for one that is too large to be kept."""
         *lines, rest = self._split(self._decoder.decode(chunk))
         for line in lines:
-            if self._rest:
-                line, self._rest, self._pending = "".join((*self._rest, line)), [], 0  # noqa: PLW2901 - its beginning came before
+            if self._partial:
+                line, self._partial, self._pending = "".join((*self._partial, line)), [], 0  # noqa: PLW2901 - its beginning came before
             if not line:
-                yield from self._dispatched()
+                yield from self._dispatch()
             else:
-                self._take(line)
+                self._parse_field(line)
         if rest:
-            self._keep(rest)
+            self._keep_partial(rest)
 
     def finish(self) -> Iterator[ServerSentEvent]:
         """The event that the body ended in, if it has data. To the standard it is none, to some consumers it is."""
@@ -80,37 +91,37 @@ class EventParser:
     def _split(self, text: str) -> list[str]:
         """Lines, the last of them unfinished; a line feed after a carriage return ends none, also at the start of a chunk."""
         if text:
-            if self._skips:
+            if self._skip_newline:
                 text = text.removeprefix("\n")
-            self._skips = text.endswith("\r")
+            self._skip_newline = text.endswith("\r")
         return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
-    def _keep(self, rest: str) -> None:
-        rest = self._fitting(rest)
+    def _keep_partial(self, rest: str) -> None:
+        rest = self._truncate(rest)
         if rest:
-            self._rest.append(rest)
+            self._partial.append(rest)
             self._pending += len(rest)
 
-    def _take(self, line: str) -> None:
-        line = self._fitting(line)
+    def _parse_field(self, line: str) -> None:
+        line = self._truncate(line)
         self._size += len(line)
         name, _, value = line.partition(":")
-        self._note(name, value.removeprefix(" "))
+        self._set_field(name, value.removeprefix(" "))
 
-    def _fitting(self, text: str) -> str:
+    def _truncate(self, text: str) -> str:
         """A text of the present event, as far as there is room for it. Raises `ServerError` where events are not shortened."""
-        room = self._largest - self._size - self._pending
+        room = self._max_event_size - self._size - self._pending
         if len(text) <= room:
             return text
-        if not self._shortens:
-            raise ServerError(f"the service sent an event of more than {self._largest} characters")
-        self.is_short = True
+        if not self._truncates:
+            raise ServerError(f"the service sent an event of more than {self._max_event_size} characters")
+        self.is_truncated = True
         return text[:room]
 
-    def _note(self, name: str, value: str) -> None:
+    def _set_field(self, name: str, value: str) -> None:
         if name == "data":
             self._data.append(value)
-            self._some = True
+            self._has_data = True
         elif name == "event":
             self._event = value
         elif name == "id" and "\0" not in value:
@@ -118,8 +129,8 @@ class EventParser:
         elif name == "retry" and value.isascii() and value.isdecimal():
             self._retry = int(value[:18])
 
-    def _dispatched(self) -> Iterator[ServerSentEvent]:
+    def _dispatch(self) -> Iterator[ServerSentEvent]:
         """An empty line has come. The standard makes an event only of what has a line of data."""
-        if self._some:
+        if self._has_data:
             yield ServerSentEvent(self._event or "message", "\n".join(self._data), self._id, self._retry)
         self._clear()

@@ -31,9 +31,9 @@ TERMINAL_EVENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-_OF_PROTOCOLS: Final = frozenset(name for names in TERMINAL_EVENTS.values() for name in names)
+_KNOWN_TERMINALS: Final = frozenset(name for names in TERMINAL_EVENTS.values() for name in names)
 #: Terminal events that are proved by a finish reason, too.
-_FINISHES: Final = frozenset({DONE, "finish_reason", "finishReason"})
+_FINISH_MARKERS: Final = frozenset({DONE, "finish_reason", "finishReason"})
 _FINISH: Final = re.compile(r'"finish_?[rR]eason"\s*:\s*"')
 _OTHER_CHOICE: Final = re.compile(r'"index"\s*:\s*[1-9]')
 #: What some services have where others have null.
@@ -43,14 +43,14 @@ _TYPES: Final = ("type", "event", "event_type")
 _PING: Final = re.compile(r"ping|keep[-_ ]?alive|heart[-_ ]?beat", re.IGNORECASE)
 _QUOTED_PING: Final = re.compile(rf'"(?:{_PING.pattern})"', re.IGNORECASE)
 _LONGEST_PING: Final = 128
-_ENDS: Final = {"{": "}", "[": "]"}
+_CLOSING_BRACKETS: Final = {"{": "}", "[": "]"}
 
 
 class TruncatedStreamError(APIConnectionError):
     """A stream of events ended in good order, but before the event that its protocol ends with."""
 
 
-class Failure(NamedTuple):
+class StreamFailure(NamedTuple):
     """What an event or a body told of a failure: the verdict on it, and its JSON or text."""
 
     verdict: Verdict
@@ -62,24 +62,33 @@ class StreamProgress:
 
     `terminal`: as a value of `TERMINAL_EVENTS`. `items`: events with content so far, the terminal one included; `done`: the
     terminal event has come; `failure`: of the event that told of one; `choices`: how many were asked for, where that is known;
-    `is_cut`: the body ended inside the JSON of an event.
+    `is_truncated`: the body ended inside the JSON of an event.
     """
 
     __slots__ = (
-        "_by_choice", "_finished", "_has_first", "_is_lost", "_names", "_speaks_json", "choices", "done", "failure", "is_cut",
+        "_ends_by_choice",
+        "_expects_json",
+        "_finished",
+        "_has_first",
+        "_has_unknown_end",
+        "_names",
+        "choices",
+        "done",
+        "failure",
+        "is_truncated",
         "items",
     )  # fmt: skip
 
     def __init__(self, terminal: tuple[str, ...]) -> None:
         self._names = terminal
-        self._by_choice = not _FINISHES.isdisjoint(terminal)
-        self._speaks_json = not _OF_PROTOCOLS.isdisjoint(terminal)
+        self._ends_by_choice = not _FINISH_MARKERS.isdisjoint(terminal)
+        self._expects_json = not _KNOWN_TERMINALS.isdisjoint(terminal)
         self._finished: dict[int, bool] = {}
-        self._has_first = self.is_cut = self._is_lost = False
+        self._has_first = self.is_truncated = self._has_unknown_end = False
         self.items = 0
         self.choices = 1
         self.done = False
-        self.failure: Failure | None = None
+        self.failure: StreamFailure | None = None
 
     @property
     def settled(self) -> bool:
@@ -94,35 +103,35 @@ class StreamProgress:
         is_all = len(self._finished) >= self.choices and (0 in self._finished or not self._has_first)
         return is_all and all(self._finished.values())
 
-    def note(self, event: str, data: str, *, is_short: bool = False, is_last: bool = False) -> None:
-        """One more event. `is_short`: only the beginning of its data is known.
+    def observe(self, event: str, data: str, *, is_truncated: bool = False, is_last: bool = False) -> None:
+        """One more event. `is_truncated`: only the beginning of its data is known.
 
         `is_last`: the body ended in it, without the empty line that ends an event, so that consumers may never see it.
         """
-        if is_short:
-            self._note_short(event, data)
+        if is_truncated:
+            self._observe_truncated(event, data)
             return
-        if is_last and (not data or (data[:1] in _ENDS and data != DONE and _parsed(data) is None)):
-            self.is_cut = bool(data)
+        if is_last and (not data or (data[:1] in _CLOSING_BRACKETS and data != DONE and _parsed(data) is None)):
+            self.is_truncated = bool(data)
             return
-        self.failure = failure_of(event, data, speaks_json=self._speaks_json)
+        self.failure = failure_in(event, data, expects_json=self._expects_json)
         if self.failure is not None:
             return
         self.done = self._is_terminal(event, data)
-        if self._by_choice and not self.done:
-            self._note_choices(data, is_last=is_last)
-        self.items += is_item(event, data)
+        if self._ends_by_choice and not self.done:
+            self._observe_choices(data, is_last=is_last)
+        self.items += is_content_event(event, data)
 
-    def _note_short(self, event: str, data: str) -> None:
+    def _observe_truncated(self, event: str, data: str) -> None:
         """Larger than anybody keeps. Where it may have been the terminal one, nothing is said of the end."""
         self.items += 1
         self.done = event in self._names or any(f'"{name}"' in data[:_LONGEST_PING] for name in self._names)
-        self._is_lost = True
+        self._has_unknown_end = True
 
     def finish(self) -> None:
         """No more comes. Raises `TruncatedStreamError` where the protocol would have had another event."""
-        self.done = self.done or self._is_lost
-        if self.settled or self.complete or not (self.is_cut or self._names):
+        self.done = self.done or self._has_unknown_end
+        if self.settled or self.complete or not (self.is_truncated or self._names):
             return
         events = f"{self.items} event{'s'[: self.items != 1]}"
         missing = f"without {' or '.join(self._names)}" if self._names else "inside another one"
@@ -132,15 +141,15 @@ class StreamProgress:
         names = self._names
         if not names:
             return is_done(data)  # said by whoever speaks as OpenAI does, wherever that is
-        if data in names or event in names or (self._by_choice and is_done(data)):
+        if data in names or event in names or (self._ends_by_choice and is_done(data)):
             return True
         for name in names:
-            if name in data and name not in _FINISHES:
+            if name in data and name not in _FINISH_MARKERS:
                 body = _parsed(data)
                 return isinstance(body, Mapping) and any(body.get(key) in names for key in _TYPES)
         return False
 
-    def _note_choices(self, data: str, *, is_last: bool) -> None:
+    def _observe_choices(self, data: str, *, is_last: bool) -> None:
         """Follow which choices have a finish reason. Until one has, only events that speak of one or of other choices matter."""
         if not (self._finished or _FINISH.search(data) or _OTHER_CHOICE.search(data)):
             self._has_first = True
@@ -157,7 +166,7 @@ def is_done(data: str) -> bool:
     return data[:2] in ("[D", '"[', " [") and data.strip().strip('"') == DONE
 
 
-def is_item(event: str, data: str) -> bool:
+def is_content_event(event: str, data: str) -> bool:
     """Whether an event has content. Those without data have none, nor have pings, by name or by type."""
     if not data or data.isspace() or (event != "message" and _PING.fullmatch(event)):
         return False
@@ -171,29 +180,29 @@ def is_item(event: str, data: str) -> bool:
     return not (isinstance(body, Mapping) and any(_PING.fullmatch(str(body.get(key))) for key in _TYPES))
 
 
-def failure_of(event: str, data: str, *, speaks_json: bool) -> Failure | None:
+def failure_in(event: str, data: str, *, expects_json: bool) -> StreamFailure | None:
     """The failure that an event tells of, None for all others. An event that is named so is one whatever its data.
 
-    `speaks_json`: data that begins as JSON and stops short is a failure, too; elsewhere it may be a word of a text.
+    `expects_json`: data that begins as JSON and stops short is a failure, too; elsewhere it may be a word of a text.
     """
     named = names_error(event)
-    if not speaks_json and not named and is_cut(data):
+    if not expects_json and not named and is_truncated_json(data):
         return None
     verdict = event_error(event, data)
     if verdict is None:
         return None
     body = _parsed(data)
     if isinstance(body, Mapping):
-        return None if "jsonrpc" in body and not named else Failure(verdict, body)
-    return Failure(verdict, {"error": {"message": data}})
+        return None if "jsonrpc" in body and not named else StreamFailure(verdict, body)
+    return StreamFailure(verdict, {"error": {"message": data}})
 
 
-def is_cut(text: str) -> bool:
+def is_truncated_json(text: str) -> bool:
     """Whether JSON begins that does not end. Looks at both ends only."""
-    return text[:1] in _ENDS and text != DONE and not text.endswith(_ENDS[text[:1]])
+    return text[:1] in _CLOSING_BRACKETS and text != DONE and not text.endswith(_CLOSING_BRACKETS[text[:1]])
 
 
-def terminal_for(host: str, path: str, rules: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+def terminal_events_for(host: str, path: str, rules: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """The terminal events of a host's path, empty where there is no rule."""
     address = (host + path).rstrip("/")
     return next((names for end, names in rules.items() if address.endswith(end)), ())

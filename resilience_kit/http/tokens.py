@@ -11,12 +11,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from resilience_kit.classification.peek import attribute
+from resilience_kit.classification.safe_access import attribute
 
 #: OpenAI's names, old and new, which Anthropic and the Responses API share.
-_MOST_OUT: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_OUTPUT_LIMIT_FIELDS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 #: Names of the same number; Anthropic counts what it reads from its cache, or writes there, beside the input.
-_PARTS: Final = (
+_USAGE_FIELDS: Final = (
     ("input_tokens", "prompt_tokens"),
     ("output_tokens", "completion_tokens"),
     ("cache_creation_input_tokens",),
@@ -25,10 +25,10 @@ _PARTS: Final = (
 _TOTAL: Final = "total_tokens"
 _DATA: Final = frozenset({"data", "file_data"})
 _DATA_URL: Final = "data:"
-_HIGHEST: Final = 1e12
+_MAX_TOKENS: Final = 1e12
 
 
-def tokens_at_most(request: object) -> float:
+def max_tokens_estimate(request: object) -> float:
     """An upper estimate of the tokens of a request, for `cost`: the bytes of its text and the most that it lets be answered.
 
     A token is at least one byte. Everything in the JSON of the body counts, names and tools too, each number as one; `n` answers
@@ -41,30 +41,30 @@ def tokens_at_most(request: object) -> float:
     if not isinstance(body, Mapping):
         return 0.0
     answers = max(1.0, _number(body.get("n")) or 1.0)
-    return _size(body) + answers * max(_number(body.get(name)) or 0.0 for name in _MOST_OUT)
+    return _size(body) + answers * max(_number(body.get(name)) or 0.0 for name in _OUTPUT_LIMIT_FIELDS)
 
 
-def tokens_used(answer: object) -> float | None:
+def tokens_used(response: object) -> float | None:
     """The tokens that a request took by its answer's own words, for `usage`; None where it does not say.
 
     Input, output and what was read from or written to a cache; the output alone is not all, as in one event of Anthropic's.
-    `answer`: what a transport shows to a guard, also of a stream; JSON; or an SDK's object. Never raises.
+    `response`: what a transport shows to a guard, also of a stream; JSON; or an SDK's object. Never raises.
     """
-    usage = _part(answer, "usage")
-    total = _number(_part(usage, _TOTAL))
+    usage = _field(response, "usage")
+    total = _number(_field(usage, _TOTAL))
     if total is not None:
         return total
-    asked, *others = (_first(_part(usage, name) for name in names) for names in _PARTS)
-    return None if asked is None else asked + sum(number or 0.0 for number in others)
+    input_tokens, *others = (_first_number(_field(usage, name) for name in names) for names in _USAGE_FIELDS)
+    return None if input_tokens is None else input_tokens + sum(number or 0.0 for number in others)
 
 
 def _body(request: object) -> object:
     if isinstance(request, Mapping):
         return request
-    given = attribute(request, "given")
-    if not isinstance(given, Mapping):
+    kwargs = attribute(request, "kwargs")
+    if not isinstance(kwargs, Mapping):
         return _parsed(attribute(request, "content"))
-    return given["json"] if given.get("json") is not None else _parsed(given.get("content"))
+    return kwargs["json"] if kwargs.get("json") is not None else _parsed(kwargs.get("content"))
 
 
 def _parsed(text: object) -> object:
@@ -76,16 +76,16 @@ def _parsed(text: object) -> object:
 
 def _size(body: object) -> int:
     """Bytes of all texts, and one for each other value."""
-    size, left = 0, [body]
-    while left:
-        each = left.pop()
+    size, pending = 0, [body]
+    while pending:
+        each = pending.pop()
         if isinstance(each, str):
             size += _length(each)
         elif isinstance(each, Mapping):
-            left += each
-            left += [value for name, value in each.items() if not (name in _DATA and isinstance(value, str))]
+            pending += each
+            pending += [value for name, value in each.items() if not (name in _DATA and isinstance(value, str))]
         elif isinstance(each, list | tuple):
-            left += each
+            pending += each
         else:
             size += 1
     return size
@@ -97,11 +97,11 @@ def _length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def _part(holder: Any, name: str) -> object:
+def _field(holder: Any, name: str) -> object:
     return holder.get(name) if isinstance(holder, Mapping) else attribute(holder, name)
 
 
-def _first(values: Iterable[object]) -> float | None:
+def _first_number(values: Iterable[object]) -> float | None:
     return next((number for value in values if (number := _number(value)) is not None), None)
 
 
@@ -109,4 +109,4 @@ def _number(value: object) -> float | None:
     """A number of tokens; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return None
-    return float(min(value, _HIGHEST))
+    return float(min(value, _MAX_TOKENS))

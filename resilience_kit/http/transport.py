@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from resilience_kit._checks import Checks
 from resilience_kit._drive import aio, sync
-from resilience_kit._fork import Mutex
-from resilience_kit._spelling import names_spelling
+from resilience_kit._fork import ForkSafeLock
+from resilience_kit._keyword_hints import suggests_keywords
 from resilience_kit.config import ResilienceConfig
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError
-from resilience_kit.http.pacing import Pacing
-from resilience_kit.http.stream_progress import TERMINAL_EVENTS, TruncatedStreamError
-from resilience_kit.http.transport_exchange import ErrorAnswer, Exchange, TransportCall
-from resilience_kit.http.transport_options import DEFAULT_CONFIG, Operations, TransportOptions, name_of
-from resilience_kit.http.transport_shapes import (
-    check_family,
+from resilience_kit.errors import REDACTED, ConfigurationError
+from resilience_kit.http.httpx_compat import (
+    body_in_memory,
     check_libraries,
+    check_same_library,
     close,
     close_async,
-    is_read,
-    is_short,
-    observed,
-    own_transport,
+    default_transport,
+    fits_buffer,
+    observed_body,
 )
+from resilience_kit.http.pacing import Pacing
+from resilience_kit.http.stream_progress import TERMINAL_EVENTS, TruncatedStreamError
+from resilience_kit.http.transport_exchange import ErrorResponse, Exchange, TransportCall
+from resilience_kit.http.transport_options import DEFAULT_CONFIG, HostCallSites, TransportOptions, transport_name
 from resilience_kit.orchestrator import AIServiceResilience
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ else:
     _Transport = object
 
 
-class _Base(_Transport):  # type: ignore[misc]  # see above
+class _ResilientTransportBase(_Transport):  # type: ignore[misc]  # see above
     """What both kinds have in common: options, operations, and the transport that sends."""
 
     _methods: tuple[str, ...]
     _asynchronous: bool
 
-    @names_spelling("transport")
+    @suggests_keywords("transport")
     def __init__(  # noqa: PLR0913 - one argument an option
         self,
         transport: object = None,
@@ -71,40 +71,40 @@ class _Base(_Transport):  # type: ignore[misc]  # see above
             asynchronous=self._asynchronous,
         )
         if transport is not None:
-            is_other_kind = isinstance(transport, _Base) and transport._asynchronous is not self._asynchronous  # noqa: SLF001 - ours
-            checks = Checks(name_of(asynchronous=self._asynchronous))
-            checks.provides("transport", None if is_other_kind else transport, *self._methods)
-            checks.done()
+            is_other_kind = isinstance(transport, _ResilientTransportBase) and transport._asynchronous is not self._asynchronous  # noqa: SLF001 - ours
+            checks = Checks(transport_name(asynchronous=self._asynchronous))
+            checks.has_methods("transport", None if is_other_kind else transport, *self._methods)
+            checks.raise_if_any()
         self._inner: Any = transport
         self._is_entered = False
-        self._known: type | None = None  # the class of requests that the inner transport may send
-        self._lock = Mutex()
-        self._operations = Operations(self._options)
+        self._checked_class: type | None = None  # the class of requests that the inner transport may send
+        self._lock = ForkSafeLock()
+        self._operations = HostCallSites(self._options)
 
-    def _exchange(self, request: Any, *, replayable: bool) -> tuple[Exchange, TransportCall]:
-        if request.__class__ is not self._known:
+    def _create_exchange(self, request: Any, *, replayable: bool) -> tuple[Exchange, TransportCall]:
+        if request.__class__ is not self._checked_class:
             check_libraries(request, self._inner)
-            self._known = request.__class__
+            self._checked_class = request.__class__
         exchange = Exchange(request, self._options, replayable=replayable)
-        plan = self._operations.plan(request, exchange.given, exchange.manner)
-        return exchange, exchange.under(plan, self._attempt)
+        plan = self._operations.plan(request, exchange.request_headers, exchange.retry_safety)
+        return exchange, exchange.bind(plan, self._attempt)
 
-    def _sender(self, request: Any) -> Any:
+    def _inner_transport(self, request: Any) -> Any:
         """The transport that sends, made at the first request where none was given."""
         if self._inner is None:
             with self._lock:
                 if self._inner is None:
-                    self._inner = own_transport(request, asynchronous=self._asynchronous)
+                    self._inner = default_transport(request, asynchronous=self._asynchronous)
         return self._inner
 
-    def _is_other_kind(self) -> NoReturn:
+    def _raise_wrong_client(self) -> NoReturn:
         """Raise for a client of the other kind, which would find methods missing."""
-        other, client = name_of(asynchronous=not self._asynchronous), "a plain" if self._asynchronous else "an async"
+        other, client = transport_name(asynchronous=not self._asynchronous), "a plain" if self._asynchronous else "an async"
         rule = f"is not for {client} client: give it {other}"
-        raise ConfigurationError([(name_of(asynchronous=self._asynchronous), rule, NOT_SHOWN)])
+        raise ConfigurationError([(transport_name(asynchronous=self._asynchronous), rule, REDACTED)])
 
 
-class ResilientTransport(_Base):
+class ResilientTransport(_ResilientTransportBase):
     """A transport for a sync client. Thread-safe, as far as the transport that it sends with is.
 
     `transport`: what sends, such as an `HTTPTransport` with a proxy; None: one of the client's library, with its defaults. The
@@ -118,49 +118,49 @@ class ResilientTransport(_Base):
 
     def handle_request(self, request: Any) -> Any:
         """Send a request and give the last answer to it, or raise the last error."""
-        exchange, call = self._exchange(request, replayable=self._replayable(request))
+        exchange, call = self._create_exchange(request, replayable=self._replayable(request))
         try:
             sync.drive(call)
-        except (ErrorAnswer, TruncatedStreamError) as error:
-            response = exchange.last_word(error)
+        except (ErrorResponse, TruncatedStreamError) as error:
+            response = exchange.final_response(error)
             if exchange.is_held:
-                response.stream = observed(exchange, asynchronous=False)
+                response.stream = observed_body(exchange, asynchronous=False)
             return response
         except BaseException:
-            self._let_go(exchange)
+            self._close_held_response(exchange)
             raise
-        response = exchange.handed_on()
-        if not exchange.whole:
-            response.stream = observed(exchange, asynchronous=False)
+        response = exchange.release()
+        if not exchange.body_complete:
+            response.stream = observed_body(exchange, asynchronous=False)
         return response
 
     def _replayable(self, request: Any) -> bool:
-        if is_read(request):
+        if body_in_memory(request):
             return True
-        if not is_short(request, self._options.buffer_bytes):
+        if not fits_buffer(request, self._options.buffer_bytes):
             return False
         request.read()
         return True
 
     def _attempt(self, exchange: Exchange) -> Any:
         """One attempt: the answer, read as far as is needed to know what it is worth."""
-        self._let_go(exchange)
-        exchange.begin()
-        response = self._sender(exchange.request).handle_request(exchange.request)
+        self._close_held_response(exchange)
+        exchange.start_attempt()
+        response = self._inner_transport(exchange.request).handle_request(exchange.request)
         source = response.stream
         try:
-            check_family(exchange.request, source, asynchronous=False)
-            exchange.answered(response)
+            check_same_library(exchange.request, source, asynchronous=False)
+            exchange.on_response(response)
             chunks = exchange.chunks = iter(source)
-            while exchange.reads_on:
-                exchange.take(next(chunks, None))
-                if exchange.reads_on:
-                    exchange.check_time()
-            failure = exchange.judge()
+            while exchange.needs_more:
+                exchange.buffer_chunk(next(chunks, None))
+                if exchange.needs_more:
+                    exchange.check_deadline()
+            failure = exchange.find_error()
         except BaseException:
             close(source, exchange.chunks)
             raise
-        if not exchange.keeps_connection:
+        if not exchange.keep_open:
             close(source, exchange.chunks)
         if failure is None:
             return response
@@ -169,7 +169,7 @@ class ResilientTransport(_Base):
         finally:
             del failure
 
-    def _let_go(self, exchange: Exchange) -> None:
+    def _close_held_response(self, exchange: Exchange) -> None:
         """Close the answer of an earlier attempt that was an error, and not read to its end."""
         if exchange.is_held:
             exchange.is_held = False
@@ -197,18 +197,18 @@ class ResilientTransport(_Base):
 
     def handle_async_request(self, _request: Any) -> NoReturn:
         """Raise `ConfigurationError`: an async client needs `AsyncResilientTransport`."""
-        self._is_other_kind()
+        self._raise_wrong_client()
 
     def __aenter__(self) -> NoReturn:
         """As `handle_async_request`."""
-        self._is_other_kind()
+        self._raise_wrong_client()
 
     async def aclose(self) -> None:
         """Close what an async client was given by mistake."""
         self.close()
 
 
-class AsyncResilientTransport(_Base):
+class AsyncResilientTransport(_ResilientTransportBase):
     """A transport for an async client, on asyncio. As `ResilientTransport`; a deadline cancels what is under way."""
 
     _methods = ("handle_async_request", "aclose")
@@ -216,47 +216,47 @@ class AsyncResilientTransport(_Base):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request and give the last answer to it, or raise the last error."""
-        exchange, call = self._exchange(request, replayable=await self._replayable(request))
+        exchange, call = self._create_exchange(request, replayable=await self._replayable(request))
         try:
             await aio.drive(call)
-        except (ErrorAnswer, TruncatedStreamError) as error:
-            response = exchange.last_word(error)
+        except (ErrorResponse, TruncatedStreamError) as error:
+            response = exchange.final_response(error)
             if exchange.is_held:
-                response.stream = observed(exchange, asynchronous=True)
+                response.stream = observed_body(exchange, asynchronous=True)
             return response
         except BaseException:
-            await self._let_go(exchange)
+            await self._close_held_response(exchange)
             raise
-        response = exchange.handed_on()
-        if not exchange.whole:
-            response.stream = observed(exchange, asynchronous=True)
+        response = exchange.release()
+        if not exchange.body_complete:
+            response.stream = observed_body(exchange, asynchronous=True)
         return response
 
     async def _replayable(self, request: Any) -> bool:
-        if is_read(request):
+        if body_in_memory(request):
             return True
-        if not is_short(request, self._options.buffer_bytes):
+        if not fits_buffer(request, self._options.buffer_bytes):
             return False
         await request.aread()
         return True
 
     async def _attempt(self, exchange: Exchange) -> Any:
         """As `ResilientTransport`'s."""
-        await self._let_go(exchange)
-        exchange.begin()
-        response = await self._sender(exchange.request).handle_async_request(exchange.request)
+        await self._close_held_response(exchange)
+        exchange.start_attempt()
+        response = await self._inner_transport(exchange.request).handle_async_request(exchange.request)
         source = response.stream
         try:
-            check_family(exchange.request, source, asynchronous=True)
-            exchange.answered(response)
+            check_same_library(exchange.request, source, asynchronous=True)
+            exchange.on_response(response)
             chunks = exchange.chunks = aiter(source)
-            while exchange.reads_on:
-                exchange.take(await anext(chunks, None))
-            failure = exchange.judge()
+            while exchange.needs_more:
+                exchange.buffer_chunk(await anext(chunks, None))
+            failure = exchange.find_error()
         except BaseException:
             await close_async(source, exchange.chunks)
             raise
-        if not exchange.keeps_connection:
+        if not exchange.keep_open:
             await close_async(source, exchange.chunks)
         if failure is None:
             return response
@@ -265,7 +265,7 @@ class AsyncResilientTransport(_Base):
         finally:
             del failure
 
-    async def _let_go(self, exchange: Exchange) -> None:
+    async def _close_held_response(self, exchange: Exchange) -> None:
         """As `ResilientTransport`'s."""
         if exchange.is_held:
             exchange.is_held = False
@@ -293,11 +293,11 @@ class AsyncResilientTransport(_Base):
 
     def handle_request(self, _request: Any) -> NoReturn:
         """Raise `ConfigurationError`: a plain client needs `ResilientTransport`."""
-        self._is_other_kind()
+        self._raise_wrong_client()
 
     def __enter__(self) -> NoReturn:
         """As `handle_request`."""
-        self._is_other_kind()
+        self._raise_wrong_client()
 
     def close(self) -> None:
         """Nothing: a plain client has sent nothing with it."""

@@ -10,22 +10,22 @@ from enum import Enum
 from typing import Any, Literal
 
 from resilience_kit._checks import Checks
-from resilience_kit._drive.plan import Plan
-from resilience_kit._fork import Mutex
+from resilience_kit._drive.plan import CallPlan
+from resilience_kit._fork import ForkSafeLock
 from resilience_kit.config import ResilienceConfig
-from resilience_kit.errors import NOT_SHOWN
+from resilience_kit.errors import REDACTED
 from resilience_kit.http.credentials import credential_of, fingerprint, host_of
+from resilience_kit.http.httpx_compat import Headers, decode_headers
 from resilience_kit.http.pacing import Pacing, PacingGuard, shared_pacing
 from resilience_kit.http.stream_progress import TERMINAL_EVENTS
-from resilience_kit.http.transport_shapes import Headers, text_of
 from resilience_kit.orchestrator import AIServiceResilience
-from resilience_kit.orchestrator.default import site_of_default
-from resilience_kit.orchestrator.request import Request, Site
+from resilience_kit.orchestrator.default import default_call_site
+from resilience_kit.orchestrator.request import CallOptions, OperationCallSite
 from resilience_kit.policies.retry import RetryConfig
 from resilience_kit.policies.retry_budget import RetryBudgetConfig
 
 OTHER_HOSTS = "other hosts"
-_MOST_HOSTS, _LONGEST_NAME = 256, 180
+_MAX_HOSTS, _LONGEST_NAME = 256, 180
 _DIGITS = 8
 
 #: Three attempts, a breaker, and a bound on what retries add to the load. No deadline: an answer may take minutes.
@@ -58,68 +58,68 @@ class TransportOptions:
     asynchronous: InitVar[bool] = False
 
     def __post_init__(self, asynchronous: bool) -> None:
-        checks = Checks(name_of(asynchronous=asynchronous))
+        checks = Checks(transport_name(asynchronous=asynchronous))
         checks.instance("config", self.config, ResilienceConfig)
         if getattr(self.config, "hedge", None) is not None:
             rule = "must have no hedge: an answer is read in its attempt; hedge the async function that makes the request"
-            checks.fail("config", rule, NOT_SHOWN)
+            checks.add("config", rule, REDACTED)
         if getattr(getattr(self.config, "retry", None), "retry_on_result", None) is not None:
             rule = (
                 "must have no retry_on_result: an answer is judged by its status and body; judge the parsed one in an operation"
             )
-            checks.fail("config", rule, NOT_SHOWN)
+            checks.add("config", rule, REDACTED)
         if not asynchronous:
-            _check_times(checks, self.config)
+            _check_timeouts(checks, self.config)
         checks.instance("resilience", self.resilience, AIServiceResilience, type(None))
         checks.one_of("breaker_per", self.breaker_per, ("host", "key"))
-        checks.whole("buffer_bytes", self.buffer_bytes, 0)
+        checks.integer("buffer_bytes", self.buffer_bytes, 0)
         if self.idempotency_header is not None and not _is_token(self.idempotency_header):
-            checks.fail("idempotency_header", "must be the name of a header, or None", self.idempotency_header)
-        if not _are_rules(self.terminal_events):
+            checks.add("idempotency_header", "must be the name of a header, or None", self.idempotency_header)
+        if not _are_terminal_events(self.terminal_events):
             rule = "must map ends of paths to tuples of event names, as TERMINAL_EVENTS does"
-            checks.fail("terminal_events", rule, self.terminal_events)
+            checks.add("terminal_events", rule, self.terminal_events)
         if self.pacing not in {None, "shared"}:
-            checks.provides("pacing", self.pacing, "guard")
-        checks.done()
+            checks.has_methods("pacing", self.pacing, "guard")
+        checks.raise_if_any()
 
     @property
-    def trusts_key(self) -> bool:
+    def key_makes_idempotent(self) -> bool:
         """Whether a request with a key may be repeated: not where the config says that it is not idempotent, and no more."""
         return self.config.idempotent or bool(self.config.idempotency_key)
 
 
-def name_of(*, asynchronous: bool) -> str:
+def transport_name(*, asynchronous: bool) -> str:
     """What a transport is called in its errors."""
     return "AsyncResilientTransport" if asynchronous else "ResilientTransport"
 
 
-def _check_times(checks: Checks, config: object) -> None:
+def _check_timeouts(checks: Checks, config: object) -> None:
     for name in ("first_item_timeout", "idle_timeout"):
         if getattr(config, name, None) is not None:
             rule = "must be None: nothing cuts a plain function off; use the client's read timeout or AsyncResilientTransport"
-            checks.fail(f"config.{name}", rule, getattr(config, name))
+            checks.add(f"config.{name}", rule, getattr(config, name))
 
 
 def _is_token(name: object) -> bool:
     return isinstance(name, str) and name.isascii() and name.replace("-", "").isalnum()
 
 
-def _are_rules(rules: object) -> bool:
+def _are_terminal_events(rules: object) -> bool:
     return isinstance(rules, Mapping) and all(
         isinstance(path, str) and isinstance(names, tuple) and all(isinstance(name, str) for name in names)
         for path, names in rules.items()
     )
 
 
-class Manner(Enum):
+class RetrySafety(Enum):
     """How a request may be repeated."""
 
-    ONCE = "never"
+    NEVER = "never"
     IF_NOT_SENT = "only when it was surely not carried out"
-    REPEATABLE = "also when it may have been"
+    ALWAYS = "also when it may have been"
 
 
-class Operations:
+class HostCallSites:
     """The call sites, one for each host, credential and manner. Thread-safe.
 
     A transport that meets very many hosts has one operation for those beyond the first 256, without a breaker, since they have
@@ -134,52 +134,52 @@ class Operations:
             for guard in self._guards:
                 if isinstance(guard, PacingGuard):
                     guard.emit_on(options.resilience.events)
-        self._sites: dict[tuple[str, Manner], Site] = {}
+        self._sites: dict[tuple[str, RetrySafety], OperationCallSite] = {}
         self._names: set[str] = set()
-        self._lock = Mutex()
+        self._lock = ForkSafeLock()
 
-    def plan(self, request: Any, headers: Headers, manner: Manner) -> Plan:
+    def plan(self, request: Any, headers: Headers, retry_safety: RetrySafety) -> CallPlan:
         """Under which plan a request goes. `headers` are its own, by lower-case name."""
         name = self._name(request, headers)
-        site = self._sites.get((name, manner))
-        return (self._made(name, manner) if site is None else site).current()
+        site = self._sites.get((name, retry_safety))
+        return (self._create_site(name, retry_safety) if site is None else site).current()
 
     def _name(self, request: Any, headers: Headers) -> str:
         host = host_of(request.url)[:_LONGEST_NAME]
         if self._options.breaker_per == "key":
-            mark = fingerprint(credential_of(text_of(headers), request.url)).hex()[:_DIGITS]
-            host = f"{host}#{mark}" if mark else host
-        return host if host in self._names else self._known(host)
+            credential_hash = fingerprint(credential_of(decode_headers(headers), request.url)).hex()[:_DIGITS]
+            host = f"{host}#{credential_hash}" if credential_hash else host
+        return host if host in self._names else self._register_name(host)
 
-    def _known(self, name: str) -> str:
+    def _register_name(self, name: str) -> str:
         with self._lock:
-            if len(self._names) >= _MOST_HOSTS:
+            if len(self._names) >= _MAX_HOSTS:
                 return OTHER_HOSTS
             self._names.add(name)
         return name
 
-    def _made(self, name: str, manner: Manner) -> Site:
+    def _create_site(self, name: str, retry_safety: RetrySafety) -> OperationCallSite:
         with self._lock:
-            if (name, manner) not in self._sites:
-                self._sites[name, manner] = self._site(name, Request(custom_config=self._config(name, manner)))
-            return self._sites[name, manner]
+            if (name, retry_safety) not in self._sites:
+                self._sites[name, retry_safety] = self._site(name, CallOptions(custom_config=self._config(name, retry_safety)))
+            return self._sites[name, retry_safety]
 
-    def _site(self, name: str, request: Request) -> Site:
+    def _site(self, name: str, request: CallOptions) -> OperationCallSite:
         resilience = self._options.resilience
         if resilience is None:
-            return site_of_default(name, request)
-        site = Site(functools.partial(resilience.plan, name, request), name, request)
-        resilience.renew(site)
+            return default_call_site(name, request)
+        site = OperationCallSite(functools.partial(resilience.make_plan, name, request), name, request)
+        resilience.rebuild_site(site)
         return site
 
-    def _config(self, name: str, manner: Manner) -> ResilienceConfig:
+    def _config(self, name: str, retry_safety: RetrySafety) -> ResilienceConfig:
         config = self._options.config
         return dataclasses.replace(
             config,
-            retry=_NO_RETRY if manner is Manner.ONCE and config.retry is not None else config.retry,
+            retry=_NO_RETRY if retry_safety is RetrySafety.NEVER and config.retry is not None else config.retry,
             circuit_breaker=None if name == OTHER_HOSTS else config.circuit_breaker,
             guards=(*config.guards, *self._guards),
-            idempotent=manner is Manner.REPEATABLE,
+            idempotent=retry_safety is RetrySafety.ALWAYS,
             idempotency_key=False,  # the exchange has a key of its own, and the manner says what it is worth
         )
 

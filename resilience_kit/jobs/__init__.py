@@ -30,19 +30,19 @@ from resilience_kit.jobs.events import (
     JobSuperseded,
     JobTimedOut,
     LoopBlocked,
-    StalledJobEnded,
-    StalledJobLeft,
+    StalledJobFinished,
     StalledJobRetried,
     StalledJobsFound,
+    StalledJobSkipped,
 )
 from resilience_kit.jobs.failures import JobArgumentsError
 from resilience_kit.jobs.metrics import JobMetrics
 from resilience_kit.jobs.redaction import Redaction, redact
 from resilience_kit.jobs.settings import JobSettings
 from resilience_kit.jobs.status import StatusWriter
-from resilience_kit.jobs.sweep import SweepOptions, Swept, sweep
+from resilience_kit.jobs.sweep import SweepOptions, SweepResult, sweep
 from resilience_kit.jobs.timeouts import TimeoutMiddleware, Timeouts, job_timeout
-from resilience_kit.jobs.tracking import Tracking, costs_no_attempt
+from resilience_kit.jobs.tracking import TrackingMiddleware, costs_no_attempt
 
 __all__ = [
     "DatabaseRetried",
@@ -65,16 +65,16 @@ __all__ = [
     "LoopBlocked",
     "Redaction",
     "RetryingConnector",
-    "StalledJobEnded",
-    "StalledJobLeft",
+    "StalledJobFinished",
     "StalledJobRetried",
+    "StalledJobSkipped",
     "StalledJobsFound",
     "StatusWriter",
     "SweepOptions",
-    "Swept",
+    "SweepResult",
     "TimeoutMiddleware",
     "Timeouts",
-    "Tracking",
+    "TrackingMiddleware",
     "analyze",
     "costs_no_attempt",
     "defer_many",

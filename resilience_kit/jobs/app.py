@@ -15,28 +15,28 @@ from procrastinate.retry import BaseRetryStrategy
 from procrastinate.tasks import Task
 from typing_extensions import Unpack
 
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+from resilience_kit.errors import REDACTED, ConfigurationError
 from resilience_kit.events import ChildStream, EventStream
 from resilience_kit.jobs import log
 from resilience_kit.jobs.connector import RetryingConnector
-from resilience_kit.jobs.database import Pool, analyze, defer_many, ensure_schema, place_of
+from resilience_kit.jobs.database import Pool, analyze, defer_many, describe_database, ensure_schema
 from resilience_kit.jobs.embedded import EmbeddedPostgres
-from resilience_kit.jobs.ending import EndingWorker
+from resilience_kit.jobs.event_loop_monitor import EventLoopMonitor
 from resilience_kit.jobs.events import RETENTION, SWEEP
-from resilience_kit.jobs.loop_watch import LoopWatch
 from resilience_kit.jobs.memory import InMemoryConnector
 from resilience_kit.jobs.metrics import JobMetrics
-from resilience_kit.jobs.redaction import log_once, logged_by_us, redact
+from resilience_kit.jobs.redaction import dropping_duplicates, log_once, redact
 from resilience_kit.jobs.settings import JobSettings
+from resilience_kit.jobs.shutdown import ShutdownAwareWorker
 from resilience_kit.jobs.status import StatusWriter
-from resilience_kit.jobs.sweep import UNLIMITED, SweepOptions, Swept, sweep, sweep_in_memory
+from resilience_kit.jobs.sweep import UNLIMITED, SweepOptions, SweepResult, sweep, sweep_in_memory
 from resilience_kit.jobs.timeouts import TimeoutMiddleware, Timeouts
-from resilience_kit.jobs.tracking import Tracking, is_being_cancelled
+from resilience_kit.jobs.tracking import TrackingMiddleware, is_being_cancelled
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
-HOUSEKEEPING: Final = "resilience_kit"
+MAINTENANCE_QUEUE: Final = "resilience_kit"
 _RETENTION_CRON: Final = "17 * * * *"
-_FIRST: Final = 1_000_000
+_TOP_PRIORITY: Final = 1_000_000
 _CONNECT_TIMEOUT: Final = 5
 _RESTART_DELAY: Final = 5.0
 #: The pool's own 300 s would let it sleep for minutes after a long outage. What gave up begins anew with the next statement.
@@ -61,8 +61,8 @@ class JobsApp(App):
         super().__init__(
             connector=self._new_connector(), import_paths=import_paths, worker_defaults=self._worker_defaults(settings)
         )
-        self.job_manager = StatusWriter(self.connector, events, knows=lambda name: name in self.tasks, clock=clock)
-        _add_housekeeping(self)
+        self.job_manager = StatusWriter(self.connector, events, is_known_task=lambda name: name in self.tasks, clock=clock)
+        _add_maintenance_tasks(self)
 
     def _new_connector(self) -> RetryingConnector:
         return RetryingConnector(
@@ -83,7 +83,7 @@ class JobsApp(App):
             return conninfo
         url = self.settings.database_url
         conninfo = "" if url is None else url.get_secret_value()
-        _logger.info("jobs: %s", place_of(conninfo))
+        _logger.info("jobs: %s", describe_database(conninfo))
         return conninfo
 
     def _worker_defaults(self, settings: JobSettings) -> WorkerOptions:
@@ -94,7 +94,7 @@ class JobsApp(App):
             "stalled_worker_timeout": settings.stalled_timeout,
             "shutdown_graceful_timeout": settings.job_shutdown_grace,
             "worker_middleware": [
-                Tracking(
+                TrackingMiddleware(
                     self.events,
                     give_up_after=settings.give_up_after,
                     error_details=settings.error_details,
@@ -136,7 +136,7 @@ class JobsApp(App):
         if self.in_memory is None:
             await analyze(self.pool)
 
-    async def sweep(self) -> Swept:
+    async def sweep(self) -> SweepResult:
         """Look for stalled jobs now, and give each its next run or its end. Raises psycopg's errors."""
         strategies = {name: task.retry_strategy for name, task in self.tasks.items()}
         if self.in_memory is not None:
@@ -146,12 +146,12 @@ class JobsApp(App):
 
     def _sweep_options(self) -> SweepOptions:
         return SweepOptions(
-            stalled_timeout=self.settings.stalled_timeout, job_limit=self.settings.limit_of_a_run, limits=self._limits()
+            stalled_timeout=self.settings.stalled_timeout, job_limit=self.settings.default_run_limit, limits=self._limits()
         )
 
     def _limits(self) -> Mapping[str, float]:
-        timeouts = {name: self.timeouts.of(task) for name, task in self.tasks.items()}
-        return {name: UNLIMITED if own is None else self.settings.limit_for(own) for name, own in timeouts.items()}
+        timeouts = {name: self.timeouts.for_task(task) for name, task in self.tasks.items()}
+        return {name: UNLIMITED if own is None else self.settings.run_limit_for(own) for name, own in timeouts.items()}
 
     def check_tasks(self) -> None:
         """Import what the import paths name, and raise ConfigurationError for tasks that no timeout can stop."""
@@ -169,24 +169,24 @@ class JobsApp(App):
         if not self.settings.log_arguments:
             redact(names)
         if kwargs.get("queues"):
-            kwargs["queues"] = list(dict.fromkeys([*kwargs["queues"], HOUSEKEEPING]))
+            kwargs["queues"] = list(dict.fromkeys([*kwargs["queues"], MAINTENANCE_QUEUE]))
         await self.sweep()
-        watch = asyncio.create_task(self._watch().run(), name="loop watch")
+        monitor = asyncio.create_task(self._event_loop_monitor().run(), name="event loop monitor")
         try:
-            with logged_by_us(job_lines=not self.settings.log_arguments):
-                await EndingWorker(self._clock, app=self, **{**self.worker_defaults, **kwargs}).run()
+            with dropping_duplicates(job_records=not self.settings.log_arguments):
+                await ShutdownAwareWorker(self._clock, app=self, **{**self.worker_defaults, **kwargs}).run()
         finally:
-            watch.cancel()
+            monitor.cancel()
 
-    async def work(self) -> None:
+    async def run_worker_forever(self) -> None:
         """Run workers in this loop until cancelled: after one that ended before its time, for lack of the database, the next.
 
         Ends, with a line in the log, where no further worker could do better: with tasks that no timeout can stop.
         """
-        while await self._worked():
+        while await self._run_one_worker():
             await self._clock.sleep_async(_RESTART_DELAY)
 
-    async def _worked(self) -> bool:
+    async def _run_one_worker(self) -> bool:
         """Run one worker; whether there should be another."""
         try:
             await self.run_worker_async(install_signal_handlers=False)
@@ -197,19 +197,19 @@ class JobsApp(App):
             return again
         return False
 
-    def _watch(self) -> LoopWatch:
-        return LoopWatch(self.events, tolerance=self.settings.heartbeat_interval, clock=self._clock)
+    def _event_loop_monitor(self) -> EventLoopMonitor:
+        return EventLoopMonitor(self.events, tolerance=self.settings.heartbeat_interval, clock=self._clock)
 
 
-def _add_housekeeping(app: JobsApp) -> None:
+def _add_maintenance_tasks(app: JobsApp) -> None:
     """The two periodic tasks. They wait at most once, come first, and are never run again: the next one is due soon."""
-    options: dict[str, Any] = {"queue": HOUSEKEEPING, "retry": False, "pass_context": True, "priority": _FIRST}
+    options: dict[str, Any] = {"queue": MAINTENANCE_QUEUE, "retry": False, "pass_context": True, "priority": _TOP_PRIORITY}
 
     @app.periodic(cron=app.settings.sweep_cron)
     @app.task(name=SWEEP, queueing_lock=SWEEP, **options)
     async def sweep_stalled_jobs(context: JobContext, timestamp: int) -> None:  # noqa: ARG001 - the periodic tasks' signature
         await app.sweep()
-        await _forget_housekeeping(app)
+        await _delete_finished_sweeps(app)
 
     @app.periodic(cron=_RETENTION_CRON)
     @app.task(name=RETENTION, queueing_lock=RETENTION, **options)
@@ -217,14 +217,14 @@ def _add_housekeeping(app: JobsApp) -> None:
         await remove_finished(app)
 
 
-async def _forget_housekeeping(app: JobsApp) -> None:
+async def _delete_finished_sweeps(app: JobsApp) -> None:
     """Every sweep is a row. What ended of them is of no use to anybody, and they would be the most of the table."""
     if app.in_memory is not None:
         return
     async with app.pool.connection() as connection:
         await connection.execute(
             "DELETE FROM procrastinate_jobs WHERE queue_name = %s AND task_name = %s AND status NOT IN ('todo', 'doing')",
-            [HOUSEKEEPING, SWEEP],
+            [MAINTENANCE_QUEUE, SWEEP],
         )
 
 
@@ -248,12 +248,12 @@ def make_app(
     listeners, too. They are logged by `resilience_kit.jobs`.
     Raises ConfigurationError.
     """
-    given: object = settings
-    if not isinstance(given, JobSettings | None):
+    value: object = settings
+    if not isinstance(value, JobSettings | None):
         rule = "make_app takes JobSettings, as make_app(JobSettings(database_url=...))"
-        raise ConfigurationError([("settings", rule, NOT_SHOWN)])
+        raise ConfigurationError([("settings", rule, REDACTED)])
     stream = ChildStream() if events is None else events
-    log.listen(stream)
+    log.attach_logging(stream)
     chosen = JobSettings() if settings is None else settings
     if not chosen.log_arguments:
         redact()
@@ -271,7 +271,7 @@ async def lifespan(app: JobsApp, *, worker: bool = False) -> AsyncIterator[JobsA
         app.check_tasks()
     async with app.open_async():
         await ensure_schema(app)
-        running = asyncio.create_task(app.work(), name="jobs worker") if worker else None
+        running = asyncio.create_task(app.run_worker_forever(), name="jobs worker") if worker else None
         try:
             yield app
         finally:

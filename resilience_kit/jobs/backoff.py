@@ -25,12 +25,12 @@ from resilience_kit.jobs.run import age_of
 from resilience_kit.outcome import FailureKind, Verdict
 
 #: A float doubles this often before it is infinite.
-_MOST_DOUBLINGS: Final = 1023
+_MAX_DOUBLINGS: Final = 1023
 #: 100 years: what is later cannot be told from never, and dates end in the year 9999.
-_LATEST: Final = 3_155_760_000.0
-_SPREAD: Final = 0.2
+_MAX_DELAY: Final = 3_155_760_000.0
+_JITTER_SHARE: Final = 0.2
 #: The shortest delay between retries beyond `max_attempts`, as far as `max_delay` allows it: they may go on for a day.
-_LEAST_LONG_DELAY: Final = 1.0
+_MIN_EXTENDED_DELAY: Final = 1.0
 #: Kinds of trouble that pass, also where the call that met them must not be repeated at once.
 _TRANSIENT: Final = frozenset(
     {FailureKind.TRANSIENT, FailureKind.RATE_LIMIT, FailureKind.TIMEOUT, FailureKind.CONNECTION, FailureKind.OVERLOADED}
@@ -52,8 +52,8 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
     `attempts` are the runs before the one that failed, 0 on the first, as in `job.attempts`. There is no retry once `attempts`
     has reached `max_attempts`, so a job runs at most `max_attempts + 1` times. `retry_exceptions`: the types that are retried;
     None for every Exception, and an empty tuple for none. `jitter`: the delay is anywhere from 0.8 to 1.2 times as long, and at
-    most `max_delay`. `heed_retry_after`: the delay is at least what the service asked for, over `max_delay` too.
-    `heed_classifier`: only what is transient is retried, see `is_transient`. `random`: a number from 0.0 up to 1.0.
+    most `max_delay`. `respect_retry_after`: the delay is at least what the service asked for, over `max_delay` too.
+    `use_classifier`: only what is transient is retried, see `is_transient`. `random`: a number from 0.0 up to 1.0.
 
     `give_up_after`: a transient failure is retried beyond `max_attempts`, until so many seconds have passed since the job's
     first run, by the database's clock or by the sum of the delays, whichever is more. None or 0 for never. All other errors,
@@ -70,35 +70,35 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
     retry_exceptions: Iterable[type[BaseException]] | None = None
     jitter: bool = False
     _: KW_ONLY
-    heed_retry_after: bool = False
-    heed_classifier: bool = False
+    respect_retry_after: bool = False
+    use_classifier: bool = False
     give_up_after: float | None = field(default=None, compare=False)
     random: Callable[[], float] = field(default=random.random, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "retry_exceptions", _as_tuple(self.retry_exceptions))
         checks = Checks("ExponentialBackoffStrategy")
-        checks.whole("max_attempts", self.max_attempts, 0)
+        checks.integer("max_attempts", self.max_attempts, 0)
         base = checks.seconds("base_delay", self.base_delay, zero=True)
         longest = checks.seconds("max_delay", self.max_delay, zero=True)
         if base and longest and self.max_delay < self.base_delay:
-            checks.fail("max_delay", f"must be at least base_delay, {self.base_delay:g}", self.max_delay)
+            checks.add("max_delay", f"must be at least base_delay, {self.base_delay:g}", self.max_delay)
         if self.retry_exceptions is not None:
             checks.exception_types("retry_exceptions", self.retry_exceptions)
         checks.optional_seconds("give_up_after", self.give_up_after, zero=True)
-        for name in ("jitter", "heed_retry_after", "heed_classifier"):
+        for name in ("jitter", "respect_retry_after", "use_classifier"):
             checks.flag(name, getattr(self, name))
         checks.optional_callable("random", self.random, "no argument")
-        checks.done()
+        checks.raise_if_any()
 
     @property
     def max_runs(self) -> int:
         """The number of runs after which even transient failures are not retried, as far as the delays alone say so."""
         attempts, limit = self.max_attempts, self.give_up_after or 0.0
-        if not self._goes_on:
+        if not self._has_extended_retries:
             return attempts + 1
-        longest = self._long_delay(_MOST_DOUBLINGS)
-        while self._waited(attempts) < limit and self._long_delay(attempts) < longest:
+        longest = self._extended_delay(_MAX_DOUBLINGS)
+        while self._waited(attempts) < limit and self._extended_delay(attempts) < longest:
             attempts += 1
         return attempts + 1 + math.ceil(max(0.0, limit - self._waited(attempts)) / longest)
 
@@ -122,68 +122,68 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
         """
         if attempts < self.max_attempts:
             return True
-        return losses < self.max_attempts and self._goes_on and age < (self.give_up_after or 0.0)
+        return losses < self.max_attempts and self._has_extended_retries and age < (self.give_up_after or 0.0)
 
     def _seconds(self, exception: BaseException | None, attempts: object, age: float | None = None) -> float | None:
         if issubclass(type(exception), asyncio.CancelledError):  # not isinstance, which asks the exception
             return 0.0
         made = attempts if isinstance(attempts, int) else 0
         try:
-            return self._judged(exception, made, age)
+            return self._delay_after(exception, made, age)
         except Exception:  # noqa: BLE001 - a foreign exception may fail at anything that it is asked
-            return None if made >= self.max_attempts else self._plain(made)
+            return None if made >= self.max_attempts else self._base_delay_for(made)
 
-    def _judged(self, exception: BaseException | None, attempts: int, age: float | None) -> float | None:
+    def _delay_after(self, exception: BaseException | None, attempts: int, age: float | None) -> float | None:
         beyond = attempts >= self.max_attempts
         if beyond and (exception is None or not self._has_time(attempts, age)):
             return None
         if exception is None:
-            return self._spread(self._plain(attempts))
-        if not issubclass(type(exception), self._wanted()):
+            return self._with_jitter(self._base_delay_for(attempts))
+        if not issubclass(type(exception), self._retryable_types()):
             return None
-        verdict = classify(exception) if beyond or self.heed_classifier or self.heed_retry_after else None
-        if (beyond or self.heed_classifier) and verdict is not None and not is_transient(verdict):
+        verdict = classify(exception) if beyond or self.use_classifier or self.respect_retry_after else None
+        if (beyond or self.use_classifier) and verdict is not None and not is_transient(verdict):
             return None
-        delay = self._long_delay(attempts) if beyond else self._plain(attempts)
-        return min(max(self._spread(delay), self._asked_for(verdict)), _LATEST)
+        delay = self._extended_delay(attempts) if beyond else self._base_delay_for(attempts)
+        return min(max(self._with_jitter(delay), self._retry_after(verdict)), _MAX_DELAY)
 
     @property
-    def _goes_on(self) -> bool:
+    def _has_extended_retries(self) -> bool:
         """Whether there are retries beyond `max_attempts`. Without any delay they would be a loop that never rests."""
         return bool(self.give_up_after) and self.max_delay > 0.0
 
     def _has_time(self, attempts: int, age: float | None) -> bool:
         limit = self.give_up_after or 0.0
-        return self._goes_on and (0.0 if age is None else age) < limit and self._waited(attempts) < limit
+        return self._has_extended_retries and (0.0 if age is None else age) < limit and self._waited(attempts) < limit
 
     def _waited(self, attempts: int) -> float:
         """The sum of the delays before the run that follows so many others, without jitter and hints."""
         first = min(attempts, self.max_attempts)
-        waited = math.fsum(self._plain(each) for each in range(min(first, _MOST_DOUBLINGS)))
-        waited += max(0, first - _MOST_DOUBLINGS) * self._plain(_MOST_DOUBLINGS)
-        later = range(first, min(attempts, _MOST_DOUBLINGS))
-        waited += math.fsum(self._long_delay(each) for each in later)
-        return waited + max(0, attempts - max(first, _MOST_DOUBLINGS)) * self._long_delay(_MOST_DOUBLINGS)
+        waited = math.fsum(self._base_delay_for(each) for each in range(min(first, _MAX_DOUBLINGS)))
+        waited += max(0, first - _MAX_DOUBLINGS) * self._base_delay_for(_MAX_DOUBLINGS)
+        later = range(first, min(attempts, _MAX_DOUBLINGS))
+        waited += math.fsum(self._extended_delay(each) for each in later)
+        return waited + max(0, attempts - max(first, _MAX_DOUBLINGS)) * self._extended_delay(_MAX_DOUBLINGS)
 
-    def _wanted(self) -> tuple[type[BaseException], ...]:
+    def _retryable_types(self) -> tuple[type[BaseException], ...]:
         return (Exception,) if self.retry_exceptions is None else tuple(self.retry_exceptions)
 
-    def _asked_for(self, verdict: Verdict | None) -> float:
-        hint = None if verdict is None or not self.heed_retry_after else verdict.retry_after
+    def _retry_after(self, verdict: Verdict | None) -> float:
+        hint = None if verdict is None or not self.respect_retry_after else verdict.retry_after
         return 0.0 if hint is None else hint
 
-    def _plain(self, attempts: int) -> float:
-        doublings = min(max(attempts, 0), _MOST_DOUBLINGS)
-        return min(self.base_delay * 2.0**doublings, self.max_delay, _LATEST)
+    def _base_delay_for(self, attempts: int) -> float:
+        doublings = min(max(attempts, 0), _MAX_DOUBLINGS)
+        return min(self.base_delay * 2.0**doublings, self.max_delay, _MAX_DELAY)
 
-    def _long_delay(self, attempts: int) -> float:
-        return max(self._plain(attempts), min(_LEAST_LONG_DELAY, self.max_delay))
+    def _extended_delay(self, attempts: int) -> float:
+        return max(self._base_delay_for(attempts), min(_MIN_EXTENDED_DELAY, self.max_delay))
 
-    def _spread(self, plain: float) -> float:
+    def _with_jitter(self, delay: float) -> float:
         """The wait, with its jitter, whose range is cut at `max_delay` before the draw: jobs spread there, too."""
         if not self.jitter:
-            return plain
-        least, most = plain * (1.0 - _SPREAD), min(plain * (1.0 + _SPREAD), self.max_delay)
+            return delay
+        least, most = delay * (1.0 - _JITTER_SHARE), min(delay * (1.0 + _JITTER_SHARE), self.max_delay)
         return min(least + (most - least) * self.random(), self.max_delay)
 
 

@@ -22,8 +22,8 @@ from procrastinate.sync_psycopg_connector import wrap_exceptions
 
 from resilience_kit._checks import Checks
 from resilience_kit.events import EventStream
-from resilience_kit.jobs.ending import current_ending
 from resilience_kit.jobs.events import DatabaseRetried
+from resilience_kit.jobs.shutdown import current_shutdown
 from resilience_kit.jobs.statements import STATUS_WRITES
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
@@ -61,7 +61,7 @@ async def _commit_each(connection: psycopg.AsyncConnection[Any]) -> None:
     await connection.set_autocommit(True)
 
 
-class _Pool(psycopg_pool.AsyncConnectionPool[Any]):
+class _CommittingPool(psycopg_pool.AsyncConnectionPool[Any]):
     """Tells within 10 seconds that there is no database.
 
     A statement of Procrastinate's is a transaction of its own, and is sent as such: BEGIN and COMMIT around it would cost two
@@ -70,11 +70,11 @@ class _Pool(psycopg_pool.AsyncConnectionPool[Any]):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"configure": _commit_each, **options})
-        self.given = 0
+        self.handed_out = 0
 
     async def getconn(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the library's
         connection = await super().getconn(timeout)
-        self.given += 1
+        self.handed_out += 1
         return connection
 
     async def open(self, wait: bool = False, timeout: float = _LONGEST_OPENING) -> None:  # noqa: ASYNC109 - the library's
@@ -82,7 +82,7 @@ class _Pool(psycopg_pool.AsyncConnectionPool[Any]):
 
 
 class RetryingConnector(PsycopgConnector):
-    """Procrastinate's connector, which repeats what a worker writes for `patience` seconds while the database is away.
+    """Procrastinate's connector, which repeats what a worker writes for `retry_timeout` seconds while the database is away.
 
     `conninfo`: a connection string, or a function that gives one when the connector is opened; it may block. The delays
     between the tries double from 0.1 to 5 s. Further arguments are those of psycopg's pool. Raises ConnectorException when
@@ -94,20 +94,20 @@ class RetryingConnector(PsycopgConnector):
         self,
         conninfo: str | Callable[[], str],
         *,
-        patience: float = 60.0,
+        retry_timeout: float = 60.0,
         events: EventStream | None = None,
         clock: Clock = SYSTEM_CLOCK,
         **pool: Any,
     ) -> None:
         checks = Checks("RetryingConnector")
-        checks.seconds("patience", patience, zero=True)
-        checks.done()
-        super().__init__(pool_factory=_Pool, **pool)
-        self._conninfo, self._patience = conninfo, patience
+        checks.seconds("retry_timeout", retry_timeout, zero=True)
+        checks.raise_if_any()
+        super().__init__(pool_factory=_CommittingPool, **pool)
+        self._conninfo, self._retry_timeout = conninfo, retry_timeout
         self._events, self._clock = events or EventStream(), clock
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(patience={self._patience:g})"
+        return f"{type(self).__name__}(retry_timeout={self._retry_timeout:g})"
 
     def get_sync_connector(self) -> BaseConnector:
         """What sync code defers through, before or without the connector being opened."""
@@ -148,11 +148,11 @@ class RetryingConnector(PsycopgConnector):
     async def _repeated(self, query: LiteralString, execute: Callable[..., Awaitable[T]], arguments: dict[str, Any]) -> T:
         if query not in REPEATED:
             return await execute(query, **arguments)
-        work, ending = self._patiently(query, execute, arguments), current_ending.get()
-        return await (work if ending is None else ending.limited(work, fetch=query == _FETCH))
+        work, ending = self._patiently(query, execute, arguments), current_shutdown.get()
+        return await (work if ending is None else ending.run_limited(work, fetch=query == _FETCH))
 
     async def _patiently(self, query: LiteralString, execute: Callable[..., Awaitable[T]], arguments: dict[str, Any]) -> T:
-        give_up = self._clock.monotonic() + self._patience
+        give_up = self._clock.monotonic() + self._retry_timeout
         attempt = 0
         while True:
             attempt += 1
@@ -178,15 +178,15 @@ class RetryingConnector(PsycopgConnector):
         """A connection, as long as the pool has any; many callers at once are no outage."""
         give_up = self._clock.monotonic() + _FULL_POOL
         while True:
-            given = self._given()
+            before = self._handed_out()
             try:
                 return await self.pool.getconn(_NO_DATABASE)
             except psycopg_pool.PoolTimeout as error:
-                if self._given() == given or self._clock.monotonic() > give_up:
+                if self._handed_out() == before or self._clock.monotonic() > give_up:
                     raise ConnectorException(_NOT_DEFERRED) from error
 
-    def _given(self) -> int:
-        return getattr(self.pool, "given", 0)
+    def _handed_out(self) -> int:
+        return getattr(self.pool, "handed_out", 0)
 
     async def _wait(self, attempt: int, delay: float, error: ConnectorException) -> None:
         self._events.emit(DatabaseRetried(attempt=attempt, delay=delay, error_type=type(error.__cause__).__name__))

@@ -20,7 +20,7 @@ from resilience_kit.jobs.memory import InMemoryConnector
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
 
-class HasTables(Protocol):
+class SchemaApp(Protocol):
     """An open application."""
 
     connector: BaseConnector
@@ -52,7 +52,7 @@ CREATE TABLE IF NOT EXISTS resilience_kit_job_errors (
 _SCHEMA_LOCK: Final = 7_262_041_337
 
 
-def place_of(conninfo: str) -> str:
+def describe_database(conninfo: str) -> str:
     """Where a connection string leads to, without user and password."""
     parts = conninfo_to_dict(conninfo)
     host = parts.get("host") or parts.get("hostaddr") or os.environ.get("PGHOST") or "the local socket"
@@ -60,7 +60,7 @@ def place_of(conninfo: str) -> str:
     return f"PostgreSQL at {host}, database {name}"
 
 
-async def ensure_schema(app: HasTables) -> bool:
+async def ensure_schema(app: SchemaApp) -> bool:
     """Put Procrastinate's tables there, unless they are; tells whether it did. Of several that try at once, one does.
 
     Tables of an older Procrastinate stay as they are: its migrations are the operator's. Beside them there is one table of this
@@ -70,17 +70,17 @@ async def ensure_schema(app: HasTables) -> bool:
         return False
     async with app.pool.connection() as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_SCHEMA_LOCK])
-        new = not await _is_there(connection, "procrastinate_jobs")
+        new = not await _table_exists(connection, "procrastinate_jobs")
         if new:
             await app.schema_manager.apply_schema_async()  # on a connection of its own, while the lock is held here
-        if not await _is_there(connection, "resilience_kit_job_errors"):
+        if not await _table_exists(connection, "resilience_kit_job_errors"):
             with contextlib.suppress(InsufficientPrivilege):
                 async with connection.transaction():
                     await connection.execute(ERRORS_TABLE)
         return new
 
 
-async def _is_there(connection: AsyncConnection[Any], table: str) -> bool:
+async def _table_exists(connection: AsyncConnection[Any], table: str) -> bool:
     found = await (await connection.execute("SELECT to_regclass(%s)", [table])).fetchone()
     return found is not None and found[0] is not None
 

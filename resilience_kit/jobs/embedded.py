@@ -63,9 +63,9 @@ class EmbeddedPostgres:
         data = self.folder / "data"  # the library puts its lock beside it
         try:
             data.parent.mkdir(parents=True, exist_ok=True)
-            _forget_the_dead(library, data)
+            _remove_dead_users(library, data)
             server = library.get_server(data, cleanup_mode="delete" if self._remove else "stop")
-            atexit.register(_forget_the_dead, library, data)  # runs before the library's own, which was registered before it
+            atexit.register(_remove_dead_users, library, data)  # runs before the library's own, which was registered before it
         except Exception as error:
             message = (
                 f"the embedded PostgreSQL does not start in {str(data)!r} ({type(error).__name__}); its file 'log' there says why"
@@ -92,11 +92,11 @@ class EmbeddedPostgres:
             server, self._server = self._server, None
         if server is not None:
             library = _library()
-            _forget_the_dead(library, server.pgdata)
+            _remove_dead_users(library, server.pgdata)
             server.cleanup()
 
 
-def _forget_the_dead(library: Any, data: Path) -> None:
+def _remove_dead_users(library: Any, data: Path) -> None:
     """Take processes that were killed from the list of the server's users, or nobody would ever be its last one.
 
     Also removes the note of a server whose process is another program by now, which PostgreSQL would respect.

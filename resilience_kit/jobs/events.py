@@ -13,7 +13,7 @@ from resilience_kit.events import Event
 SWEEP: Final = "resilience_kit.sweep"
 RETENTION: Final = "resilience_kit.retention"
 #: The tasks that every worker runs for the queue itself. Their good ends are no news.
-HOUSEKEEPING_TASKS: Final = frozenset({SWEEP, RETENTION})
+MAINTENANCE_TASKS: Final = frozenset({SWEEP, RETENTION})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class StalledJobRetried(JobEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StalledJobEnded(JobEvent):
+class StalledJobFinished(JobEvent):
     """A stalled job has no further run: `status` is "failed", or "aborted" when a user had asked for that."""
 
     attempt: int
@@ -119,7 +119,7 @@ class StalledJobEnded(JobEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StalledJobLeft(JobEvent):
+class StalledJobSkipped(JobEvent):
     """A stalled job could not be swept, and the others were; the next sweep tries again."""
 
     error_type: str

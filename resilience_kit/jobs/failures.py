@@ -24,7 +24,7 @@ class JobArgumentsError(ResilienceError, TypeError):
     """The job's arguments are not those of its task's function; no further run of it could begin. Names only what is missing."""
 
 
-def related(error: BaseException) -> Iterator[BaseException]:
+def error_chain(error: BaseException) -> Iterator[BaseException]:
     """Give the error itself, then what it was raised from, during, or gathers, each once."""
     waiting, seen = [error], set[int]()
     while waiting and len(seen) < _MOST_LINKS:
@@ -37,7 +37,7 @@ def related(error: BaseException) -> Iterator[BaseException]:
         waiting += [link for link in (*gathered, each.__cause__, each.__context__) if link is not None]
 
 
-def refusal_in(error: BaseException, depth: int = 0) -> Rejected | None:
+def rejection_in(error: BaseException, depth: int = 0) -> Rejected | None:
     """Find the kit's refusal that the error stands for: itself, what it was raised from, or all that a group gathers.
 
     Of several refusals it is the one that asks for the longest wait.
@@ -47,16 +47,16 @@ def refusal_in(error: BaseException, depth: int = 0) -> Rejected | None:
     if depth > _MOST_LINKS:
         return None
     if isinstance(error, BaseExceptionGroup):
-        found = [refusal_in(each, depth + 1) for each in error.exceptions]
+        found = [rejection_in(each, depth + 1) for each in error.exceptions]
         refusals = [each for each in found if each is not None]
         return max(refusals, key=lambda each: each.retry_after or 0.0) if len(refusals) == len(found) else None
-    return None if error.__cause__ is None else refusal_in(error.__cause__, depth + 1)
+    return None if error.__cause__ is None else rejection_in(error.__cause__, depth + 1)
 
 
 def location_of(error: BaseException, function: Callable[..., Any]) -> str:
     """Give file and line as `path:line`: the innermost in the package of the task's function, else the innermost of all."""
     root = _root_of(function)
-    errors = sorted(related(error), key=lambda each: isinstance(each, BaseExceptionGroup))  # what is gathered has the place
+    errors = sorted(error_chain(error), key=lambda each: isinstance(each, BaseExceptionGroup))  # what is gathered has the place
     frames = [frame for each in errors for frame in _frames(each.__traceback__)[::-1]]
     own = (
         frame for frame in frames if root is not None and frame[0].startswith(root) and _LIBRARIES not in frame[0][len(root) :]

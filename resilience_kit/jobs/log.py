@@ -8,10 +8,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
-from resilience_kit._fork import Mutex
+from resilience_kit._fork import ForkSafeLock
 from resilience_kit.events import Event, EventStream
 from resilience_kit.jobs.events import (
-    HOUSEKEEPING_TASKS,
+    MAINTENANCE_TASKS,
     DatabaseRetried,
     JobAborted,
     JobFailed,
@@ -22,18 +22,18 @@ from resilience_kit.jobs.events import (
     JobSuperseded,
     JobTimedOut,
     LoopBlocked,
-    StalledJobEnded,
-    StalledJobLeft,
+    StalledJobFinished,
     StalledJobRetried,
     StalledJobsFound,
+    StalledJobSkipped,
 )
 from resilience_kit.jobs.redaction import redact_pool
 
 logger = logging.getLogger("resilience_kit.jobs")
-_lock, _logged = Mutex(), weakref.WeakSet[EventStream]()
+_lock, _logged = ForkSafeLock(), weakref.WeakSet[EventStream]()
 
 
-def listen(events: EventStream) -> None:
+def attach_logging(events: EventStream) -> None:
     """Log from `events`, as far as the logger's level asks for it; a second time changes nothing.
 
     What psycopg's pool logs has no secret from now on.
@@ -43,22 +43,24 @@ def listen(events: EventStream) -> None:
         if events in _logged:
             return
         _logged.add(events)
-    for kind, (level, words) in _TOLD.items():
-        events.add_listener(functools.partial(_tell, level, words), kind, when=functools.partial(logger.isEnabledFor, level))
+    for kind, (level, formatter) in _LOGGED_EVENTS.items():
+        events.add_listener(
+            functools.partial(_log_event, level, formatter), kind, when=functools.partial(logger.isEnabledFor, level)
+        )
 
 
-def _tell(level: int, words: Callable[[Any], str], event: Event) -> None:
-    routine = event.operation in HOUSEKEEPING_TASKS and level == logging.INFO
-    logger.log(logging.DEBUG if routine else level, "%s", words(event))
+def _log_event(level: int, formatter: Callable[[Any], str], event: Event) -> None:
+    routine = event.operation in MAINTENANCE_TASKS and level == logging.INFO
+    logger.log(logging.DEBUG if routine else level, "%s", formatter(event))
 
 
-def _why(event: JobRetried | JobFailed) -> str:
+def _error_summary(event: JobRetried | JobFailed) -> str:
     """Type and place of an error."""
     return f"{event.error_type} at {event.location}" if event.location else event.error_type
 
 
-def _with_details(line: str, event: JobRetried | JobFailed) -> str:
-    return f"{line}\n{event.details}" if event.details else line
+def _with_details(message: str, event: JobRetried | JobFailed) -> str:
+    return f"{message}\n{event.details}" if event.details else message
 
 
 def _started(event: JobStarted) -> str:
@@ -70,13 +72,13 @@ def _succeeded(event: JobSucceeded) -> str:
 
 
 def _retried(event: JobRetried) -> str:
-    line = f"Job {event.job_id}: attempt {event.attempt} failed ({_why(event)}); next one in {event.delay:.3f} s"
-    return _with_details(line, event)
+    message = f"Job {event.job_id}: attempt {event.attempt} failed ({_error_summary(event)}); next one in {event.delay:.3f} s"
+    return _with_details(message, event)
 
 
 def _failed(event: JobFailed) -> str:
-    line = f"Job {event.job_id}: failed for good at attempt {event.attempt} ({_why(event)}; {event.operation})"
-    return _with_details(line, event)
+    message = f"Job {event.job_id}: failed for good at attempt {event.attempt} ({_error_summary(event)}; {event.operation})"
+    return _with_details(message, event)
 
 
 def _aborted(event: JobAborted) -> str:
@@ -103,11 +105,11 @@ def _stalled_retried(event: StalledJobRetried) -> str:
     return f"Successfully retried stalled job {event.job_id} ({event.operation}, {event.reason})"
 
 
-def _stalled_ended(event: StalledJobEnded) -> str:
+def _stalled_finished(event: StalledJobFinished) -> str:
     return f"Stalled job {event.job_id} has no further run: {event.status} at attempt {event.attempt} ({event.reason})"
 
 
-def _stalled_left(event: StalledJobLeft) -> str:
+def _stalled_skipped(event: StalledJobSkipped) -> str:
     return f"Stalled job {event.job_id} could not be swept ({event.error_type}); the next sweep tries again"
 
 
@@ -119,7 +121,7 @@ def _blocked(event: LoopBlocked) -> str:
     return f"the event loop stood still for {event.seconds:.1f} s: a job holds it with code that does not await"
 
 
-_TOLD: Final[dict[type[Event], tuple[int, Callable[[Any], str]]]] = {
+_LOGGED_EVENTS: Final[dict[type[Event], tuple[int, Callable[[Any], str]]]] = {
     JobStarted: (logging.INFO, _started),
     JobSucceeded: (logging.INFO, _succeeded),
     JobRetried: (logging.INFO, _retried),
@@ -130,8 +132,8 @@ _TOLD: Final[dict[type[Event], tuple[int, Callable[[Any], str]]]] = {
     JobSuperseded: (logging.WARNING, _superseded),
     StalledJobsFound: (logging.WARNING, _found),
     StalledJobRetried: (logging.INFO, _stalled_retried),
-    StalledJobEnded: (logging.ERROR, _stalled_ended),
-    StalledJobLeft: (logging.ERROR, _stalled_left),
+    StalledJobFinished: (logging.ERROR, _stalled_finished),
+    StalledJobSkipped: (logging.ERROR, _stalled_skipped),
     DatabaseRetried: (logging.WARNING, _database),
     LoopBlocked: (logging.ERROR, _blocked),
 }

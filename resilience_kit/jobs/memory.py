@@ -34,7 +34,7 @@ async def execute_in_memory(
         rows = await connector.prune_stalled_workers_all(arguments["stalled_timeout"])
         return [{"id": row["worker_id"]} for row in rows]
     job = connector.jobs.get(arguments["job_id"])
-    if job is None or not _is_writers(job, query, arguments):
+    if job is None or not _is_owned_by(job, query, arguments):
         return []
     due = _now() + timedelta(seconds=arguments.get("delay", 0.0))
     if query in {FINISH, FAIL}:
@@ -50,7 +50,7 @@ async def execute_in_memory(
     return [{"id": arguments["job_id"]}]
 
 
-def _is_writers(job: dict[str, Any], query: LiteralString, arguments: dict[str, Any]) -> bool:
+def _is_owned_by(job: dict[str, Any], query: LiteralString, arguments: dict[str, Any]) -> bool:
     """Whether the job is still that of the run that writes."""
     if job["worker_id"] not in {None, arguments["worker_id"]}:
         return False

@@ -17,7 +17,7 @@ from resilience_kit.jobs.events import (
     JobSucceeded,
     JobSuperseded,
     JobTimedOut,
-    StalledJobEnded,
+    StalledJobFinished,
     StalledJobRetried,
 )
 from resilience_kit.metrics import LatencyHistogram
@@ -32,7 +32,7 @@ _COUNTED: Final[dict[type[Event], str]] = {
     JobTimedOut: "timed_out",
     JobSuperseded: "superseded",
     StalledJobRetried: "stalled_retried",
-    StalledJobEnded: "stalled_ended",
+    StalledJobFinished: "stalled_finished",
 }
 
 

@@ -18,26 +18,36 @@ from typing import Any, Final
 import procrastinate
 
 from resilience_kit._redaction import redact_text
-from resilience_kit.jobs.events import HOUSEKEEPING_TASKS
+from resilience_kit.jobs.events import MAINTENANCE_TASKS
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 HIDDEN: Final = "..."
 _CALL: Final = re.compile(r"(\[(?:\d+|None)\])\(.*\)", re.DOTALL)
 _RESULT: Final = " - Result: "
-_JOB_FACTS: Final = ("id", "status", "queue", "priority", "task_name", "scheduled_at", "attempts", "abort_requested", "worker_id")
+_JOB_FIELDS: Final = (
+    "id",
+    "status",
+    "queue",
+    "priority",
+    "task_name",
+    "scheduled_at",
+    "attempts",
+    "abort_requested",
+    "worker_id",
+)
 #: Fields of `extra` that hold what a user passed, got or raised.
-_SECRETIVE: Final = ("kwargs", "result", "exception")
+_SENSITIVE_FIELDS: Final = ("kwargs", "result", "exception")
 
 #: What Procrastinate's worker says of a job's run, for which there is an event of ours.
 _JOB_ACTIONS: Final = frozenset(
     {"start_job", "job_success", "job_aborted", "job_aborted_retry", "job_error_retry", "job_error", "ending_job"}
 )
-_logged_by_us: ContextVar[bool | None] = ContextVar("resilience_kit_jobs_logged_by_us", default=None)
+_duplicate_job_records: ContextVar[bool | None] = ContextVar("resilience_kit_jobs_logged_by_us", default=None)
 
-POOL: Final = "psycopg.pool"
+POOL_LOGGER: Final = "psycopg.pool"
 _ONE_OUTAGE: Final = 60.0
 _FAILED: Final = "error connecting"
-_GIVEN_UP: Final = "reconnection attempt"
+_RECONNECT_FAILED: Final = "reconnection attempt"
 #: What may be told of libpq's words, since it is the same for everybody.
 _REASON: Final = re.compile(
     r"Connection refused|No such file or directory|timeout expired|could not translate host name|no pg_hba.conf entry"
@@ -53,8 +63,8 @@ class Redaction(logging.Filter):
         record.msg, record.args = self._message(record), None
         for name in ("job", "jobs"):
             if hasattr(record, name):
-                setattr(record, name, _facts(getattr(record, name)))
-        for name in _SECRETIVE:
+                setattr(record, name, _job_fields(getattr(record, name)))
+        for name in _SENSITIVE_FIELDS:
             if hasattr(record, name):
                 setattr(record, name, HIDDEN)
         record.exc_info, record.exc_text, record.stack_info = None, None, None
@@ -74,10 +84,10 @@ def _without_calls(text: str, job: object) -> str:
     return _CALL.sub(rf"\1({HIDDEN})", text)
 
 
-def _facts(job: Any) -> Any:
+def _job_fields(job: Any) -> Any:
     if isinstance(job, dict):
-        return {name: job[name] for name in _JOB_FACTS if name in job}
-    return [_facts(each) for each in job] if isinstance(job, list) else HIDDEN
+        return {name: job[name] for name in _JOB_FIELDS if name in job}
+    return [_job_fields(each) for each in job] if isinstance(job, list) else HIDDEN
 
 
 def _type_of(exc_info: Any, text: str) -> str:
@@ -104,33 +114,33 @@ class DuplicateFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let a record pass that is news."""
-        job_lines = _logged_by_us.get()
-        if job_lines is None:
+        job_records = _duplicate_job_records.get()
+        if job_records is None:
             return True
         job = getattr(record, "job", None)
         task = job.get("task_name") if isinstance(job, dict) else None
-        if task in HOUSEKEEPING_TASKS and record.levelno <= logging.INFO:
+        if task in MAINTENANCE_TASKS and record.levelno <= logging.INFO:
             return False
-        return not (job_lines and getattr(record, "action", None) in _JOB_ACTIONS)
+        return not (job_records and getattr(record, "action", None) in _JOB_ACTIONS)
 
 
 _DUPLICATES: Final = DuplicateFilter()
 
 
 def log_once(workers: Iterable[str] = ()) -> None:
-    """Drop Procrastinate's duplicates from now on, in what runs under `logged_by_us`. Twice does no harm."""
+    """Drop Procrastinate's duplicates from now on, in what runs under `dropping_duplicates`. Twice does no harm."""
     for name in _loggers(workers):
         logging.getLogger(name).addFilter(_DUPLICATES)
 
 
 @contextmanager
-def logged_by_us(*, job_lines: bool) -> Iterator[None]:
-    """Mark a worker of ours. `job_lines`: Procrastinate's lines on runs are duplicates; else only those on the housekeeping."""
-    token = _logged_by_us.set(job_lines)
+def dropping_duplicates(*, job_records: bool) -> Iterator[None]:
+    """Mark a worker of ours. `job_records`: Procrastinate's lines on runs are duplicates; else only those on the housekeeping."""
+    token = _duplicate_job_records.set(job_records)
     try:
         yield
     finally:
-        _logged_by_us.reset(token)
+        _duplicate_job_records.reset(token)
 
 
 def _loggers(workers: Iterable[str]) -> list[str]:
@@ -138,7 +148,7 @@ def _loggers(workers: Iterable[str]) -> list[str]:
     return ["procrastinate", *modules, *(f"procrastinate.worker.{worker}" for worker in workers)]
 
 
-class PoolLines(logging.Filter):
+class PoolLogFilter(logging.Filter):
     """What psycopg's pool logs, with the type of an error for its text, and of failed connections one line for each outage.
 
     An outage of a pool lasts until it has had no failed connection for 60 s.
@@ -153,18 +163,18 @@ class PoolLines(logging.Filter):
         """Change the record in place; False for a line too many."""
         arguments = record.args if isinstance(record.args, tuple) else ()
         about = str(record.msg)
-        wanted = not about.startswith(_FAILED) or self._is_news(arguments[:1])
-        record.args = tuple(_shown(each) for each in arguments)
+        wanted = not about.startswith(_FAILED) or self._is_new_outage(arguments[:1])
+        record.args = tuple(_redact_argument(each) for each in arguments)
         record.exc_info, record.exc_text = None, None
-        return wanted and not about.startswith(_GIVEN_UP)
+        return wanted and not about.startswith(_RECONNECT_FAILED)
 
-    def _is_news(self, pool: object) -> bool:
+    def _is_new_outage(self, pool: object) -> bool:
         now = self._clock.monotonic()
         before, self._failed[pool] = self._failed.get(pool), now
         return before is None or now - before > _ONE_OUTAGE
 
 
-def _shown(argument: object) -> object:
+def _redact_argument(argument: object) -> object:
     if isinstance(argument, Exception):
         return _reason(argument)
     return redact_text(argument, keep_paths=True) if isinstance(argument, str) else argument
@@ -175,9 +185,9 @@ def _reason(error: Exception) -> str:
     return type(error).__name__ + (f" ({known[0]})" if known else "")
 
 
-_POOL_LINES: Final = PoolLines()
+_POOL_LOG_FILTER: Final = PoolLogFilter()
 
 
 def redact_pool() -> None:
     """Redact what psycopg's pool logs from now on. Once is enough, twice does no harm."""
-    logging.getLogger(POOL).addFilter(_POOL_LINES)
+    logging.getLogger(POOL_LOGGER).addFilter(_POOL_LOG_FILTER)

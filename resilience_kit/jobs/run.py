@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from resilience_kit.context import KeyHolder
+from resilience_kit.context import IdempotencyKeyHolder
 from resilience_kit.outcome import Clock
 
 
 @dataclass(slots=True)
-class Run(KeyHolder):
+class Run(IdempotencyKeyHolder):
     """One run. `attempt` counts from 1. `postponed`: seconds after which it is repeated at no cost, None where it counts.
 
     `age`: seconds since the job's first run began, None where nobody asked. `location`: file and line of its error, `details`:

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from resilience_kit._database_url import clean_database_url, database_url_rule, is_damaged, trimmed
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
+from resilience_kit.errors import REDACTED, ConfigurationError, Violation
 from resilience_kit.jobs.backoff import ExponentialBackoffStrategy
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -116,7 +116,7 @@ class JobSettings(BaseSettings):
         return self
 
     @property
-    def limit_of_a_run(self) -> float:
+    def default_run_limit(self) -> float:
         """Seconds after which a run under a live worker counts as stalled."""
         return self._longest_run(self.job_timeout) + _MARGIN if self.job_limit is None else self.job_limit
 
@@ -132,9 +132,9 @@ class JobSettings(BaseSettings):
             give_up_after=None if own_limit else self.give_up_after,
         )
 
-    def limit_for(self, timeout: float) -> float:
+    def run_limit_for(self, timeout: float) -> float:
         """The same for a task with a timeout of its own."""
-        return max(self.limit_of_a_run, self._longest_run(timeout) + _MARGIN)
+        return max(self.default_run_limit, self._longest_run(timeout) + _MARGIN)
 
     @property
     def _last_writes(self) -> float:
@@ -150,10 +150,10 @@ def _contradictions(settings: JobSettings) -> Iterator[Violation]:
         rule = f"must be at least retry_base_delay, {settings.retry_base_delay:g}"
         yield Violation("retry_max_delay", rule, settings.retry_max_delay)
     longest = settings._longest_run(settings.job_timeout)  # noqa: SLF001 - of this module
-    if settings.limit_of_a_run <= longest:
+    if settings.default_run_limit <= longest:
         rule = f"must be more than job_timeout, job_shutdown_grace and {settings._last_writes:g} s together, {longest:g}"  # noqa: SLF001
         yield Violation("job_limit", rule, settings.job_limit)
-    yield from _too_impatient(settings)
+    yield from _heartbeat_violations(settings)
     if not croniter.is_valid(settings.sweep_cron) or len(settings.sweep_cron.split()) > _SIX_COLUMNS:
         yield Violation("sweep_cron", "must be five columns of cron, or six with the seconds last", settings.sweep_cron)
 
@@ -162,9 +162,9 @@ def _unusable(url: str) -> Iterator[Violation]:
     """A connection string that libpq would refuse, in words that quote it."""
     if not url:
         rule = "must be a connection string; leave it out for the embedded database"
-        yield Violation(_written("database_url"), rule, NOT_SHOWN)
+        yield Violation(_source_name("database_url"), rule, REDACTED)
     elif is_damaged(url) or not _is_conninfo(url):
-        yield Violation(_written("database_url"), database_url_rule(url), NOT_SHOWN)
+        yield Violation(_source_name("database_url"), database_url_rule(url), REDACTED)
 
 
 def _is_conninfo(url: str) -> bool:
@@ -178,7 +178,7 @@ def _is_conninfo(url: str) -> bool:
     return not cut and all(each.isdecimal() or not each for each in port.split(","))
 
 
-def _too_impatient(settings: JobSettings) -> Iterator[Violation]:
+def _heartbeat_violations(settings: JobSettings) -> Iterator[Violation]:
     """A worker that was told to stop sends no heartbeat, and its jobs are not to be taken from it while it lets them end."""
     shortest = {
         "3 times heartbeat_interval": _HEARTBEATS * settings.heartbeat_interval,
@@ -195,10 +195,10 @@ def _violations(error: ValidationError) -> Iterator[Violation]:
         if isinstance(cause, ConfigurationError):
             yield from cause.errors
         else:
-            yield Violation(_written(str(each["loc"][0])), _rule(each), NOT_SHOWN)
+            yield Violation(_source_name(str(each["loc"][0])), _rule(each), REDACTED)
 
 
-def _written(field: str) -> str:
+def _source_name(field: str) -> str:
     """The variable's name where it was a variable."""
     return field.upper() if field.upper() in os.environ else field
 

@@ -15,14 +15,14 @@ from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 
 from resilience_kit.events import Event, EventStream
-from resilience_kit.jobs.ending import is_ending
 from resilience_kit.jobs.events import JobAborted, JobFailed, JobPostponed, JobRetried, JobSucceeded, JobSuperseded
 from resilience_kit.jobs.memory import InMemoryConnector, execute_in_memory
 from resilience_kit.jobs.run import Run, current_run
+from resilience_kit.jobs.shutdown import is_shutting_down
 from resilience_kit.jobs.statements import AGE, FAIL, FINISH, POSTPONE, PRUNE, RETRY, RETRY_WITHOUT_NOTE, REVIVE
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
-_TWIN = "a job with the same queueing lock waits already"
+_DUPLICATE_WAITING = "a job with the same queueing lock waits already"
 _UNKNOWN = "its task is not known here"
 _UNKNOWN_DELAY: Final = 30.0
 _NOT_HERE: Final = (
@@ -42,7 +42,7 @@ _logger = logging.getLogger("resilience_kit.jobs")
 class StatusWriter(JobManager):
     """Procrastinate's JobManager for an app whose workers run our middleware. Outside of a run it is exactly that.
 
-    `knows`: whether there is a task of that name here. Where there is none, jobs are not run but put back.
+    `is_known_task`: whether there is a task of that name here. Where there is none, jobs are not run but put back.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class StatusWriter(JobManager):
         connector: BaseConnector,
         events: EventStream,
         *,
-        knows: Callable[[str], bool] = lambda _: True,
+        is_known_task: Callable[[str], bool] = lambda _: True,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         super().__init__(connector)
-        self._events, self._knows, self._clock = events, knows, clock
+        self._events, self._is_known_task, self._clock = events, is_known_task, clock
         self._unknown: set[str] = set()
         self._keeps_errors = True
 
@@ -89,13 +89,13 @@ class StatusWriter(JobManager):
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         """The next job whose task is known here, for a worker that was given up meanwhile, too."""
-        job = await self._fetched(queues, worker_id)
-        while job is not None and not self._knows(job.task_name):
-            await self._put_back(job)
-            job = None if is_ending() else await self._fetched(queues, worker_id)
+        job = await self._fetch(queues, worker_id)
+        while job is not None and not self._is_known_task(job.task_name):
+            await self._requeue(job)
+            job = None if is_shutting_down() else await self._fetch(queues, worker_id)
         return job
 
-    async def _fetched(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
+    async def _fetch(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         try:
             return await super().fetch_job(queues, worker_id)
         except ConnectorException as error:
@@ -104,7 +104,7 @@ class StatusWriter(JobManager):
         await self.update_heartbeat(worker_id)
         return await super().fetch_job(queues, worker_id)
 
-    async def _put_back(self, job: Job) -> None:
+    async def _requeue(self, job: Job) -> None:
         """Another worker may know its task: during a deployment the old ones meet new tasks."""
         name = job.task_name
         if name not in self._unknown:
@@ -129,42 +129,42 @@ class StatusWriter(JobManager):
         return float(rows[0]["age"]) if rows and rows[0]["age"] is not None else None
 
     async def _end(self, job: Job, run: Run, status: Status, *, delete: bool = False) -> None:
-        told = _ending(run, status)
-        if isinstance(told, JobFailed) and not delete:
-            await self._write(FAIL, job, run, told, status.value, delete_job=False, **_error(run))
+        event = _end_event(run, status)
+        if isinstance(event, JobFailed) and not delete:
+            await self._write(FAIL, job, run, event, status.value, delete_job=False, **_error_fields(run))
         else:
-            await self._write(FINISH, job, run, told, status.value, delete_job=delete)
+            await self._write(FINISH, job, run, event, status.value, delete_job=delete)
 
     async def _retry(self, job: Job, run: Run, retry_at: datetime, **changes: Any) -> None:
-        left = max(0.0, (retry_at - datetime.now(UTC)).total_seconds())
-        delay = math.ceil(left * 1000.0) / 1000.0  # what the strategy said, some microseconds ago
-        told = JobRetried(**_facts(run), duration=run.duration, delay=delay, **_error(run))
+        seconds = max(0.0, (retry_at - datetime.now(UTC)).total_seconds())
+        delay = math.ceil(seconds * 1000.0) / 1000.0  # what the strategy said, some microseconds ago
+        event = JobRetried(**_event_fields(run), duration=run.duration, delay=delay, **_error_fields(run))
         try:
-            await self._write(RETRY, job, run, told, "todo", delay=delay, **_error(run), **changes)
+            await self._write(RETRY, job, run, event, "todo", delay=delay, **_error_fields(run), **changes)
         except UniqueViolation:
-            await self._give_way(job, run)
+            await self._fail_duplicate(job, run)
 
     async def _postpone(self, job: Job, run: Run, delay: float) -> None:
-        told = JobPostponed(**_facts(run), delay=delay, reason=run.reason)
+        event = JobPostponed(**_event_fields(run), delay=delay, reason=run.reason)
         try:
-            await self._write(POSTPONE, job, run, told, "todo", delay=delay)
+            await self._write(POSTPONE, job, run, event, "todo", delay=delay)
         except UniqueViolation:
-            await self._give_way(job, run)
+            await self._fail_duplicate(job, run)
 
-    async def _give_way(self, job: Job, run: Run) -> None:
+    async def _fail_duplicate(self, job: Job, run: Run) -> None:
         """Two jobs with one queueing lock cannot both wait. Where they share a lock as well, waiting for the other has no end."""
-        run.error_type = run.error_type or _TWIN
+        run.error_type = run.error_type or _DUPLICATE_WAITING
         await self._end(job, run, Status.FAILED)
 
-    async def _write(self, query: LiteralString, job: Job, run: Run, told: Event, status: str, **arguments: Any) -> None:
-        facts = {"job_id": job.id, "worker_id": job.worker_id, "attempts": job.attempts, "status": status}
-        rows = await self._kept(query, **facts, **arguments)
+    async def _write(self, query: LiteralString, job: Job, run: Run, event: Event, status: str, **arguments: Any) -> None:
+        fields = {"job_id": job.id, "worker_id": job.worker_id, "attempts": job.attempts, "status": status}
+        rows = await self._execute_write(query, **fields, **arguments)
         if rows:
-            self._events.emit(told)
+            self._events.emit(event)
         else:
             self._events.emit(JobSuperseded(operation=run.task, job_id=run.job_id, status=status))
 
-    async def _kept(self, query: LiteralString, **arguments: Any) -> list[dict[str, Any]]:
+    async def _execute_write(self, query: LiteralString, **arguments: Any) -> list[dict[str, Any]]:
         """Carry out a status write, without the error where there is no place for it: the status is what counts."""
         if not self._keeps_errors:
             query = _WITHOUT_NOTE.get(query, query)
@@ -191,17 +191,17 @@ def _run_of(job: Job) -> Run | None:
     return run if run is not None and run.job_id == job.id else None
 
 
-def _facts(run: Run) -> dict[str, Any]:
+def _event_fields(run: Run) -> dict[str, Any]:
     return {"operation": run.task, "job_id": run.job_id, "attempt": run.attempt}
 
 
-def _error(run: Run) -> dict[str, Any]:
+def _error_fields(run: Run) -> dict[str, Any]:
     return {"error_type": run.error_type, "location": run.location, "details": run.details}
 
 
-def _ending(run: Run, status: Status) -> Event:
+def _end_event(run: Run, status: Status) -> Event:
     if status is Status.SUCCEEDED:
-        return JobSucceeded(**_facts(run), duration=run.duration)
+        return JobSucceeded(**_event_fields(run), duration=run.duration)
     if status is Status.ABORTED:
-        return JobAborted(**_facts(run), duration=run.duration)
-    return JobFailed(**_facts(run), duration=run.duration, **_error(run))
+        return JobAborted(**_event_fields(run), duration=run.duration)
+    return JobFailed(**_event_fields(run), duration=run.duration, **_error_fields(run))

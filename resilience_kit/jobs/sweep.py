@@ -29,7 +29,7 @@ from psycopg.rows import dict_row
 from resilience_kit._checks import Checks
 from resilience_kit.events import Event, EventStream
 from resilience_kit.jobs.backoff import ExponentialBackoffStrategy
-from resilience_kit.jobs.events import StalledJobEnded, StalledJobLeft, StalledJobRetried, StalledJobsFound
+from resilience_kit.jobs.events import StalledJobFinished, StalledJobRetried, StalledJobsFound, StalledJobSkipped
 from resilience_kit.jobs.memory import InMemoryConnector, end_in_memory, retry_in_memory, stalled_in_memory
 from resilience_kit.jobs.statements import LAST_SEEN
 
@@ -71,7 +71,7 @@ VALUES (%(job_id)s, %(attempt)s, %(reason)s, '', '')
 """
 
 
-class Fate(Enum):
+class StalledJobAction(Enum):
     """What becomes of a stalled job."""
 
     RETRY = "todo"
@@ -98,38 +98,42 @@ class SweepOptions:
         checks = Checks("SweepOptions")
         checks.seconds("stalled_timeout", self.stalled_timeout)
         checks.seconds("job_limit", self.job_limit)
-        checks.whole("batch", self.batch, 1)
-        checks.done()
+        checks.integer("batch", self.batch, 1)
+        checks.raise_if_any()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Swept:
+class SweepResult:
     """Ids of the jobs that a sweep gave another run, ended, or could not do anything about."""
 
     retried: tuple[int, ...] = ()
-    ended: tuple[int, ...] = ()
-    left: tuple[int, ...] = ()
+    finished: tuple[int, ...] = ()
+    skipped: tuple[int, ...] = ()
 
     @property
     def found(self) -> int:
         """How many there were."""
-        return len(self.retried) + len(self.ended) + len(self.left)
+        return len(self.retried) + len(self.finished) + len(self.skipped)
 
 
-def fate_of(job: Job, strategy: BaseRetryStrategy | None, *, losses: int | None = None, age: float = 0.0) -> Fate:
+def action_for(job: Job, strategy: BaseRetryStrategy | None, *, losses: int | None = None, age: float = 0.0) -> StalledJobAction:
     """What the job's own strategy says of its next run. A strategy that raises says no, as it does to Procrastinate's worker.
 
     `losses`: how many of its attempts were lost with their worker, None for all; `age`: seconds since the first of them. A stall
     is no exception of the job's: the types of exceptions that a strategy is for do not matter here.
     """
     if job.abort_requested:
-        return Fate.ABORT
+        return StalledJobAction.ABORT
     if strategy is None:
-        return Fate.FAIL
+        return StalledJobAction.FAIL
     try:
-        return Fate.RETRY if _allows(strategy, job, job.attempts if losses is None else losses, age) else Fate.FAIL
+        return (
+            StalledJobAction.RETRY
+            if _allows(strategy, job, job.attempts if losses is None else losses, age)
+            else StalledJobAction.FAIL
+        )
     except Exception:  # noqa: BLE001 - foreign code
-        return Fate.FAIL
+        return StalledJobAction.FAIL
 
 
 def lost_runs(attempts: int, repeated: int, swept: int) -> int:
@@ -152,18 +156,18 @@ async def sweep(
     default: BaseRetryStrategy | None,
     options: SweepOptions,
     events: EventStream | None = None,
-) -> Swept:
+) -> SweepResult:
     """Sweep once, in a transaction of its own, or of the caller's. `default`: the strategy of tasks that nobody here knows.
 
     Events are sent when the rows are written; where the transaction is the caller's, before it is committed. Raises psycopg's
     errors when the database is away; then nothing was swept.
     """
-    told: list[Event] = []
+    pending_events: list[Event] = []
     async with connection.transaction():
         rows = await _stalled(connection, options)
-        fates = [await _swept(connection, row, strategies.get(row["task_name"], default), told) for row in rows]
-    _tell(events or EventStream(), len(rows), told)
-    return _summary(rows, fates)
+        actions = [await _sweep_job(connection, row, strategies.get(row["task_name"], default), pending_events) for row in rows]
+    _emit(events or EventStream(), len(rows), pending_events)
+    return _summary(rows, actions)
 
 
 async def sweep_in_memory(
@@ -172,25 +176,25 @@ async def sweep_in_memory(
     default: BaseRetryStrategy | None,
     options: SweepOptions,
     events: EventStream,
-) -> Swept:
+) -> SweepResult:
     """Do the same where the jobs of a test are in memory."""
-    told: list[Event] = []
+    pending_events: list[Event] = []
     rows = stalled_in_memory(connector, options.stalled_timeout, options.job_limit, options.limits)
-    fates: list[Fate | None] = []
+    actions: list[StalledJobAction | None] = []
     for row in rows:
         losses = lost_runs(row["attempts"], row["repeated"], row["swept"])
-        fate = fate_of(Job.from_row(row), strategies.get(row["task_name"], default), losses=losses, age=row["age"])
-        if fate is Fate.RETRY:
+        action = action_for(Job.from_row(row), strategies.get(row["task_name"], default), losses=losses, age=row["age"])
+        if action is StalledJobAction.RETRY:
             try:
                 await retry_in_memory(connector, row["id"])
             except UniqueViolation:
-                fate = Fate.FAIL
-        if fate is not Fate.RETRY:
-            await end_in_memory(connector, row["id"], fate.value)
-        told.append(_what_became(row, fate))
-        fates.append(fate)
-    _tell(events, len(rows), told)
-    return _summary(rows, fates)
+                action = StalledJobAction.FAIL
+        if action is not StalledJobAction.RETRY:
+            await end_in_memory(connector, row["id"], action.value)
+        pending_events.append(_result_event(row, action))
+        actions.append(action)
+    _emit(events, len(rows), pending_events)
+    return _summary(rows, actions)
 
 
 async def _stalled(connection: AsyncConnection[Any], options: SweepOptions) -> list[dict[str, Any]]:
@@ -206,57 +210,57 @@ async def _stalled(connection: AsyncConnection[Any], options: SweepOptions) -> l
         return await cursor.fetchall()
 
 
-async def _swept(
-    connection: AsyncConnection[Any], row: dict[str, Any], strategy: BaseRetryStrategy | None, told: list[Event]
-) -> Fate | None:
+async def _sweep_job(
+    connection: AsyncConnection[Any], row: dict[str, Any], strategy: BaseRetryStrategy | None, pending_events: list[Event]
+) -> StalledJobAction | None:
     try:
         losses = lost_runs(row["attempts"], row["repeated"], row["swept"])
-        fate = await _written(connection, row, fate_of(Job.from_row(row), strategy, losses=losses, age=row["age"]))
+        action = await _apply_action(connection, row, action_for(Job.from_row(row), strategy, losses=losses, age=row["age"]))
     except Exception as error:  # noqa: BLE001 - the other jobs are not to wait for this one
-        told.append(StalledJobLeft(operation=row["task_name"], job_id=row["id"], error_type=type(error).__name__))
+        pending_events.append(StalledJobSkipped(operation=row["task_name"], job_id=row["id"], error_type=type(error).__name__))
         return None
-    told.append(_what_became(row, fate))
-    return fate
+    pending_events.append(_result_event(row, action))
+    return action
 
 
-def _what_became(row: dict[str, Any], fate: Fate) -> Event:
-    facts: dict[str, Any] = {"operation": row["task_name"], "job_id": row["id"], "attempt": row["attempts"] + 1}
-    facts["reason"] = _reason(row)
-    return StalledJobRetried(**facts) if fate is Fate.RETRY else StalledJobEnded(**facts, status=fate.value)
+def _result_event(row: dict[str, Any], action: StalledJobAction) -> Event:
+    fields: dict[str, Any] = {"operation": row["task_name"], "job_id": row["id"], "attempt": row["attempts"] + 1}
+    fields["reason"] = _reason(row)
+    return StalledJobRetried(**fields) if action is StalledJobAction.RETRY else StalledJobFinished(**fields, status=action.value)
 
 
-async def _written(connection: AsyncConnection[Any], row: dict[str, Any], fate: Fate) -> Fate:
+async def _apply_action(connection: AsyncConnection[Any], row: dict[str, Any], action: StalledJobAction) -> StalledJobAction:
     """A job whose twin waits already, by their queueing lock, cannot wait too, and the twin does its work."""
-    if fate is Fate.RETRY:
+    if action is StalledJobAction.RETRY:
         try:
             async with connection.transaction():
                 await connection.execute(_RETRY, {"job_id": row["id"]})
         except psycopg_errors.UniqueViolation:
-            fate = Fate.FAIL
+            action = StalledJobAction.FAIL
         else:
-            return fate
+            return action
     async with connection.transaction():
-        await connection.execute(_END, {"job_id": row["id"], "status": fate.value})
+        await connection.execute(_END, {"job_id": row["id"], "status": action.value})
     with contextlib.suppress(psycopg_errors.Error):  # the job has ended, whatever becomes of the note
         async with connection.transaction():
             await connection.execute(_NOTE, {"job_id": row["id"], "attempt": row["attempts"] + 1, "reason": _reason(row)})
-    return fate
+    return action
 
 
 def _reason(row: dict[str, Any]) -> str:
     return "worker lost" if row["lost"] else "over its limit"
 
 
-def _tell(events: EventStream, found: int, told: list[Event]) -> None:
-    for event in [*([StalledJobsFound(count=found)] if found else []), *told]:
-        events.put(event)
-    events.deliver()
+def _emit(events: EventStream, found: int, pending_events: list[Event]) -> None:
+    for event in [*([StalledJobsFound(count=found)] if found else []), *pending_events]:
+        events.enqueue(event)
+    events.flush()
 
 
-def _summary(rows: list[dict[str, Any]], fates: list[Fate | None]) -> Swept:
-    by_fate = [(row["id"], fate) for row, fate in zip(rows, fates, strict=True)]
-    return Swept(
-        retried=tuple(job_id for job_id, fate in by_fate if fate is Fate.RETRY),
-        ended=tuple(job_id for job_id, fate in by_fate if fate in {Fate.FAIL, Fate.ABORT}),
-        left=tuple(job_id for job_id, fate in by_fate if fate is None),
+def _summary(rows: list[dict[str, Any]], actions: list[StalledJobAction | None]) -> SweepResult:
+    by_action = [(row["id"], fate) for row, fate in zip(rows, actions, strict=True)]
+    return SweepResult(
+        retried=tuple(job_id for job_id, fate in by_action if fate is StalledJobAction.RETRY),
+        finished=tuple(job_id for job_id, fate in by_action if fate in {StalledJobAction.FAIL, StalledJobAction.ABORT}),
+        skipped=tuple(job_id for job_id, fate in by_action if fate is None),
     )

@@ -17,9 +17,9 @@ from procrastinate.tasks import Task
 from procrastinate.worker import Worker
 
 from resilience_kit._checks import Checks
-from resilience_kit._drive.timers import limited
+from resilience_kit._drive.timeouts import timeout_at
 from resilience_kit.context import current_call
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
+from resilience_kit.errors import REDACTED, ConfigurationError, Violation
 from resilience_kit.events import EventStream
 from resilience_kit.jobs.events import JobTimedOut
 from resilience_kit.jobs.run import current_run
@@ -28,7 +28,7 @@ from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 F = TypeVar("F")
 
 _MARK: Final = "__resilience_kit_job_timeout__"
-_REFUSED: Final = (
+_SYNC_TASK_RULE: Final = (
     "is a plain function, which no timeout can stop: make it async, or mark it with @job_timeout(None), "
     "or set JOB_ALLOW_SYNC_TASKS=true"
 )
@@ -38,7 +38,7 @@ def job_timeout(seconds: float | None) -> Callable[[F], F]:
     """Give a task a timeout of its own, or none. Stands above or below `@app.task`. Raises ConfigurationError."""
     checks = Checks("job_timeout")
     checks.optional_seconds("seconds", seconds)
-    checks.done()
+    checks.raise_if_any()
 
     def mark(function: F) -> F:
         setattr(_function_of(function), _MARK, seconds)
@@ -62,23 +62,23 @@ class Timeouts:
         checks = Checks("Timeouts")
         checks.optional_seconds("default", self.default)
         checks.flag("allow_sync", self.allow_sync)
-        checks.done()
+        checks.raise_if_any()
 
-    def of(self, task: Task[Any, Any, Any]) -> float | None:
+    def for_task(self, task: Task[Any, Any, Any]) -> float | None:
         """Seconds, None for no limit. Raises ConfigurationError for a plain function that would need one."""
         own: float | None = getattr(task.func, _MARK, self.default)
         if own is None or inspect.iscoroutinefunction(task.func):
             return own
         if self.allow_sync and not hasattr(task.func, _MARK):
             return None
-        raise ConfigurationError([Violation(f"task {task.name!r}", _REFUSED, NOT_SHOWN)])
+        raise ConfigurationError([Violation(f"task {task.name!r}", _SYNC_TASK_RULE, REDACTED)])
 
     def check(self, tasks: Iterable[Task[Any, Any, Any]]) -> None:
         """Raise one ConfigurationError for all the tasks that would be refused when they run."""
         found: dict[Violation, None] = {}
         for task in tasks:
             try:
-                self.of(task)
+                self.for_task(task)
             except ConfigurationError as error:
                 found.update(dict.fromkeys(error.errors))
         if found:
@@ -94,27 +94,27 @@ class TimeoutMiddleware:
     async def __call__(self, call_next: AsyncCallNext, context: JobContext, worker: Worker) -> object:
         """Run the job for as long as it may. Raises TimeoutError, and whatever the job raises."""
         del worker
-        seconds = self._timeouts.of(context.task)
+        seconds = self._timeouts.for_task(context.task)
         run = current_run.get()
         if run is not None:
             run.due = None if seconds is None else self._clock.monotonic() + seconds
             current_call.set(run)
         if seconds is None:
             return await call_next()
-        return await self._limited(call_next, context, seconds)
+        return await self._run_limited(call_next, context, seconds)
 
-    async def _limited(self, call_next: AsyncCallNext, context: JobContext, seconds: float) -> object:
-        limit = limited(self._clock, self._clock.nanoseconds() + round(seconds * 1e9))
+    async def _run_limited(self, call_next: AsyncCallNext, context: JobContext, seconds: float) -> object:
+        limit = timeout_at(self._clock, self._clock.nanoseconds() + round(seconds * 1e9))
         try:
             result = await call_next()
         except BaseException as error:
-            if limit.over():
-                raise self._too_long(context, seconds) from error
+            if limit.finish():
+                raise self._timeout_error(context, seconds) from error
             raise
-        limit.over()
+        limit.finish()
         return result
 
-    def _too_long(self, context: JobContext, seconds: float) -> TimeoutError:
+    def _timeout_error(self, context: JobContext, seconds: float) -> TimeoutError:
         job = context.job
         self._events.emit(JobTimedOut(operation=job.task_name, job_id=job.id or 0, timeout=seconds))
         return TimeoutError(f"job {job.id} ({job.task_name}) was cancelled after its timeout of {seconds:g} s")

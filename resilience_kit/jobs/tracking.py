@@ -23,7 +23,15 @@ from resilience_kit.errors import Rejected
 from resilience_kit.events import EventStream
 from resilience_kit.jobs.backoff import ExponentialBackoffStrategy
 from resilience_kit.jobs.events import JobStarted
-from resilience_kit.jobs.failures import JobArgumentsError, arguments_error, details_of, location_of, name_of, refusal_in, related
+from resilience_kit.jobs.failures import (
+    JobArgumentsError,
+    arguments_error,
+    details_of,
+    error_chain,
+    location_of,
+    name_of,
+    rejection_in,
+)
 from resilience_kit.jobs.run import Run, current_run
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
@@ -31,10 +39,10 @@ _SHUTDOWN: Final = "the worker shuts down"
 _TRIAL: Final = "trial of a half-open circuit failed"
 _ONE_DAY: Final = 86_400.0
 #: Seconds that the question for a job's age may take. Whoever gets no answer goes on without.
-_PATIENCE: Final = 2.0
+_AGE_TIMEOUT: Final = 2.0
 
 
-class Tracking:
+class TrackingMiddleware:
     """A worker middleware. A run that ends in `Rejected` is repeated when the guard says, or in `postpone_delay` seconds.
 
     `give_up_after`: seconds since a job's first run for which a failed trial call of a half-open circuit costs it no attempt.
@@ -50,33 +58,33 @@ class Tracking:
         error_details: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        checks = Checks("Tracking")
+        checks = Checks("TrackingMiddleware")
         checks.seconds("postpone_delay", postpone_delay)
         checks.seconds("give_up_after", give_up_after, zero=True)
         checks.flag("error_details", error_details)
-        checks.done()
+        checks.raise_if_any()
         self._events, self._postpone_delay, self._clock = events, postpone_delay, clock
         self._give_up_after, self._error_details = give_up_after, error_details
 
     async def __call__(self, call_next: AsyncCallNext, context: JobContext, worker: Worker) -> object:
         """Run the job. Its errors leave as they are, but for cancellations that it brought about itself or a user asked for."""
         del worker
-        run = self._begin(context)
+        run = self._start_run(context)
         try:
             return await call_next()
         except asyncio.CancelledError as error:
             self._cancelled(run, context, error)
         except BaseException as error:
-            unfit = self._look_at(run, context, error)
+            unfit = self._record_error(run, context, error)
             if unfit is not None:
                 raise unfit from error
             if isinstance(error, Exception):
-                await self._judge(run, context, error)
+                await self._postpone_if_free(run, context, error)
             raise
         finally:
             run.trial_failures.clear()  # they hold frames that hold the run
 
-    def _begin(self, context: JobContext) -> Run:
+    def _start_run(self, context: JobContext) -> Run:
         job = context.job
         run = Run(
             job_id=job.id or 0,
@@ -87,11 +95,11 @@ class Tracking:
         )
         current_run.set(run)
         trial_observer.set(run)
-        limit = runs_of(context.task.retry_strategy, run.attempt)
+        limit = max_runs(context.task.retry_strategy, run.attempt)
         self._events.emit(JobStarted(operation=run.task, job_id=run.job_id, attempt=run.attempt, limit=limit))
         return run
 
-    def _look_at(self, run: Run, context: JobContext, error: BaseException) -> JobArgumentsError | None:
+    def _record_error(self, run: Run, context: JobContext, error: BaseException) -> JobArgumentsError | None:
         """Note type and place of an error, and give what it is instead where the job could not even be called."""
         run.error_type = name_of(error)
         try:
@@ -104,16 +112,18 @@ class Tracking:
             return None
         return unfit
 
-    async def _judge(self, run: Run, context: JobContext, error: Exception) -> None:
+    async def _postpone_if_free(self, run: Run, context: JobContext, error: Exception) -> None:
         """Postpone the run where it is not the job's to pay for, and find out the job's age where the strategy asks for it."""
-        refusal, trial = _refusal_and_trial(run, error)
-        if refusal is not None:
-            delay = self._postpone_delay if refusal.retry_after is None else refusal.retry_after
-            run.postpone(delay, name_of(refusal))
+        rejection, trial = _rejection_and_trial(run, error)
+        if rejection is not None:
+            delay = self._postpone_delay if rejection.retry_after is None else rejection.retry_after
+            run.postpone(delay, name_of(rejection))
             return
         strategy = context.task.retry_strategy
-        asks = isinstance(strategy, ExponentialBackoffStrategy) and strategy.give_up_after and run.attempt > strategy.max_attempts
-        if trial is None and not asks:
+        needs_age = (
+            isinstance(strategy, ExponentialBackoffStrategy) and strategy.give_up_after and run.attempt > strategy.max_attempts
+        )
+        if trial is None and not needs_age:
             return
         run.age = await _age(context)
         if trial is not None and (run.age or 0.0) < self._give_up_after:
@@ -123,19 +133,19 @@ class Tracking:
         reason = context.abort_reason()
         if reason is AbortReason.USER_REQUEST:
             raise JobAborted from error
-        self._look_at(run, context, error)
+        self._record_error(run, context, error)
         if reason is None and not is_being_cancelled():
             raise RuntimeError(f"job {run.job_id} ({run.task}) cancelled itself") from error
         run.postpone(0.0, _SHUTDOWN)
         raise error
 
 
-def _refusal_and_trial(run: Run, error: Exception) -> tuple[Rejected | None, float | None]:
+def _rejection_and_trial(run: Run, error: Exception) -> tuple[Rejected | None, float | None]:
     """The guard's refusal that ended the run, and for how long the circuit stays open whose failed trial ended it."""
     try:
-        own = {id(each) for each in related(error)}
+        own = {id(each) for each in error_chain(error)}
         trial = max((seconds for failed, seconds in run.trial_failures if id(failed) in own), default=None)
-        return refusal_in(error), trial
+        return rejection_in(error), trial
     except Exception:  # noqa: BLE001 - as above
         return None, None
 
@@ -147,7 +157,7 @@ def costs_no_attempt(error: Exception) -> bool:
     longer than `give_up_after` pays for the latter all the same.
     """
     run = current_run.get()
-    return refusal_in(error) is not None or (run is not None and _refusal_and_trial(run, error)[1] is not None)
+    return rejection_in(error) is not None or (run is not None and _rejection_and_trial(run, error)[1] is not None)
 
 
 def _arguments(context: JobContext) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -156,12 +166,12 @@ def _arguments(context: JobContext) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 async def _age(context: JobContext) -> float | None:
     """Seconds since the job's first run by the database's clock, None where it cannot be told now."""
-    ask = getattr(context.app.job_manager, "age_of", None)
-    if ask is None:
+    fetch_age = getattr(context.app.job_manager, "age_of", None)
+    if fetch_age is None:
         return None
     try:
-        async with asyncio.timeout(_PATIENCE):
-            found: float | None = await ask(context.job)
+        async with asyncio.timeout(_AGE_TIMEOUT):
+            found: float | None = await fetch_age(context.job)
     except Exception:  # noqa: BLE001 - without an answer the job is as young as its delays
         return None
     return found
@@ -173,7 +183,7 @@ def is_being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def runs_of(strategy: BaseRetryStrategy | None, attempt: int = 1) -> int | None:
+def max_runs(strategy: BaseRetryStrategy | None, attempt: int = 1) -> int | None:
     """At most how often a job runs, as far as its strategy says so in a `max_attempts`; beyond that, in `max_runs`."""
     if strategy is None:
         return 1
@@ -182,5 +192,5 @@ def runs_of(strategy: BaseRetryStrategy | None, attempt: int = 1) -> int | None:
         return None
     if attempt <= limit + 1:
         return limit + 1
-    most = getattr(strategy, "max_runs", None)
-    return most if isinstance(most, int) and attempt <= most else None
+    extended_limit = getattr(strategy, "max_runs", None)
+    return extended_limit if isinstance(extended_limit, int) and attempt <= extended_limit else None

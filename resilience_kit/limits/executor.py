@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, Literal, Self, TypeVar, overload
 
+from resilience_kit._callable_kinds import is_awaitable
 from resilience_kit._checks import Checks
-from resilience_kit._drive.turns import wait_for_turn_async
-from resilience_kit._kinds import is_awaitable
+from resilience_kit._drive.waiting import wait_for_ticket_async
 from resilience_kit.errors import GuardKind, Rejected
 from resilience_kit.outcome import SYSTEM_CLOCK, Outcome, OutcomeKind
 from resilience_kit.policies.bulkhead import Bulkhead, BulkheadConfig, BulkheadPermit
@@ -20,7 +20,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _DONE = Outcome(OutcomeKind.SUCCESS)
-_NOT_BEGUN = Outcome(OutcomeKind.CANCELLED, begun=False)
+_NOT_STARTED = Outcome(OutcomeKind.CANCELLED, begun=False)
 
 
 class BulkheadSemaphore(asyncio.Semaphore):
@@ -43,9 +43,9 @@ class BulkheadSemaphore(asyncio.Semaphore):
         permit = self._bulkhead.admit()
         try:
             while permit.turn is not None and (pause := permit.turn.look()) != 0.0:
-                await wait_for_turn_async(permit.turn, SYSTEM_CLOCK, math.inf if pause is None else pause, None)
+                await wait_for_ticket_async(permit.turn, SYSTEM_CLOCK, math.inf if pause is None else pause, None)
         except BaseException:
-            permit.settle(_NOT_BEGUN)
+            permit.settle(_NOT_STARTED)
             raise
         self._taken.append(permit)
         return True
@@ -71,8 +71,8 @@ class AsyncExecutor:
     def __init__(self, max_concurrency: int | None = None, *, name: str = "executor") -> None:
         if max_concurrency is not None:
             checks = Checks("AsyncExecutor")
-            checks.whole("max_concurrency", max_concurrency, 1)
-            checks.done()
+            checks.integer("max_concurrency", max_concurrency, 1)
+            checks.raise_if_any()
         self.name, self.max_concurrency = name, max_concurrency
         self._bulkhead = Bulkhead(BulkheadConfig(max_concurrent=max_concurrency or sys.maxsize), name)
         self.semaphore = None if max_concurrency is None else BulkheadSemaphore(self._bulkhead)
@@ -95,7 +95,7 @@ class AsyncExecutor:
 
     async def execute(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Wait for room, then call `f`, async or plain. Raises `Rejected` when the executor is, or is being, shut down."""
-        self._refuse_when_closed()
+        self._reject_when_closed()
         task = asyncio.ensure_future(self._run(f, args, kwargs))
         self._active_tasks[id(task)] = task
         try:
@@ -107,15 +107,15 @@ class AsyncExecutor:
         finally:
             self._active_tasks.pop(id(task), None)
 
-    def _refuse_when_closed(self) -> None:
+    def _reject_when_closed(self) -> None:
         if self._closed:
             raise Rejected(self.name).attribute_to(self.name, self.kind)
 
     async def _run(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.semaphore is None:
-            return await _called(f, args, kwargs)
+            return await _call(f, args, kwargs)
         async with self.semaphore:
-            return await _called(f, args, kwargs)
+            return await _call(f, args, kwargs)
 
     @overload
     async def map(self, f: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[R]: ...
@@ -128,7 +128,7 @@ class AsyncExecutor:
 
         No more items are taken from the iterable than are worked on.
         """
-        return await mapped(self.execute, f, items, self.max_concurrency)
+        return await map_concurrently(self.execute, f, items, self.max_concurrency)
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the contract's name
         """Take no more calls, let those under way end within `timeout` seconds (None: however long), and cancel the rest.
@@ -137,7 +137,7 @@ class AsyncExecutor:
         """
         checks = Checks("AsyncExecutor")
         checks.optional_seconds("timeout", timeout, zero=True)
-        checks.done()
+        checks.raise_if_any()
         self._closed = True
         tasks = [task for task in self._active_tasks.values() if task is not asyncio.current_task()]
         if tasks:
@@ -153,15 +153,15 @@ class AsyncExecutor:
         await self.shutdown()
 
 
-async def mapped(
-    execute: Callable[..., Awaitable[Any]], f: Callable[[T], Any], items: Iterable[T], most: int | None
+async def map_concurrently(
+    execute: Callable[..., Awaitable[Any]], f: Callable[[T], Any], items: Iterable[T], max_tasks: int | None
 ) -> list[Any]:
     """`execute(f, item)` for each item, by at most so many tasks; the answers in order."""
     answers: dict[int, Any] = {}
-    left, workers = enumerate(items), list[asyncio.Task[None]]()
+    remaining, workers = enumerate(items), list[asyncio.Task[None]]()
     try:
-        for each in islice(left, most):
-            workers.append(asyncio.ensure_future(_work(execute, f, chain([each], left), answers)))
+        for each in islice(remaining, max_tasks):
+            workers.append(asyncio.ensure_future(_work(execute, f, chain([each], remaining), answers)))
         await asyncio.gather(*workers)
     finally:
         for worker in workers:
@@ -177,7 +177,7 @@ async def _work(
         answers[number] = await execute(f, item)
 
 
-async def _called(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def _call(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     result = f(*args, **kwargs)
     return await result if is_awaitable(result) else result
 

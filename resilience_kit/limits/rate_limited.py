@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Self, TypeVar, overload
 
 from resilience_kit.errors import GuardKind, Rejected
-from resilience_kit.limits.executor import AsyncExecutor, mapped
+from resilience_kit.limits.executor import AsyncExecutor, map_concurrently
 from resilience_kit.limits.token_bucket import TokenBucketRateLimiter
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Outcome
 from resilience_kit.policies.bulkhead import BulkheadPermit
@@ -16,28 +16,28 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class BothPermit:
+class CombinedPermit:
     """Leave of a rate limiter, and then of an executor, which is asked when the turn at the first has come. Its own `Turn`."""
 
-    __slots__ = ("_come", "_executor", "_permits")
+    __slots__ = ("_executor", "_granted", "_permits")
 
     wait = 0.0
 
     def __init__(self, first: RateLimitPermit, executor: AsyncExecutor) -> None:
-        self._executor, self._come = executor, False
+        self._executor, self._granted = executor, False
         self._permits: list[RateLimitPermit | BulkheadPermit] = [first]
         self.look()
 
     @property
-    def turn(self) -> BothPermit | None:
+    def turn(self) -> CombinedPermit | None:
         """Itself, until it has come."""
-        return None if self._come else self
+        return None if self._granted else self
 
     def look(self) -> float | None:
         """See `Turn.look`."""
-        while (turn := self._permits[-1].turn) is None or (pause := turn.look()) == 0.0:
+        while (ticket := self._permits[-1].turn) is None or (pause := ticket.look()) == 0.0:
             if len(self._permits) > 1:
-                self._come = True
+                self._granted = True
                 return 0.0
             self._permits.append(self._executor.admit())
         return pause
@@ -45,31 +45,31 @@ class BothPermit:
     @property
     def expected(self) -> float | None:
         """See `Turn.expected`."""
-        turn = self._permits[-1].turn
-        return 0.0 if turn is None else turn.expected
+        ticket = self._permits[-1].turn
+        return 0.0 if ticket is None else ticket.expected
 
     @property
     def patience(self) -> float | None:
         """See `Turn.patience`."""
-        turn = self._permits[-1].turn
-        return None if turn is None else turn.patience
+        ticket = self._permits[-1].turn
+        return None if ticket is None else ticket.patience
 
     def claim(self) -> None:
         """See `Turn.claim`."""
-        turn = self._permits[-1].turn
-        if turn is not None:
-            turn.claim()
+        ticket = self._permits[-1].turn
+        if ticket is not None:
+            ticket.claim()
 
     def wake_by(self, wake: Callable[[], object]) -> None:
         """See `Turn.wake_by`."""
-        turn = self._permits[-1].turn
-        if turn is not None:
-            turn.wake_by(wake)
+        ticket = self._permits[-1].turn
+        if ticket is not None:
+            ticket.wake_by(wake)
 
     def refusal(self) -> Rejected:
         """See `Turn.refusal`."""
-        turn = self._permits[-1].turn
-        return Rejected(self._executor.name) if turn is None else turn.refusal()
+        ticket = self._permits[-1].turn
+        return Rejected(self._executor.name) if ticket is None else ticket.refusal()
 
     def settle(self, outcome: Outcome) -> None:
         """See `Permit.settle`."""
@@ -95,9 +95,9 @@ class RateLimitedExecutor:
         self.rate_limiter = TokenBucketRateLimiter(rate, period, name=name, clock=clock)
         self.executor = AsyncExecutor(max_concurrency, name=name)
 
-    def admit(self, cost: float = 1.0) -> BothPermit:
+    def admit(self, cost: float = 1.0) -> CombinedPermit:
         """Leave to start, perhaps with turns to wait for."""
-        return BothPermit(self.rate_limiter.admit(cost), self.executor)
+        return CombinedPermit(self.rate_limiter.admit(cost), self.executor)
 
     def fits(self, cost: float = 1.0) -> bool:
         """Whether a call could start at once."""
@@ -116,7 +116,7 @@ class RateLimitedExecutor:
 
     async def map(self, f: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
         """The answers for all items, in their order. The first error ends the others and is raised."""
-        return await mapped(self.execute, f, items, self.executor.max_concurrency)
+        return await map_concurrently(self.execute, f, items, self.executor.max_concurrency)
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as of the executor
         """See `AsyncExecutor.shutdown`."""

@@ -6,8 +6,8 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Self, TypeVar, overload
 
+from resilience_kit._callable_kinds import is_awaitable
 from resilience_kit._checks import Checks
-from resilience_kit._kinds import is_awaitable
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 from resilience_kit.policies.rate_limit import RateLimitConfig, RateLimiter
 
@@ -33,8 +33,8 @@ class TokenBucketRateLimiter(RateLimiter):
     ) -> None:
         config = _config(rate, period, max_tokens)
         super().__init__(config, name=name, clock=clock)
-        self.rate, self.period, self.max_tokens, self._clock = rate, period, config.size, clock
-        self._bucket = self._pool.buckets[0]
+        self.rate, self.period, self.max_tokens, self._clock = rate, period, config.capacity, clock
+        self._bucket = self._token_buckets.buckets[0]
 
     @property
     def tokens(self) -> float:
@@ -45,20 +45,20 @@ class TokenBucketRateLimiter(RateLimiter):
     def tokens(self, tokens: float) -> None:
         checks = Checks("TokenBucketRateLimiter")
         checks.number("tokens", tokens)
-        checks.done()
-        self._pool.set_level(tokens)
+        checks.raise_if_any()
+        self._token_buckets.set_level(tokens)
 
     async def _refill(self) -> None:
-        with self._pool.lock:
-            self._pool.refill()
+        with self._token_buckets.lock:
+            self._token_buckets.refill()
 
     async def acquire(self, tokens: float = 1.0) -> float:
         """Book `tokens`, and tell the seconds after which the caller may start: 0.0 when they were there."""
-        return self._pool.book(_checked(tokens))
+        return self._token_buckets.reserve(_checked(tokens))
 
     def try_acquire(self, tokens: float = 1.0) -> bool:
         """Take `tokens` if they are there, and tell whether they were."""
-        return self._pool.take_at_hand(_checked(tokens))
+        return self._token_buckets.try_take(_checked(tokens))
 
     @overload
     async def execute(self, f: Callable[..., Awaitable[R]], *args: Any, **kwargs: Any) -> R: ...
@@ -79,7 +79,7 @@ class TokenBucketRateLimiter(RateLimiter):
             try:
                 await self._clock.sleep_async(wait)
             except BaseException:
-                self._pool.give_back((1.0,))
+                self._token_buckets.refund((1.0,))
                 raise
         return self
 
@@ -88,12 +88,12 @@ class TokenBucketRateLimiter(RateLimiter):
 
     def __enter__(self) -> Self:
         """The same for a thread."""
-        wait = self._pool.book(1.0)
+        wait = self._token_buckets.reserve(1.0)
         if wait > 0.0:
             try:
                 self._clock.sleep(wait)
             except BaseException:
-                self._pool.give_back((1.0,))
+                self._token_buckets.refund((1.0,))
                 raise
         return self
 
@@ -107,7 +107,7 @@ def _config(rate: float, period: float, max_tokens: float | None) -> RateLimitCo
     checks.seconds("period", period)
     if max_tokens is not None:
         checks.positive("max_tokens", max_tokens)
-    checks.done()
+    checks.raise_if_any()
     return RateLimitConfig(rate=rate, period=period, burst=rate if max_tokens is None else max_tokens)
 
 
@@ -115,5 +115,5 @@ def _checked(tokens: float) -> float:
     if type(tokens) is not float or not 0.0 < tokens < math.inf:
         checks = Checks("TokenBucketRateLimiter")
         checks.positive("tokens", tokens)
-        checks.done()
+        checks.raise_if_any()
     return tokens

@@ -10,14 +10,14 @@ import threading
 import weakref
 from collections.abc import Callable
 
-from resilience_kit._fork import renew_after_fork
+from resilience_kit._fork import register_fork_aware
 from resilience_kit.metrics import OperationMetrics
 from resilience_kit.outcome import Clock
 from resilience_kit.policies.breaker import CircuitBreaker
 
 #: As for transports: what is beyond that has nothing in common but the name.
 OTHER_HOSTS = "other hosts"
-_MOST_NAMES, _LONGEST_NAME = 256, 180
+_MAX_NAMES, _MAX_NAME_LENGTH = 256, 180
 
 
 class ClientOperation:
@@ -27,7 +27,7 @@ class ClientOperation:
         self.name, self.metrics = name, metrics
         self._breakers: tuple[weakref.ref[CircuitBreaker], ...] = ()
 
-    def show(self, breaker: CircuitBreaker) -> None:
+    def add_breaker(self, breaker: CircuitBreaker) -> None:
         """Have a client's breaker, too. The registry's lock is held."""
         alive = [ref for ref in self._breakers if ref() is not None and ref() is not breaker]
         self._breakers = (*alive, weakref.ref(breaker))
@@ -36,10 +36,10 @@ class ClientOperation:
     def breaker(self) -> CircuitBreaker | None:
         """The breaker that rejects most, None where no client that lives has one."""
         alive = [breaker for ref in self._breakers if (breaker := ref()) is not None]
-        return max(alive, key=severity, default=None)
+        return max(alive, key=rejection_rank, default=None)
 
 
-def severity(breaker: CircuitBreaker) -> tuple[bool, bool]:
+def rejection_rank(breaker: CircuitBreaker) -> tuple[bool, bool]:
     """Orders breakers by how much they reject."""
     return breaker.opened, not breaker.closed
 
@@ -53,14 +53,14 @@ class ClientOperations:
     def __init__(self) -> None:
         self._known: dict[str, ClientOperation] = {}
         self.metrics_of: Callable[[str], OperationMetrics | None] = {}.get  # type: ignore[assignment]  # of nothing
-        self.renew_after_fork()
-        renew_after_fork(self)
+        self.reset_after_fork()
+        register_fork_aware(self)
 
-    def join(self, name: str, clock: Clock, breaker: object = None) -> ClientOperation:
+    def get_or_create(self, name: str, clock: Clock, breaker: object = None) -> ClientOperation:
         """The operation of that name, made when it is not there. A `breaker` of another library cannot be shown."""
-        name = name[:_LONGEST_NAME]
+        name = name[:_MAX_NAME_LENGTH]
         with self.lock:
-            if name not in self._known and len(self._known) >= _MOST_NAMES:
+            if name not in self._known and len(self._known) >= _MAX_NAMES:
                 name = OTHER_HOSTS
             operation, shared = self._known.get(name), self.metrics_of(name)
             if operation is None:
@@ -68,7 +68,7 @@ class ClientOperations:
             elif shared is None:
                 operation.metrics.use_clock(clock)
             if isinstance(breaker, CircuitBreaker):
-                operation.show(breaker)
+                operation.add_breaker(breaker)
         return operation
 
     def get(self, name: str) -> ClientOperation | None:
@@ -80,6 +80,6 @@ class ClientOperations:
         """All of them, in the order in which they were made."""
         return list(self._known.values())
 
-    def renew_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: a lock that nobody holds."""
         self.lock = threading.RLock()

@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
-from resilience_kit._drive.plan import NO_PLAN, Plan
-from resilience_kit._fork import Mutex
-from resilience_kit._spelling import names_spelling
+from resilience_kit._drive.plan import NO_PLAN, CallPlan
+from resilience_kit._fork import ForkSafeLock
+from resilience_kit._keyword_hints import suggests_keywords
 from resilience_kit.config import (
-    NOT_GIVEN,
+    UNSET,
     ResilienceStrategy,
     check_operation,
 )
-from resilience_kit.config.layers import NotGiven, Seconds
+from resilience_kit.config.layers import Seconds, Unset
 from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit
 from resilience_kit.errors import ConfigurationError
 from resilience_kit.events import EventStream, default_stream, set_default_stream
-from resilience_kit.log import listen
+from resilience_kit.log import attach_logging
 from resilience_kit.orchestrator.clients import ClientOperations
-from resilience_kit.orchestrator.request import Custom, Request, Site, protect
+from resilience_kit.orchestrator.request import CallOptions, CustomConfigOption, OperationCallSite, wrap_function
 from resilience_kit.orchestrator.service import AIServiceResilience
 from resilience_kit.policies.hedge import HedgeConfig
 
@@ -31,8 +31,8 @@ R = TypeVar("R")
 _default: AIServiceResilience | None = None
 #: The clients that were used before there was a default orchestrator, which takes them over.
 _clients = ClientOperations()
-_default_lock = Mutex()
-_default_sites: weakref.WeakSet[Site] = weakref.WeakSet()
+_default_lock = ForkSafeLock()
+_default_sites: weakref.WeakSet[OperationCallSite] = weakref.WeakSet()
 
 
 def get_orchestrator() -> AIServiceResilience:
@@ -41,11 +41,11 @@ def get_orchestrator() -> AIServiceResilience:
     with _default_lock:
         if _default is None:
             _default = AIServiceResilience(events=default_stream())
-            _default.adopt_clients(_clients)
+            _default.attach_clients(_clients)
         return _default
 
 
-def clients_of_default() -> ClientOperations:
+def default_clients() -> ClientOperations:
     """The clients whose numbers the default orchestrator shows, or will show when there is one."""
     return _clients
 
@@ -61,13 +61,13 @@ def set_orchestrator(orchestrator: AIServiceResilience | None) -> None:
     with _default_lock:
         old, _default = _default, orchestrator
         stream = EventStream() if orchestrator is None else orchestrator.events
-        listen(stream)
+        attach_logging(stream)
         set_default_stream(stream)
         _clients = ClientOperations() if orchestrator is None else orchestrator.clients
         sites = list(_default_sites)
     if old is not None:
         for site in sites:
-            old.leave(site)
+            old.detach_site(site)
 
 
 @contextmanager
@@ -82,65 +82,65 @@ def replaced_default(orchestrator: AIServiceResilience) -> Iterator[AIServiceRes
         set_orchestrator(before)
 
 
-def operations_of_default() -> list[str]:
+def default_operations() -> list[str]:
     """The names of the operations that functions were decorated with, called or not, and of those that the default knows."""
     with _default_lock:
         known = [] if _default is None else _default.operations
         return sorted({*known, *(site.operation for site in _default_sites)})
 
 
-def join_default(operation: str) -> AIServiceResilience:
+def attach_pending_call_sites(operation: str) -> AIServiceResilience:
     """The default orchestrator, with the functions of an operation that were not called yet: it knows what they ask for."""
     orchestrator = get_orchestrator()
     with _default_lock:
         sites = list(_default_sites)
     for site in sites:
         if site.operation == operation:
-            orchestrator.renew(site)
+            orchestrator.rebuild_site(site)
     return orchestrator
 
 
-class _DefaultSite(Site):
+class _DefaultCallSite(OperationCallSite):
     """A site of whichever orchestrator is the default when its plan is made."""
 
     __slots__ = ()
 
-    def __init__(self, operation: str, request: Request) -> None:
-        super().__init__(lambda: get_orchestrator().plan(operation, request), operation, request)
+    def __init__(self, operation: str, options: CallOptions) -> None:
+        super().__init__(lambda: get_orchestrator().make_plan(operation, options), operation, options)
 
-    def current(self) -> Plan:
+    def current(self) -> CallPlan:
         plan = self.plan
-        while not isinstance(plan, Plan):
+        while not isinstance(plan, CallPlan):
             orchestrator = get_orchestrator()
-            orchestrator.renew(self)
+            orchestrator.rebuild_site(self)
             plan = self.plan if orchestrator is _default else NO_PLAN  # it may have been replaced meanwhile
         return plan
 
 
-def site_of_default(operation: str, request: Request) -> Site:
+def default_call_site(operation: str, options: CallOptions) -> OperationCallSite:
     """A call site of whichever orchestrator is the default, for rooms that drive their calls themselves."""
-    site = _DefaultSite(operation, request)
+    site = _DefaultCallSite(operation, options)
     with _default_lock:
         _default_sites.add(site)
     return site
 
 
-@names_spelling("with_resilience")
+@suggests_keywords("with_resilience")
 def with_resilience(  # noqa: PLR0913 - one argument an option
     operation: str,
     strategy: ResilienceStrategy | str | None = None,
-    custom_config: Custom = None,
+    custom_config: CustomConfigOption = None,
     fallback: Callable[..., Any] | None = None,
     *,
-    deadline: Seconds = NOT_GIVEN,
-    attempt_timeout: Seconds = NOT_GIVEN,
+    deadline: Seconds = UNSET,
+    attempt_timeout: Seconds = UNSET,
     idempotent: bool | None = None,
-    rate_limit: RateLimit | NotGiven | None = NOT_GIVEN,
-    bulkhead: BulkheadLimit | NotGiven | None = NOT_GIVEN,
-    hedge: HedgeConfig | NotGiven | None = NOT_GIVEN,
+    rate_limit: RateLimit | Unset | None = UNSET,
+    bulkhead: BulkheadLimit | Unset | None = UNSET,
+    hedge: HedgeConfig | Unset | None = UNSET,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """`AIServiceResilience.with_resilience` on the default orchestrator, which is looked up at the first call."""
-    request = Request(
+    options = CallOptions(
         strategy=strategy,
         custom_config=custom_config,
         fallback=fallback,
@@ -151,10 +151,10 @@ def with_resilience(  # noqa: PLR0913 - one argument an option
         bulkhead=bulkhead,
         hedge=hedge,
     )
-    request.check()
+    options.validate()
     name = check_operation(operation)
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        return protect(site_of_default(name, request), function, fallback)
+        return wrap_function(default_call_site(name, options), function, fallback)
 
     return decorate

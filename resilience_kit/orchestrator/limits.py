@@ -13,7 +13,7 @@ from resilience_kit.policies.bulkhead import Bulkhead, BulkheadConfig
 from resilience_kit.policies.rate_limit import RateLimitConfig, RateLimiter
 
 
-def guards_of(operation: Operation, config: ResilienceConfig) -> tuple[Guard, ...]:
+def resolve_guards(operation: Operation, config: ResilienceConfig) -> tuple[Guard, ...]:
     """Every guard of a call site, in the order in which they are asked. Its operation's lock is held."""
     return (*config.guards, *_rate_limit(operation, config), *_bulkhead(operation, config))
 
@@ -25,12 +25,12 @@ def _rate_limit(operation: Operation, config: ResilienceConfig) -> Iterator[Guar
     if not configs:
         yield from () if limit is None else (limit,)  # type: ignore[misc]  # a tuple of configs is not empty
         return
-    made = operation.limiters.get("rate limit")
-    if made is None:
-        made = operation.limiters["rate limit"] = RateLimiter(*configs, name=operation.name, clock=operation.clock)
-        made.name = f"{operation.name} (rate limit)"  # in refusals, `name` stays the operation's, and `guard` is this
-    same = made.configs == tuple(each.bucket for each in configs)
-    yield made.weighing(*configs) if same else _first(operation, "rate limit", made)
+    limiter = operation.limiters.get("rate limit")
+    if limiter is None:
+        limiter = operation.limiters["rate limit"] = RateLimiter(*configs, name=operation.name, clock=operation.clock)
+        limiter.name = f"{operation.name} (rate limit)"  # in refusals, `name` stays the operation's, and `guard` is this
+    same = limiter.configs == tuple(each.shared_part for each in configs)
+    yield limiter.with_costs(*configs) if same else _report_options_conflict(operation, "rate limit", limiter)
 
 
 def _bulkhead(operation: Operation, config: ResilienceConfig) -> Iterator[Guard]:
@@ -38,16 +38,16 @@ def _bulkhead(operation: Operation, config: ResilienceConfig) -> Iterator[Guard]
     if not isinstance(limit, BulkheadConfig):
         yield from () if limit is None else (limit,)
         return
-    made = operation.limiters.get("bulkhead")
-    if made is None:
-        made = operation.limiters["bulkhead"] = Bulkhead(limit, operation.name, operation.clock)
-        made.name = f"{operation.name} (bulkhead)"  # as above
-    yield made if made.config == limit else _first(operation, "bulkhead", made)
+    limiter = operation.limiters.get("bulkhead")
+    if limiter is None:
+        limiter = operation.limiters["bulkhead"] = Bulkhead(limit, operation.name, operation.clock)
+        limiter.name = f"{operation.name} (bulkhead)"  # as above
+    yield limiter if limiter.config == limit else _report_options_conflict(operation, "bulkhead", limiter)
 
 
-def _first(operation: Operation, what: str, made: Any) -> Any:
+def _report_options_conflict(operation: Operation, kind: str, limiter: Any) -> Any:
     """The limiter of the operation's first call site that wanted one; another that wants a different one is told once."""
-    if what not in operation.told:
-        operation.told[what] = None
-        operation.events.put(OptionsIgnored(operation=operation.name, options=f"{what} options"))
-    return made
+    if kind not in operation.reported:
+        operation.reported[kind] = None
+        operation.events.enqueue(OptionsIgnored(operation=operation.name, options=f"{kind} options"))
+    return limiter

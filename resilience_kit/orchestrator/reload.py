@@ -10,7 +10,7 @@ import threading
 from types import FrameType
 from typing import Any, Protocol, Self
 
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+from resilience_kit.errors import REDACTED, ConfigurationError
 
 _logger = logging.getLogger("resilience_kit")
 
@@ -38,7 +38,7 @@ def reload_quietly(orchestrator: Reloadable, settings: Any = None) -> None:
         _logger.error("configuration not reloaded: %s", type(error).__name__)
 
 
-def reload_and_say(orchestrator: Reloadable, name: str) -> None:
+def reload_and_log(orchestrator: Reloadable, name: str) -> None:
     """Reload, raise nothing, and log one line about it: whoever sent the signal called `name` waits for an answer."""
     try:
         changed = orchestrator.reload()
@@ -60,7 +60,7 @@ class ReloadOnSignal:
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         """Runs between any two instructions of the main thread, which may hold any lock: so it takes none, nor does this call."""
         with contextlib.suppress(RuntimeError):  # no thread is started while the interpreter ends
-            _thread.start_new_thread(reload_and_say, (self._orchestrator, self._number.name))
+            _thread.start_new_thread(reload_and_log, (self._orchestrator, self._number.name))
 
     def stop(self) -> None:
         """Restore the handler that was there before, unless another one has come since. For the main thread."""
@@ -81,14 +81,14 @@ def reload_on_sighup(orchestrator: Reloadable) -> ReloadOnSignal:
     handler to be set, on systems without the signal, and for what cannot reload.
     """
     if not callable(getattr(orchestrator, "reload", None)):
-        raise _refusal("needs an orchestrator, as get_orchestrator() gives", type(orchestrator).__name__)
+        raise _configuration_error("needs an orchestrator, as get_orchestrator() gives", type(orchestrator).__name__)
     number = getattr(signal, "SIGHUP", None)
     if number is None:
-        raise _refusal("needs a system that has the signal SIGHUP; call orchestrator.reload() instead")
+        raise _configuration_error("needs a system that has the signal SIGHUP; call orchestrator.reload() instead")
     if threading.current_thread() is not threading.main_thread():
-        raise _refusal("must be called in the main thread, the only one in which Python sets signal handlers")
+        raise _configuration_error("must be called in the main thread, the only one in which Python sets signal handlers")
     return ReloadOnSignal(orchestrator, number)
 
 
-def _refusal(rule: str, got: object = NOT_SHOWN) -> ConfigurationError:
+def _configuration_error(rule: str, got: object = REDACTED) -> ConfigurationError:
     return ConfigurationError([("reload_on_sighup", rule, got)])

@@ -7,49 +7,49 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
+from resilience_kit._callable_kinds import CallableKind, kind_of
 from resilience_kit._checks import Checks
 from resilience_kit._drive import aio, streams, sync
-from resilience_kit._drive.hedge import refuse_hedge
-from resilience_kit._drive.plan import CallSite, Plan
-from resilience_kit._kinds import Kind, kind_of
-from resilience_kit.config import NOT_GIVEN, ResilienceConfig, ResilienceStrategy, strategy_named
-from resilience_kit.config.layers import CUSTOM_RULE, Asked, NotGiven, Seconds
-from resilience_kit.config.overlay import check_settings
+from resilience_kit._drive.hedge import hedging_not_supported
+from resilience_kit._drive.plan import CallPlan, CallSite
+from resilience_kit.config import UNSET, ResilienceConfig, ResilienceStrategy, strategy_named
+from resilience_kit.config.layers import CUSTOM_RULE, RequestedOptions, Seconds, Unset
+from resilience_kit.config.overlay import validate_settings
 from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit, check_limits, within
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+from resilience_kit.errors import REDACTED, ConfigurationError
 from resilience_kit.policies.hedge import HedgeConfig
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Custom = ResilienceConfig | Mapping[str, object] | None
+CustomConfigOption = ResilienceConfig | Mapping[str, object] | None
 
-_PROTECT: dict[Kind, Callable[[CallSite, Callable[..., Any]], Callable[..., Any]]] = {
-    Kind.SYNC: sync.protect,
-    Kind.ASYNC: aio.protect,
-    Kind.GENERATOR: streams.protect_generator,
-    Kind.ASYNC_GENERATOR: streams.protect_async_generator,
+_DRIVERS: dict[CallableKind, Callable[[CallSite, Callable[..., Any]], Callable[..., Any]]] = {
+    CallableKind.SYNC: sync.protect,
+    CallableKind.ASYNC: aio.protect,
+    CallableKind.GENERATOR: streams.protect_generator,
+    CallableKind.ASYNC_GENERATOR: streams.protect_async_generator,
 }
 
 
-_BELOW = "; put it on the method itself, below @staticmethod, @classmethod or @property"
+_DECORATOR_ORDER_HINT = "; put it on the method itself, below @staticmethod, @classmethod or @property"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class CallOptions:
     """What a call site asks for, beside its operation's name."""
 
     strategy: ResilienceStrategy | str | None = None
-    custom_config: Custom = None
+    custom_config: CustomConfigOption = None
     fallback: Callable[..., Any] | None = None
-    deadline: Seconds = NOT_GIVEN
-    attempt_timeout: Seconds = NOT_GIVEN
+    deadline: Seconds = UNSET
+    attempt_timeout: Seconds = UNSET
     idempotent: bool | None = None
-    rate_limit: RateLimit | NotGiven | None = NOT_GIVEN
-    bulkhead: BulkheadLimit | NotGiven | None = NOT_GIVEN
-    hedge: HedgeConfig | NotGiven | None = NOT_GIVEN
+    rate_limit: RateLimit | Unset | None = UNSET
+    bulkhead: BulkheadLimit | Unset | None = UNSET
+    hedge: HedgeConfig | Unset | None = UNSET
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Raise for what cannot be right under any settings."""
         checks = Checks("with_resilience")
         checks.optional_callable(
@@ -58,28 +58,32 @@ class Request:
         if self.idempotent is not None:
             checks.flag("idempotent", self.idempotent)
         times = {"deadline": self.deadline, "attempt_timeout": self.attempt_timeout}
-        given = {name: seconds for name, seconds in times.items() if seconds is not NOT_GIVEN}
-        good = [_check_seconds(checks, name, seconds) for name, seconds in given.items()]
-        if all(good):
-            _check_order(checks, **given)
-        limits = (None if limit is NOT_GIVEN else limit for limit in (self.rate_limit, self.bulkhead))
+        provided = {name: seconds for name, seconds in times.items() if seconds is not UNSET}
+        valid = [_check_seconds(checks, name, seconds) for name, seconds in provided.items()]
+        if all(valid):
+            _check_order(checks, **provided)
+        limits = (None if limit is UNSET else limit for limit in (self.rate_limit, self.bulkhead))
         check_limits(checks, *limits)
-        if self.hedge is not NOT_GIVEN:
+        if self.hedge is not UNSET:
             checks.instance("hedge", self.hedge, HedgeConfig, type(None))
             if self.hedge is not None and self.idempotent is False:
-                checks.fail("hedge", "must be left out where idempotent is False: it sends a request twice", NOT_SHOWN)
+                checks.add("hedge", "must be left out where idempotent is False: it sends a request twice", REDACTED)
         custom: object = self.custom_config
         if custom is not None and not isinstance(custom, ResilienceConfig | Mapping):
-            checks.fail("custom_config", CUSTOM_RULE + _meant(custom), NOT_SHOWN if isinstance(custom, str) else custom)
-        checks.done()
+            checks.add(
+                "custom_config", CUSTOM_RULE + _custom_config_hint(custom), REDACTED if isinstance(custom, str) else custom
+            )
+        checks.raise_if_any()
         if self.strategy is not None:
             strategy_named(self.strategy, "strategy")
         if isinstance(self.custom_config, Mapping):
-            check_settings(self.custom_config, "custom_config")
+            validate_settings(self.custom_config, "custom_config")
 
-    def asked(self, *, registered: ResilienceStrategy | None = None, live: ResilienceStrategy | None = None) -> Asked:
+    def to_requested_options(
+        self, *, registered: ResilienceStrategy | None = None, live: ResilienceStrategy | None = None
+    ) -> RequestedOptions:
         """The same, for the rules that find a config, with what was changed while running."""
-        return Asked(
+        return RequestedOptions(
             strategy=self.strategy,
             custom_config=self.custom_config,
             registered=registered,
@@ -93,33 +97,33 @@ class Request:
         )
 
 
-class Site(CallSite):
+class OperationCallSite(CallSite):
     """A call site that can be asked what it is for."""
 
-    __slots__ = ("operation", "request")
+    __slots__ = ("operation", "options")
 
-    def __init__(self, make_plan: Callable[[], Plan], operation: str, request: Request) -> None:
+    def __init__(self, make_plan: Callable[[], CallPlan], operation: str, options: CallOptions) -> None:
         super().__init__(make_plan)
-        self.operation, self.request = operation, request
+        self.operation, self.options = operation, options
 
 
 def _check_seconds(checks: Checks, name: str, seconds: object) -> bool:
     """As `optional_seconds`, with what to write for a text of digits or a timedelta."""
     if isinstance(seconds, timedelta):
-        checks.fail(name, f"must be a finite number of seconds above 0; write {seconds.total_seconds()!r}", seconds)
+        checks.add(name, f"must be a finite number of seconds above 0; write {seconds.total_seconds()!r}", seconds)
         return False
     if isinstance(seconds, str) and seconds.strip().replace(".", "", 1).isdecimal():
-        checks.fail(name, f"must be a finite number of seconds above 0; write {seconds.strip()} without quotes", seconds)
+        checks.add(name, f"must be a finite number of seconds above 0; write {seconds.strip()} without quotes", seconds)
         return False
     return checks.optional_seconds(name, seconds)
 
 
 def _check_order(checks: Checks, deadline: float | None = None, attempt_timeout: float | None = None) -> None:
     if within(attempt_timeout, deadline) != attempt_timeout:
-        checks.fail("attempt_timeout", f"must not exceed deadline {deadline}", attempt_timeout)
+        checks.add("attempt_timeout", f"must not exceed deadline {deadline}", attempt_timeout)
 
 
-def _meant(custom_config: object) -> str:
+def _custom_config_hint(custom_config: object) -> str:
     """What a text or a number in place of a config was meant for."""
     if isinstance(custom_config, int) and not isinstance(custom_config, bool):
         return f"; for so many attempts, ResilienceConfig(retry=RetryConfig(max_attempts={custom_config}))"
@@ -131,37 +135,39 @@ def _meant(custom_config: object) -> str:
         return "; a text of settings has to be parsed first, by json.loads"
 
 
-def check_fallback(fallback: Callable[..., Any] | None, kind: Kind) -> None:
+def check_fallback(fallback: Callable[..., Any] | None, kind: CallableKind) -> None:
     """Raise for a fallback whose answer the function's callers could not take."""
     if fallback is None:
         return
-    given = kind_of(fallback)
-    if given is kind or (kind is Kind.ASYNC and given is Kind.SYNC):
+    fallback_kind = kind_of(fallback)
+    if fallback_kind is kind or (kind is CallableKind.ASYNC and fallback_kind is CallableKind.SYNC):
         return
-    rule = f"must be {kind.value}{' or a plain one' if kind is Kind.ASYNC else ''}, as what it stands in for"
-    raise ConfigurationError([("with_resilience.fallback", f"{rule}; this is {given.value}", NOT_SHOWN)])
+    rule = f"must be {kind.value}{' or a plain one' if kind is CallableKind.ASYNC else ''}, as what it stands in for"
+    raise ConfigurationError([("with_resilience.fallback", f"{rule}; this is {fallback_kind.value}", REDACTED)])
 
 
-def _check_hedge(site: CallSite, kind: Kind) -> None:
+def _check_hedge(site: CallSite, kind: CallableKind) -> None:
     """Raise for a function whose slower request could not be cancelled."""
-    request = site.request if isinstance(site, Site) else Request()
-    custom = request.custom_config.hedge if isinstance(request.custom_config, ResilienceConfig) else None
-    if kind is not Kind.ASYNC and (custom if request.hedge is NOT_GIVEN else request.hedge) is not None:
-        raise refuse_hedge(f"{site.operation} ({kind.value})" if isinstance(site, Site) else "")
+    options = site.options if isinstance(site, OperationCallSite) else CallOptions()
+    custom = options.custom_config.hedge if isinstance(options.custom_config, ResilienceConfig) else None
+    if kind is not CallableKind.ASYNC and (custom if options.hedge is UNSET else options.hedge) is not None:
+        raise hedging_not_supported(f"{site.operation} ({kind.value})" if isinstance(site, OperationCallSite) else "")
 
 
-def kind_when_awaited(function: Callable[..., Any]) -> Kind:
+def kind_when_awaited(function: Callable[..., Any]) -> CallableKind:
     """The kind of a call's answer when a plain function may stand for an async one."""
     kind = kind_of(function)
-    return Kind.ASYNC if kind is Kind.SYNC else kind
+    return CallableKind.ASYNC if kind is CallableKind.SYNC else kind
 
 
-def protect(site: CallSite, function: Callable[P, R], fallback: Callable[..., Any] | None) -> Callable[P, R]:
+def wrap_function(site: CallSite, function: Callable[P, R], fallback: Callable[..., Any] | None) -> Callable[P, R]:
     """`function`, of whichever kind, under the plan of `site`."""
     if not callable(function) or isinstance(function, type | staticmethod):
         what = "class" if isinstance(function, type) else type(function).__name__
-        raise ConfigurationError([("with_resilience", f"must decorate a function, not a {what}{_BELOW}", NOT_SHOWN)])
+        raise ConfigurationError(
+            [("with_resilience", f"must decorate a function, not a {what}{_DECORATOR_ORDER_HINT}", REDACTED)]
+        )
     kind = kind_of(function)
     check_fallback(fallback, kind)
     _check_hedge(site, kind)
-    return _PROTECT[kind](site, function)
+    return _DRIVERS[kind](site, function)

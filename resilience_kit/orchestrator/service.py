@@ -16,26 +16,26 @@ from datetime import UTC, datetime
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from resilience_kit._checks import Checks, nearest
+from resilience_kit._callable_kinds import DRIVABLE_TYPES, is_awaitable, kind_of
+from resilience_kit._checks import Checks, did_you_mean
 from resilience_kit._drive import aio, streams, sync
 from resilience_kit._drive.call import Call
-from resilience_kit._drive.hedge import hedging_of
-from resilience_kit._drive.plan import Operation, Plan, key_function
-from resilience_kit._fork import Mutex, renew_after_fork
-from resilience_kit._kinds import UNFINISHED_TYPES, is_awaitable, kind_of
-from resilience_kit._spelling import names_spelling
+from resilience_kit._drive.hedge import get_hedging
+from resilience_kit._drive.plan import CallPlan, Operation, key_function
+from resilience_kit._fork import ForkSafeLock, register_fork_aware
+from resilience_kit._keyword_hints import suggests_keywords
 from resilience_kit.config import (
-    NOT_GIVEN,
+    UNSET,
     ResilienceConfig,
     ResilienceStrategy,
     check_operation,
     strategy_named,
 )
-from resilience_kit.config.layers import Asked, NotGiven, Seconds, folded, layers
+from resilience_kit.config.layers import RequestedOptions, Seconds, Unset, fold_layers, layers_for
 from resilience_kit.config.near_names import near_names, spelled
 from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit
 from resilience_kit.context import current_call
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+from resilience_kit.errors import REDACTED, ConfigurationError
 from resilience_kit.events import (
     CallRejected,
     CallSucceeded,
@@ -48,21 +48,21 @@ from resilience_kit.events import (
     OptionsIgnored,
     StrategyChanged,
 )
-from resilience_kit.log import listen, logger
+from resilience_kit.log import attach_logging, logger
 from resilience_kit.metrics import OperationMetrics
-from resilience_kit.orchestrator.clients import ClientOperations, severity
-from resilience_kit.orchestrator.limits import guards_of
+from resilience_kit.orchestrator.clients import ClientOperations, rejection_rank
+from resilience_kit.orchestrator.limits import resolve_guards
 from resilience_kit.orchestrator.request import (
-    Custom,
-    Request,
-    Site,
+    CallOptions,
+    CustomConfigOption,
+    OperationCallSite,
     check_fallback,
     kind_when_awaited,
-    protect,
+    wrap_function,
 )
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Guard
 from resilience_kit.policies.breaker import BreakerStore, CircuitBreaker, CircuitBreakerConfig, CircuitState
-from resilience_kit.policies.breaker.core import Loading
+from resilience_kit.policies.breaker.core import PendingRestore
 from resilience_kit.policies.hedge import HedgeConfig, Hedging
 from resilience_kit.policies.retry_budget import RetryBudget
 
@@ -73,19 +73,19 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_inside = current_call.get
-_MOST_REJECTED = 100
+_get_current_call = current_call.get
+_MAX_REPORTED_ERRORS = 100
 
 
-class _LatestSite(Site):
+class _AdHocCallSite(OperationCallSite):
     """The site of options that come with each call. A mapping is copied, since it may change between two calls."""
 
     __slots__ = ("custom_config", "deadline", "fallback", "strategy")
 
-    def __init__(self, make_plan: Callable[[], Plan], operation: str, request: Request) -> None:
-        super().__init__(make_plan, operation, request)
-        self.strategy, self.custom_config = request.strategy, request.custom_config
-        self.fallback, self.deadline = request.fallback, request.deadline
+    def __init__(self, make_plan: Callable[[], CallPlan], operation: str, options: CallOptions) -> None:
+        super().__init__(make_plan, operation, options)
+        self.strategy, self.custom_config = options.strategy, options.custom_config
+        self.fallback, self.deadline = options.fallback, options.deadline
 
 
 class AIServiceResilience:
@@ -96,7 +96,7 @@ class AIServiceResilience:
     it emits on, one of its own when None.
     """
 
-    @names_spelling("AIServiceResilience")
+    @suggests_keywords("AIServiceResilience")
     def __init__(
         self,
         settings: Any = None,
@@ -106,44 +106,44 @@ class AIServiceResilience:
         events: EventStream | None = None,
     ) -> None:
         _check_parts(clock, store, events)
-        self.settings = _checked(settings)
+        self.settings = _validated_settings(settings)
         self._clock, self._store = clock, store
         self._events = EventStream() if events is None else events
-        listen(self._events)
+        attach_logging(self._events)
         self._operations: dict[str, Operation] = {}
-        self._loading: list[Loading] = []
+        self._loading: list[PendingRestore] = []
         #: Operations whose names are to be compared with those that the settings have for others.
-        self._unchecked: list[str] = []
-        self.adopt_clients(ClientOperations())
-        self._first_requests: dict[str, Request] = {}
-        self._registered: dict[str, ResilienceStrategy] = {}
-        self._live: dict[str, ResilienceStrategy] = {}
-        self._sites: weakref.WeakSet[Site] = weakref.WeakSet()
-        self._latest: dict[str, _LatestSite] = {}
-        self._latest_site = self._latest.get
-        self._latest_hedged: dict[str, _LatestSite] = {}
+        self._unchecked_names: list[str] = []
+        self.attach_clients(ClientOperations())
+        self._first_options: dict[str, CallOptions] = {}
+        self._registered_strategies: dict[str, ResilienceStrategy] = {}
+        self._live_strategies: dict[str, ResilienceStrategy] = {}
+        self._sites: weakref.WeakSet[OperationCallSite] = weakref.WeakSet()
+        self._ad_hoc_sites: dict[str, _AdHocCallSite] = {}
+        self._get_ad_hoc_site = self._ad_hoc_sites.get
+        self._hedged_ad_hoc_sites: dict[str, _AdHocCallSite] = {}
         self._lock = threading.RLock()
-        self._reloading, self._rejected = Mutex(), set[tuple[str, ...]]()
-        self._heard = self._wanted_events()
-        _call_while_alive(self._listeners_changed, self._events.on_subscribe)
-        renew_after_fork(self)
+        self._reloading, self._reported_errors = ForkSafeLock(), set[tuple[str, ...]]()
+        self._listener_flags = self._read_listener_flags()
+        _call_while_alive(self._listeners_changed, self._events.on_listeners_changed)
+        register_fork_aware(self)
 
     # --- protecting ------------------------------------------------------------------------------------------------------
 
-    @names_spelling("with_resilience")
+    @suggests_keywords("with_resilience")
     def with_resilience(  # noqa: PLR0913 - one argument an option
         self,
         operation: str,
         strategy: ResilienceStrategy | str | None = None,
-        custom_config: Custom = None,
+        custom_config: CustomConfigOption = None,
         fallback: Callable[..., Any] | None = None,
         *,
-        deadline: Seconds = NOT_GIVEN,
-        attempt_timeout: Seconds = NOT_GIVEN,
+        deadline: Seconds = UNSET,
+        attempt_timeout: Seconds = UNSET,
         idempotent: bool | None = None,
-        rate_limit: RateLimit | NotGiven | None = NOT_GIVEN,
-        bulkhead: BulkheadLimit | NotGiven | None = NOT_GIVEN,
-        hedge: HedgeConfig | NotGiven | None = NOT_GIVEN,
+        rate_limit: RateLimit | Unset | None = UNSET,
+        bulkhead: BulkheadLimit | Unset | None = UNSET,
+        hedge: HedgeConfig | Unset | None = UNSET,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """A decorator for functions, async functions, generators and async generators; kind and signature stay.
 
@@ -152,7 +152,7 @@ class AIServiceResilience:
         `ResilienceConfig`: made of options, they are the operation's, whichever call site comes first. Raises
         `ConfigurationError` here and when decorating.
         """
-        request = Request(
+        options = CallOptions(
             strategy=strategy,
             custom_config=custom_config,
             fallback=fallback,
@@ -163,13 +163,13 @@ class AIServiceResilience:
             bulkhead=bulkhead,
             hedge=hedge,
         )
-        request.check()
-        return functools.partial(self._decorated, check_operation(operation), request)
+        options.validate()
+        return functools.partial(self._wrap, check_operation(operation), options)
 
-    def _decorated(self, operation: str, request: Request, function: Callable[P, R]) -> Callable[P, R]:
-        site = Site(functools.partial(self.plan, operation, request), operation, request)
-        self.renew(site)
-        return protect(site, function, request.fallback)
+    def _wrap(self, operation: str, options: CallOptions, function: Callable[P, R]) -> Callable[P, R]:
+        site = OperationCallSite(functools.partial(self.make_plan, operation, options), operation, options)
+        self.rebuild_site(site)
+        return wrap_function(site, function, options.fallback)
 
     @overload
     async def execute_with_resilience(
@@ -178,10 +178,10 @@ class AIServiceResilience:
         operation: str,
         *args: Any,
         strategy: ResilienceStrategy | str | None = None,
-        custom_config: Custom = None,
+        custom_config: CustomConfigOption = None,
         fallback: Callable[..., Any] | None = None,
-        deadline: Seconds = NOT_GIVEN,
-        hedge: HedgeConfig | NotGiven | None = NOT_GIVEN,
+        deadline: Seconds = UNSET,
+        hedge: HedgeConfig | Unset | None = UNSET,
         in_thread: bool = False,
         **kwargs: Any,
     ) -> R: ...
@@ -193,10 +193,10 @@ class AIServiceResilience:
         operation: str,
         *args: Any,
         strategy: ResilienceStrategy | str | None = None,
-        custom_config: Custom = None,
+        custom_config: CustomConfigOption = None,
         fallback: Callable[..., Any] | None = None,
-        deadline: Seconds = NOT_GIVEN,
-        hedge: HedgeConfig | NotGiven | None = NOT_GIVEN,
+        deadline: Seconds = UNSET,
+        hedge: HedgeConfig | Unset | None = UNSET,
         in_thread: bool = False,
         **kwargs: Any,
     ) -> R: ...
@@ -207,10 +207,10 @@ class AIServiceResilience:
         operation: str,
         *args: Any,
         strategy: ResilienceStrategy | str | None = None,
-        custom_config: Custom = None,
+        custom_config: CustomConfigOption = None,
         fallback: Callable[..., Any] | None = None,
-        deadline: Seconds = NOT_GIVEN,
-        hedge: HedgeConfig | NotGiven | None = NOT_GIVEN,
+        deadline: Seconds = UNSET,
+        hedge: HedgeConfig | Unset | None = UNSET,
         in_thread: bool = False,
         **kwargs: Any,
     ) -> R:
@@ -219,7 +219,7 @@ class AIServiceResilience:
         A plain `f` runs in the loop's thread, or with `in_thread=True` in another one with a copy of the context; a thread
         cannot be stopped, so at the deadline the call returns while its thread goes on.
         """
-        site = self._latest_site(operation) if hedge is NOT_GIVEN else self._hedged_site(operation, hedge)
+        site = self._get_ad_hoc_site(operation) if hedge is UNSET else self._hedged_site(operation, hedge)
         if (
             site is None
             or site.custom_config is not custom_config
@@ -233,29 +233,29 @@ class AIServiceResilience:
         if in_thread:
             f = functools.partial(asyncio.to_thread, f)  # type: ignore[assignment]  # a function of the same arguments
         plan: Any = site.plan
-        token: Any = plan.direct and plan.door.snapshot
-        if token is False or token.gate or _inside() is not None:
+        token: Any = plan.fast_without_deadline and plan.admission_breaker.snapshot
+        if token is False or token.needs_admission or _get_current_call() is not None:
             return await aio.run(site.current(), f, args, kwargs)  # type: ignore[no-any-return]
         started = plan.now()
         try:
             result: Any = f(*args, **kwargs) if kwargs else f(*args)
             if type(result) is CoroutineType or is_awaitable(result):
                 result = await result
-            elif type(result) in UNFINISHED_TYPES:
-                plan.door.released(token)
-                return streams.adopt(plan, f, args, kwargs, result)  # type: ignore[no-any-return]  # the same kind of generator
+            elif type(result) in DRIVABLE_TYPES:
+                plan.admission_breaker.release(token)
+                return streams.drive_result(plan, f, args, kwargs, result)  # type: ignore[no-any-return]  # the same kind of generator
         except BaseException as error:  # noqa: BLE001 - the call's rules tell them apart
             failure = error
         else:
             plan.metrics.last_success = ended = plan.now()
             sample = ended - started
             shift = (sample | 8).bit_length() - 4
-            plan.buckets[(shift << 3) + (sample >> shift)] += 1
-            if token.reports:
-                plan.report(token, sample)
+            plan.latency_buckets[(shift << 3) + (sample >> shift)] += 1
+            if token.tracks_success:
+                plan.report_success(token, sample)
             return result  # type: ignore[no-any-return]
         try:
-            return await aio.drive(Call.resumed(plan, f, args, kwargs, token, started), failure)  # type: ignore[no-any-return]
+            return await aio.drive(Call.from_first_attempt(plan, f, args, kwargs, token, started), failure)  # type: ignore[no-any-return]
         finally:
             del failure
 
@@ -265,14 +265,14 @@ class AIServiceResilience:
         operation: str,
         *args: Any,
         strategy: ResilienceStrategy | str | None = None,
-        custom_config: Custom = None,
+        custom_config: CustomConfigOption = None,
         fallback: Callable[..., Any] | None = None,
-        deadline: Seconds = NOT_GIVEN,
-        hedge: HedgeConfig | NotGiven | None = NOT_GIVEN,
+        deadline: Seconds = UNSET,
+        hedge: HedgeConfig | Unset | None = UNSET,
         **kwargs: Any,
     ) -> R:
         """Call a plain `f` with `args` and `kwargs`, as `with_resilience` would have it. The deadline does not interrupt it."""
-        site = self._latest_site(operation) if hedge is NOT_GIVEN else self._hedged_site(operation, hedge)
+        site = self._get_ad_hoc_site(operation) if hedge is UNSET else self._hedged_site(operation, hedge)
         if (
             site is None
             or site.custom_config is not custom_config
@@ -284,94 +284,96 @@ class AIServiceResilience:
         if fallback is not None:
             check_fallback(fallback, kind_of(f))
         plan: Any = site.plan
-        token: Any = plan.direct and plan.door.snapshot
-        if token is False or token.gate or _inside() is not None:
+        token: Any = plan.fast_without_deadline and plan.admission_breaker.snapshot
+        if token is False or token.needs_admission or _get_current_call() is not None:
             return sync.run(site.current(), f, args, kwargs)  # type: ignore[no-any-return]
-        return sync.direct(plan, f, args, kwargs, token)  # type: ignore[no-any-return]
+        return sync.run_fast(plan, f, args, kwargs, token)  # type: ignore[no-any-return]
 
     def _site_for(  # noqa: PLR0913 - one argument an option
         self,
         operation: str,
         strategy: ResilienceStrategy | str | None,
-        custom_config: Custom,
+        custom_config: CustomConfigOption,
         fallback: Callable[..., Any] | None,
         deadline: Seconds,
-        hedge: HedgeConfig | NotGiven | None,
-    ) -> _LatestSite:
+        hedge: HedgeConfig | Unset | None,
+    ) -> _AdHocCallSite:
         """The site for options that come with a call. The last one of each operation is kept, so options should not vary much."""
-        custom = dict(custom_config) if isinstance(custom_config, Mapping) else custom_config
-        request = Request(strategy=strategy, custom_config=custom, fallback=fallback, deadline=deadline, hedge=hedge)
-        request.check()
-        site = _LatestSite(functools.partial(self.plan, check_operation(operation), request), operation, request)
-        self.renew(site)
-        (self._latest if hedge is NOT_GIVEN else self._latest_hedged)[operation] = site
+        copied_config = dict(custom_config) if isinstance(custom_config, Mapping) else custom_config
+        options = CallOptions(strategy=strategy, custom_config=copied_config, fallback=fallback, deadline=deadline, hedge=hedge)
+        options.validate()
+        site = _AdHocCallSite(functools.partial(self.make_plan, check_operation(operation), options), operation, options)
+        self.rebuild_site(site)
+        (self._ad_hoc_sites if hedge is UNSET else self._hedged_ad_hoc_sites)[operation] = site
         return site
 
-    def _hedged_site(self, operation: str, hedge: HedgeConfig | NotGiven | None) -> _LatestSite | None:
-        site = self._latest_hedged.get(operation)
-        return site if site is not None and site.request.hedge == hedge else None
+    def _hedged_site(self, operation: str, hedge: HedgeConfig | Unset | None) -> _AdHocCallSite | None:
+        site = self._hedged_ad_hoc_sites.get(operation)
+        return site if site is not None and site.options.hedge == hedge else None
 
-    def renew(self, site: Site) -> None:
+    def rebuild_site(self, site: OperationCallSite) -> None:
         """Have `site` make its plan: now, and at each change of strategies or listeners for as long as it lives."""
         with self._lock:  # else a plan of before a change could come after that of the change
             self._sites.add(site)
-            site.renew()
+            site.rebuild()
         self._after_lock()
 
-    def plan(self, name: str, request: Request) -> Plan:
+    def make_plan(self, name: str, options: CallOptions) -> CallPlan:
         """The plan of a call site of operation `name`, by everything that is known now."""
-        config = self._resolve(name, request, self.settings)
-        operation = self._operation(name, config, request)
+        config = self._resolve(name, options, self.settings)
+        operation = self._get_or_create_operation(name, config, options)
         breaker = config.circuit_breaker
-        return Plan(
+        return CallPlan(
             operation=operation,
             retry=config.retry,
             breaker=None if breaker is None else operation.breaker,
-            judges_itself=breaker is not None and breaker.expected_exception is not None,
+            breaker_classifies=breaker is not None and breaker.expected_exception is not None,
             hedging=self._hedging(operation, config),
             deadline=config.deadline,
             attempt_timeout=config.attempt_timeout,
             guards=self._guards(operation, config),
             budget=None if config.retry_budget is None else operation.budget,
             idempotent=config.idempotent,
-            carries_key=bool(config.idempotency_key),
+            has_idempotency_key=bool(config.idempotency_key),
             key_of=key_function(config.idempotency_key),
             waits_when_open=config.circuit_open == "wait",
             first_item_timeout=config.first_item_timeout,
             idle_timeout=config.idle_timeout,
-            fallback=request.fallback,
+            fallback=options.fallback,
         )
 
     def _hedging(self, operation: Operation, config: ResilienceConfig) -> Hedging | None:
         with self._lock:
-            return hedging_of(operation, config.hedge)
+            return get_hedging(operation, config.hedge)
 
     def _guards(self, operation: Operation, config: ResilienceConfig) -> tuple[Guard, ...]:
         with self._lock:
-            return guards_of(operation, config)
+            return resolve_guards(operation, config)
 
-    def _resolve(self, name: str, request: Request, settings: Any) -> ResilienceConfig:
-        return folded(settings.default, layers(name, settings, self._asked(name, request)))
+    def _resolve(self, name: str, options: CallOptions, settings: Any) -> ResilienceConfig:
+        return fold_layers(settings.default, layers_for(name, settings, self._requested_options(name, options)))
 
-    def _asked(self, name: str, request: Request) -> Asked:
-        return request.asked(registered=self._registered.get(name), live=self._live.get(name))
+    def _requested_options(self, name: str, options: CallOptions) -> RequestedOptions:
+        return options.to_requested_options(
+            registered=self._registered_strategies.get(name), live=self._live_strategies.get(name)
+        )
 
     # --- operations ------------------------------------------------------------------------------------------------------
 
-    def _operation(self, name: str, config: ResilienceConfig, request: Request | None = None) -> Operation:
+    def _get_or_create_operation(self, name: str, config: ResilienceConfig, options: CallOptions | None = None) -> Operation:
         """The operation, made when it is not there. The first call site that wants a breaker says with which options."""
         with self._lock:
             operation = self._operations.get(name)
             if operation is None:
-                self._unchecked.append(name)
+                self._unchecked_names.append(name)
                 with self.clients.lock:  # of a client and a function of one name that come at once, both have the same numbers
                     operation = self._operations[name] = self._new_operation(name, config)
-            if request is not None and config.circuit_breaker is not None and name not in self._first_requests:
-                self._first_requests[name] = request
+            if options is not None and config.circuit_breaker is not None and name not in self._first_options:
+                self._first_options[name] = options
                 operation.breaker.reconfigure(config.circuit_breaker)
             if config.retry_budget is not None and operation.budget is None:
                 operation.budget = RetryBudget(config.retry_budget)
-            self._compare(operation, config)
+            self._warn_on_conflict(operation, config)
         return operation
 
     def _new_operation(self, name: str, config: ResilienceConfig) -> Operation:
@@ -384,7 +386,7 @@ class AIServiceResilience:
         client = self.clients.get(name)
         metrics = OperationMetrics(self._clock) if client is None else client.metrics
         metrics.use_clock(self._clock)
-        breaker.count_of_others(successes=metrics.total_successes, rejections=metrics.total_gate_refusals)
+        breaker.add_external_counters(successes=metrics.total_successes, rejections=metrics.total_fast_rejections)
         return Operation(name, breaker, metrics, self._events, self._clock)
 
     def _after_lock(self) -> None:
@@ -393,14 +395,14 @@ class AIServiceResilience:
             loading.finish()
             with contextlib.suppress(ValueError):  # another thread has waited, too
                 self._loading.remove(loading)
-        if self._unchecked:
+        if self._unchecked_names:
             self._warn_of_near_names()
-        self._events.deliver()
+        self._events.flush()
 
     def _warn_of_near_names(self) -> None:
         """Log once, for each operation in use that the settings do not name, what they name that is near it and not in use."""
         with self._lock:
-            new, self._unchecked = self._unchecked, []
+            new, self._unchecked_names = self._unchecked_names, []
             in_use, settings = dict(self._operations), self.settings
         used = set(map(spelled, in_use))
         named = {name: source for name, source in settings.named_operations().items() if spelled(name) not in used}
@@ -408,75 +410,75 @@ class AIServiceResilience:
             return
         for name in new:
             for near in near_names(named, (name,)):
-                if near.source not in in_use[name].told:
-                    in_use[name].told[near.source] = None
+                if near.source not in in_use[name].reported:
+                    in_use[name].reported[near.source] = None
                     logger.warning("%s", near)
 
-    def _compare(self, operation: Operation, config: ResilienceConfig) -> None:
+    def _warn_on_conflict(self, operation: Operation, config: ResilienceConfig) -> None:
         """Breaker options belong to the operation; a call site that wants others is told once that it does not get them."""
-        if config.circuit_breaker is None or operation.breaker.has_options(config.circuit_breaker):
+        if config.circuit_breaker is None or operation.breaker.matches_config(config.circuit_breaker):
             return
-        if "options" not in operation.told:
-            operation.told["options"] = None
-            self._events.put(OptionsIgnored(operation=operation.name, options="circuit breaker options"))
+        if "options" not in operation.reported:
+            operation.reported["options"] = None
+            self._events.enqueue(OptionsIgnored(operation=operation.name, options="circuit breaker options"))
 
     def register_operation(self, operation: str, strategy: ResilienceStrategy | str) -> None:
         """Give an operation its strategy beforehand; it ranks with the preset's word for the operation."""
         name, chosen = check_operation(operation), strategy_named(strategy, "strategy")
         with self._lock:
-            self._registered[name] = chosen
-            self._obey(name)
+            self._registered_strategies[name] = chosen
+            self._apply_strategy(name)
         self._after_lock()
 
     def set_strategy(self, operation: str, strategy: ResilienceStrategy | str) -> None:
         """Change an operation's strategy now, over all else that was said of it. The breaker keeps its state."""
         name, chosen = check_operation(operation), strategy_named(strategy, "strategy")
         with self._lock:
-            old = self._live.get(name) or self._registered.get(name)
-            self._live[name] = chosen
-            self._obey(name)
-        self._events.put(StrategyChanged(operation=name, old="" if old is None else old.value, new=chosen.value))
+            old = self._live_strategies.get(name) or self._registered_strategies.get(name)
+            self._live_strategies[name] = chosen
+            self._apply_strategy(name)
+        self._events.enqueue(StrategyChanged(operation=name, old="" if old is None else old.value, new=chosen.value))
         self._after_lock()
 
-    def _obey(self, name: str) -> None:
-        self._operation(name, self._reconfigured(name))
-        self._renew_sites(name)
+    def _apply_strategy(self, name: str) -> None:
+        self._get_or_create_operation(name, self._reconfigure(name))
+        self._rebuild_sites(name)
 
-    def _reconfigured(self, name: str) -> ResilienceConfig:
+    def _reconfigure(self, name: str) -> ResilienceConfig:
         """The operation's own config, which its breaker has to obey."""
-        config = self._resolve(name, self._first_requests.get(name, Request()), self.settings)
+        config = self._resolve(name, self._first_options.get(name, CallOptions()), self.settings)
         if name in self._operations and config.circuit_breaker is not None:
             self._operations[name].breaker.reconfigure(config.circuit_breaker)
         return config
 
-    def _renew_sites(self, name: str | None = None) -> None:
+    def _rebuild_sites(self, name: str | None = None) -> None:
         """Give the sites of an operation, or all, a new plan."""
         with self._lock:
             for site in list(self._sites):
                 if name is None or site.operation == name:
-                    site.renew()
+                    site.rebuild()
 
     def _listeners_changed(self) -> None:
         """Plans hold what they know of listeners: where that stays, thousands of them stay, too."""
         with self._lock:
-            before, self._heard = self._heard, self._wanted_events()
-            if self._heard != before:
-                self._renew_sites()
+            before, self._listener_flags = self._listener_flags, self._read_listener_flags()
+            if self._listener_flags != before:
+                self._rebuild_sites()
         self._after_lock()
 
-    def _wanted_events(self) -> tuple[bool, bool]:
-        return self._events.may_want(CallSucceeded), self._events.wants(CallRejected)
+    def _read_listener_flags(self) -> tuple[bool, bool]:
+        return self._events.may_have_listener(CallSucceeded), self._events.has_listener(CallRejected)
 
-    def adopt_clients(self, clients: ClientOperations) -> None:
+    def attach_clients(self, clients: ClientOperations) -> None:
         """Show the numbers of these clients, too, and of those that join them."""
         self.clients = clients
         clients.metrics_of = self._own_metrics
 
-    def leave(self, site: Site) -> None:
+    def detach_site(self, site: OperationCallSite) -> None:
         """Have nothing more to do with `site`."""
         with self._lock:
             self._sites.discard(site)
-        site.forget()
+        site.invalidate()
 
     def get_circuit_breaker(self, operation: str) -> CircuitBreaker:
         """The breaker of an operation, which is made when it was not in use yet; for a JSON client's name, the client's."""
@@ -487,14 +489,14 @@ class AIServiceResilience:
             return of_client
         if known is None:
             with self._lock:  # else it could be made of settings that were replaced meanwhile
-                known = self._operation(name, self._resolve(name, Request(), self.settings))
+                known = self._get_or_create_operation(name, self._resolve(name, CallOptions(), self.settings))
         self._after_lock()
         return known.breaker
 
     @property
     def operations(self) -> list[str]:
         """The names of all operations in use or registered, those of JSON clients among them, sorted."""
-        return sorted(self._names())
+        return sorted(self._operation_names())
 
     # --- settings --------------------------------------------------------------------------------------------------------
 
@@ -506,51 +508,53 @@ class AIServiceResilience:
         """
         try:
             with self._reloading:  # so that of two, the one that read last is obeyed
-                changes = self._exchange(self.settings.reread() if settings is None else _checked(settings))
+                changes = self._swap_settings(self.settings.reloaded() if settings is None else _validated_settings(settings))
         except ConfigurationError as error:
-            self._tell_rejected(tuple(map(str, error.errors)))
+            self._report_rejected(tuple(map(str, error.errors)))
             raise
         self._after_lock()
         return changes
 
-    def _exchange(self, settings: Any) -> tuple[ConfigChange, ...]:
+    def _swap_settings(self, settings: Any) -> tuple[ConfigChange, ...]:
         """Nothing is told where nothing is new, unless it was thought to be."""
-        if settings == self.settings and not self._rejected:
+        if settings == self.settings and not self._reported_errors:
             return ()
-        changes = self._adopt(settings)
-        self._rejected.clear()
-        self._events.put(ConfigReloaded(changes=changes))
+        changes = self._apply_settings(settings)
+        self._reported_errors.clear()
+        self._events.enqueue(ConfigReloaded(changes=changes))
         return changes
 
-    def _adopt(self, settings: Any) -> tuple[ConfigChange, ...]:
+    def _apply_settings(self, settings: Any) -> tuple[ConfigChange, ...]:
         """Finds every config beforehand: one may be wrong together with the code's options only, and then none is changed."""
         from resilience_kit.config.explain import changes  # noqa: PLC0415 - seldom needed
 
         with self._lock:
-            places = [(name, request) for name in self._operations for request in self._requests(name)]
-            old, new = ([self._resolve(*place, each) for place in places] for each in (self.settings, settings))
+            call_sites = [(name, options) for name in self._operations for options in self._call_site_options(name)]
+            old, new = ([self._resolve(*call_site, each) for call_site in call_sites] for each in (self.settings, settings))
             self.settings = settings
             for name in self._operations:
-                self._reconfigured(name)
-            self._unchecked.extend(self._operations)
-            self._renew_sites()
+                self._reconfigure(name)
+            self._unchecked_names.extend(self._operations)
+            self._rebuild_sites()
         found = [
             ConfigChange(name, *change)
-            for (name, _), before, after in zip(places, old, new, strict=True)
+            for (name, _), before, after in zip(call_sites, old, new, strict=True)
             for change in changes(before, after)
         ]
         return tuple(each for number, each in enumerate(found) if each not in found[:number])
 
-    def _requests(self, name: str) -> list[Request]:
+    def _call_site_options(self, name: str) -> list[CallOptions]:
         """What the call sites of an operation ask for, the first one's before the others'; nothing where there is none."""
-        first = self._first_requests.get(name)
-        others = [site.request for site in list(self._sites) if site.operation == name and site.request is not first]
-        return [*([] if first is None else [first]), *others] or [Request()]
+        first = self._first_options.get(name)
+        others = [site.options for site in list(self._sites) if site.operation == name and site.options is not first]
+        return [*([] if first is None else [first]), *others] or [CallOptions()]
 
-    def _tell_rejected(self, errors: tuple[str, ...]) -> None:
+    def _report_rejected(self, errors: tuple[str, ...]) -> None:
         """Once for each badness, until something good is read."""
-        if errors not in self._rejected:
-            self._rejected = {*self._rejected, errors} if len(self._rejected) < _MOST_REJECTED else {errors}
+        if errors not in self._reported_errors:
+            self._reported_errors = (
+                {*self._reported_errors, errors} if len(self._reported_errors) < _MAX_REPORTED_ERRORS else {errors}
+            )
             self._events.emit(ConfigRejected(errors=errors))
 
     def watch_config(self, *, settle: float = 0.1) -> ConfigWatch:
@@ -572,8 +576,8 @@ class AIServiceResilience:
 
         name = check_operation(operation)
         with self._lock:
-            settings, asked = self.settings, self._asked(name, self._requests(name)[0])
-        return explain(name, settings=settings, asked=asked)
+            settings, requested = self.settings, self._requested_options(name, self._call_site_options(name)[0])
+        return explain(name, settings=settings, requested=requested)
 
     # --- reading ---------------------------------------------------------------------------------------------------------
 
@@ -587,7 +591,7 @@ class AIServiceResilience:
             return self._metrics(operation).snapshot()
         breakers = self._breakers()
         open_count = sum(breaker.opened for breaker in breakers.values())
-        names = self._names()
+        names = self._operation_names()
         return {
             "operations": {name: self._metrics(name).snapshot() for name in names},
             "circuit_breaker": {name: breaker.describe() for name, breaker in breakers.items()},
@@ -595,11 +599,11 @@ class AIServiceResilience:
                 "total_operations": len(names),
                 "healthy_circuit_breakers": len(breakers) - open_count,
                 "open_circuit_breakers": open_count,
-                "timestamp": _stamp(),
+                "timestamp": _utc_timestamp(),
             },
         }
 
-    def _names(self) -> list[str]:
+    def _operation_names(self) -> list[str]:
         """Its own operations and those of clients, each in the order of their first use."""
         return list(dict.fromkeys([*self._operations, *(client.name for client in self.clients.known)]))
 
@@ -608,7 +612,7 @@ class AIServiceResilience:
         found = {each.name: each.breaker for each in list(self._operations.values())}
         for client in self.clients.known:
             breaker, own = client.breaker, found.get(client.name)
-            if breaker is not None and (own is None or severity(breaker) > severity(own)):
+            if breaker is not None and (own is None or rejection_rank(breaker) > rejection_rank(own)):
                 found[client.name] = breaker
         return found
 
@@ -621,7 +625,7 @@ class AIServiceResilience:
         client = self.clients.get(operation)
         metrics = self._own_metrics(operation) or (None if client is None else client.metrics)
         if metrics is None:
-            known = nearest(operation, self._names())
+            known = did_you_mean(operation, self._operation_names())
             raise ConfigurationError([("operation", f"must be an operation in use{known}", operation)])
         return metrics
 
@@ -632,21 +636,21 @@ class AIServiceResilience:
 
     def is_healthy(self) -> bool:
         """Whether no circuit is open."""
-        return not self._named_in(CircuitState.OPEN, CircuitState.FORCED_OPEN)
+        return not self._operations_in_state(CircuitState.OPEN, CircuitState.FORCED_OPEN)
 
     def get_health_status(self) -> dict[str, Any]:
         """Which circuits are open or half-open, ready for JSON. Half-open counts as healthy, and so does nothing at all."""
-        opened = self._named_in(CircuitState.OPEN, CircuitState.FORCED_OPEN)
+        opened = self._operations_in_state(CircuitState.OPEN, CircuitState.FORCED_OPEN)
         return {
             "healthy": not opened,
             "open_circuit_breakers": opened,
-            "half_open_circuit_breakers": self._named_in(CircuitState.HALF_OPEN),
+            "half_open_circuit_breakers": self._operations_in_state(CircuitState.HALF_OPEN),
             "total_circuit_breakers": len(self._breakers()),
-            "total_operations": len(self._names()),
-            "timestamp": _stamp(),
+            "total_operations": len(self._operation_names()),
+            "timestamp": _utc_timestamp(),
         }
 
-    def _named_in(self, *states: CircuitState) -> list[str]:
+    def _operations_in_state(self, *states: CircuitState) -> list[str]:
         return [name for name, breaker in sorted(self._breakers().items()) if breaker.state in states]
 
     @property
@@ -663,7 +667,7 @@ class AIServiceResilience:
         """
         return self._events.add_listener(listener, *types, when=when)
 
-    def renew_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: a lock that nobody holds."""
         self._lock = threading.RLock()
 
@@ -684,24 +688,24 @@ def _do_nothing() -> None:
     """Stand in for a method whose object has died in this moment."""
 
 
-def _stamp() -> str:
+def _utc_timestamp() -> str:
     return datetime.now(UTC).isoformat()
 
 
 def _check_parts(clock: object, store: object, events: object) -> None:
     checks = Checks("AIServiceResilience")
-    checks.provides("clock", clock, "monotonic", "nanoseconds", "sleep", "sleep_async", "call_later", "wait", "wait_async")
+    checks.has_methods("clock", clock, "monotonic", "nanoseconds", "sleep", "sleep_async", "call_later", "wait", "wait_async")
     if store is not None:
-        checks.provides("store", store, "load", "save")
+        checks.has_methods("store", store, "load", "save")
     checks.instance("events", events, EventStream, type(None))
-    checks.done()
+    checks.raise_if_any()
 
 
-def _checked(settings: Any) -> Any:
+def _validated_settings(settings: Any) -> Any:
     from resilience_kit.config import ResilienceSettings  # noqa: PLC0415 - pydantic-settings is slow to import
 
     if settings is None:
         return ResilienceSettings()
     if not isinstance(settings, ResilienceSettings):
-        raise ConfigurationError([("settings", "must be a ResilienceSettings, or None for the environment's", NOT_SHOWN)])
+        raise ConfigurationError([("settings", "must be a ResilienceSettings, or None for the environment's", REDACTED)])
     return settings

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Final, Self
 
 from resilience_kit._checks import Checks
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+from resilience_kit.errors import REDACTED, ConfigurationError
 from resilience_kit.orchestrator.reload import Reloadable, reload_quietly
 
 MISSING: Final = "needs watchfiles: pip install 'ai-resilience-kit[watch]'"
 _NO_FILE: Final = "needs a file to watch: name it in RESILIENCE_CONFIG_FILE, or as config_file of the settings"
-_LOOK_EVERY: Final = 1.0
-_LONGEST_JOIN: Final = 5.0
+_POLL_INTERVAL: Final = 1.0
+_JOIN_TIMEOUT: Final = 5.0
 
 #: Device, inode, time of change and size of a file; None where there is none.
-Stamp = tuple[int, int, int, int] | None
+FileStamp = tuple[int, int, int, int] | None
 #: Yields what has changed in folders, empty from time to time, until the event is set.
-Changes = Callable[[Collection[Path], threading.Event], Iterator[Collection[object]]]
+FolderChanges = Callable[[Collection[Path], threading.Event], Iterator[Collection[object]]]
 
 
 class ConfigWatch:
@@ -33,11 +33,11 @@ class ConfigWatch:
     def __init__(self, orchestrator: Reloadable, *, settle: float) -> None:
         checks = Checks("watch_config")
         checks.seconds("settle", settle)
-        checks.done()
+        checks.raise_if_any()
         if orchestrator.settings.config_file is None:
-            raise ConfigurationError([("watch_config", _NO_FILE, NOT_SHOWN)])
+            raise ConfigurationError([("watch_config", _NO_FILE, REDACTED)])
         self._stopping = threading.Event()
-        follower = Follower(orchestrator, changes_in(settle), self._stopping)
+        follower = FileFollower(orchestrator, watch_folders(settle), self._stopping)
         self._thread = threading.Thread(target=follower.run, name="resilience_kit-config", daemon=True)
         atexit.register(self.stop)  # a thread inside watchfiles must not outlive the interpreter
         self._thread.start()
@@ -47,7 +47,7 @@ class ConfigWatch:
         self._stopping.set()
         atexit.unregister(self.stop)
         if self._thread is not threading.current_thread():
-            self._thread.join(_LONGEST_JOIN)
+            self._thread.join(_JOIN_TIMEOUT)
 
     def __enter__(self) -> Self:
         return self
@@ -56,12 +56,12 @@ class ConfigWatch:
         self.stop()
 
 
-def changes_in(settle: float) -> Changes:
+def watch_folders(settle: float) -> FolderChanges:
     """What watchfiles sees, told when all has been quiet for `settle` seconds."""
     try:
         import watchfiles  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise ConfigurationError([("watch_config", MISSING, NOT_SHOWN)]) from error
+        raise ConfigurationError([("watch_config", MISSING, REDACTED)]) from error
 
     def changes(folders: Collection[Path], stop: threading.Event) -> Iterator[Collection[object]]:
         return watchfiles.watch(
@@ -70,7 +70,7 @@ def changes_in(settle: float) -> Changes:
             step=max(1, int(settle * 1000)),
             debounce=int(settle * 20_000),
             stop_event=stop,
-            rust_timeout=int(_LOOK_EVERY * 1000),
+            rust_timeout=int(_POLL_INTERVAL * 1000),
             yield_on_timeout=True,
             raise_interrupt=False,
             recursive=False,
@@ -79,13 +79,13 @@ def changes_in(settle: float) -> Changes:
     return changes
 
 
-class Follower:
+class FileFollower:
     """Follows one orchestrator's file, wherever links lead, until `stop` is set."""
 
-    def __init__(self, orchestrator: Reloadable, changes: Changes, stop: threading.Event) -> None:
+    def __init__(self, orchestrator: Reloadable, changes: FolderChanges, stop: threading.Event) -> None:
         self._orchestrator, self._changes, self._stop = orchestrator, changes, stop
         self._path = Path(orchestrator.settings.config_file)
-        self._read: Stamp | str = "not yet"
+        self._last_stamp: FileStamp | str = "not yet"
 
     def run(self) -> None:
         """Watch the folders that matter now; those may change with a reload, or with a link."""
@@ -94,28 +94,28 @@ class Follower:
             try:
                 self._follow(folders)
             except OSError:  # a folder is gone, or cannot be watched
-                self._look([])
-                self._stop.wait(_LOOK_EVERY)
+                self._check([])
+                self._stop.wait(_POLL_INTERVAL)
 
     def _follow(self, folders: Collection[Path]) -> None:
         for changed in self._changes(folders, self._stop):
-            self._look(changed)
+            self._check(changed)
             if _folders(self._file()) != folders:
                 return
 
-    def _look(self, changed: Collection[object]) -> None:
-        stamp = _stamp(self._file())
-        if changed or stamp != self._read:
+    def _check(self, changed: Collection[object]) -> None:
+        stamp = _file_stamp(self._file())
+        if changed or stamp != self._last_stamp:
             self._reload(stamp)
 
-    def _reload(self, stamp: Stamp) -> None:
+    def _reload(self, stamp: FileStamp) -> None:
         """Read the file and obey it, unless it changed meanwhile: then it is looked at again."""
         try:
-            settings = self._orchestrator.settings.reread()
+            settings = self._orchestrator.settings.reloaded()
         except ConfigurationError:
             settings = None  # read once more, to have it told
-        if _stamp(self._file()) == stamp:
-            self._read = stamp
+        if _file_stamp(self._file()) == stamp:
+            self._last_stamp = stamp
             reload_quietly(self._orchestrator, settings)
 
     def _file(self) -> Path:
@@ -129,7 +129,7 @@ def _folders(path: Path) -> set[Path]:
     return {path.absolute().parent, path.resolve().parent}
 
 
-def _stamp(path: Path) -> Stamp:
+def _file_stamp(path: Path) -> FileStamp:
     try:
         found = path.stat()
     except OSError:

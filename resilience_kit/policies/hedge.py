@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from resilience_kit._checks import Checks
-from resilience_kit._fork import renew_after_fork
-from resilience_kit._spelling import spelled
+from resilience_kit._fork import register_fork_aware
+from resilience_kit._keyword_hints import suggests_keywords_for_class
 
 #: Calls between two looks at the histogram, which cost about as much as all the rest of a hedged call.
-_LOOK_EVERY: Final = 32
+_REFRESH_EVERY: Final = 32
 #: Hedges that may come at once after a quiet time.
 _BURST: Final = 10.0
 
 
-@spelled
+@suggests_keywords_for_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HedgeConfig:
     """A second request for a call that takes unusually long. For async operations that may be repeated, and no others.
@@ -41,11 +41,11 @@ class HedgeConfig:
     def __post_init__(self) -> None:
         checks = Checks("HedgeConfig")
         checks.optional_seconds("delay", self.delay, zero=True)
-        checks.whole("max_hedges", self.max_hedges, 1)
+        checks.integer("max_hedges", self.max_hedges, 1)
         checks.number("quantile", self.quantile, 0.5, 0.999)
-        checks.whole("minimum_calls", self.minimum_calls, 1)
+        checks.integer("minimum_calls", self.minimum_calls, 1)
         checks.number("max_share", self.max_share, 0.001, 1.0)
-        checks.done()
+        checks.raise_if_any()
 
 
 class Hedging:
@@ -54,38 +54,38 @@ class Hedging:
     `observed(share, least)` gives the seconds that this share of the calls so far has not exceeded; None for fewer than `least`.
     """
 
-    __slots__ = ("__weakref__", "_asked", "_credit", "_known", "_lock", "_observed", "config")
+    __slots__ = ("__weakref__", "_attempts", "_credit", "_latency_quantile", "_learned_delay", "_lock", "config")
 
-    def __init__(self, config: HedgeConfig, observed: Callable[[float, int], float | None]) -> None:
-        self.config, self._observed = config, observed
-        self._known: float | None = config.delay
-        self._asked, self._credit = 0, _BURST
+    def __init__(self, config: HedgeConfig, latency_quantile: Callable[[float, int], float | None]) -> None:
+        self.config, self._latency_quantile = config, latency_quantile
+        self._learned_delay: float | None = config.delay
+        self._attempts, self._credit = 0, _BURST
         self._lock = threading.Lock()
-        renew_after_fork(self)
+        register_fork_aware(self)
 
     def delay(self) -> float | None:
         """Seconds after which an attempt that starts now may be hedged; None while nobody knows what is unusual."""
         config = self.config
         with self._lock:
             self._credit = min(_BURST, self._credit + config.max_share)
-            self._asked += 1
-            looks = config.delay is None and (self._known is None or self._asked % _LOOK_EVERY == 0)
-        if looks:
-            self._known = self._observed(config.quantile, config.minimum_calls)
-        return self._known
+            self._attempts += 1
+            refresh = config.delay is None and (self._learned_delay is None or self._attempts % _REFRESH_EVERY == 0)
+        if refresh:
+            self._learned_delay = self._latency_quantile(config.quantile, config.minimum_calls)
+        return self._learned_delay
 
-    def take(self) -> bool:
+    def try_acquire(self) -> bool:
         """One hedge, if the share allows it."""
         with self._lock:
             allowed = self._credit >= 1.0
             self._credit -= allowed
         return allowed
 
-    def give_back(self) -> None:
+    def refund(self) -> None:
         """It was not sent."""
         with self._lock:
             self._credit = min(_BURST, self._credit + 1.0)
 
-    def renew_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: a lock that nobody holds."""
         self._lock = threading.Lock()

@@ -19,9 +19,9 @@ from tenacity.retry import retry_base
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
+from resilience_kit._callable_kinds import CallableKind, is_awaitable, kind_of
 from resilience_kit._checks import Checks
-from resilience_kit._kinds import Kind, is_awaitable, kind_of
-from resilience_kit._spelling import spelled
+from resilience_kit._keyword_hints import suggests_keywords_for_class
 from resilience_kit.classification import classify
 from resilience_kit.errors import Rejected
 from resilience_kit.outcome import Verdict
@@ -34,7 +34,7 @@ Hook = Callable[[RetryCallState], object]
 ErrorFilter = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
 
 
-@spelled
+@suggests_keywords_for_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryConfig:
     """How often and how patiently to try again.
@@ -71,11 +71,11 @@ class RetryConfig:
     def __post_init__(self, max_retries: int | None) -> None:
         checks = Checks("RetryConfig")
         for field in ("retry_exceptions", "exclude_exceptions"):
-            given = getattr(self, field)
-            object.__setattr__(self, field, (given,) if isinstance(given, type) else given)
+            value = getattr(self, field)
+            object.__setattr__(self, field, (value,) if isinstance(value, type) else value)
         if max_retries is None:
-            checks.whole("max_attempts", self.max_attempts, 1)
-        elif checks.whole("max_retries", max_retries, 0):
+            checks.integer("max_attempts", self.max_attempts, 1)
+        elif checks.integer("max_retries", max_retries, 0):
             object.__setattr__(self, "max_attempts", max_retries + 1)
         _check_delays(checks, self)
         checks.one_of("jitter", self.jitter, ("full", "equal", "proportional", None))
@@ -86,11 +86,11 @@ class RetryConfig:
         checks.seconds("max_retry_after", self.max_retry_after, zero=True)
         _check_hook(checks, "before_sleep", self.before_sleep)
         _check_hook(checks, "after", self.after)
-        checks.done()
+        checks.raise_if_any()
 
     def backoff(self, attempt: int) -> float:
         """Seconds to wait after attempt number `attempt`, from 1; never negative, never above `max_delay`."""
-        ceiling = min(self.grown(attempt), self.max_delay)
+        ceiling = min(self.uncapped_backoff(attempt), self.max_delay)
         if self.jitter == "full":
             return random.uniform(0.0, ceiling)  # noqa: S311 - spreads callers, keeps no secret
         if self.jitter == "equal":
@@ -102,14 +102,14 @@ class RetryConfig:
             return min(random.uniform(ceiling * (1.0 - self.jitter_factor), most), self.max_delay)  # noqa: S311 - as above
         return ceiling
 
-    def grown(self, attempt: int) -> float:
+    def uncapped_backoff(self, attempt: int) -> float:
         """Return the seconds `base_delay * backoff_factor ** (attempt - 1)`, before any limit, as far as a float goes."""
         try:
             return self.base_delay * float(self.backoff_factor) ** (attempt - 1)
         except OverflowError:
             return sys.float_info.max if self.base_delay else 0.0
 
-    def wants(self, error: BaseException, verdict: Verdict) -> bool:
+    def should_retry(self, error: BaseException, verdict: Verdict) -> bool:
         """Whether an error of this verdict is worth another attempt. Cancellation never is."""
         if not isinstance(error, Exception) or _matches(error, self.exclude_exceptions):
             return False
@@ -121,33 +121,35 @@ class RetryConfig:
 
     def retrying(self, **options: Any) -> tenacity.Retrying:
         """Make a tenacity controller for plain functions. `options` are tenacity's; each replaces what this config has for it."""
-        return tenacity.Retrying(**self._rules(options))
+        return tenacity.Retrying(**self._tenacity_options(options))
 
     def async_retrying(self, **options: Any) -> tenacity.AsyncRetrying:
         """Make a tenacity controller for async functions. `options` as in `retrying`."""
-        return tenacity.AsyncRetrying(**self._rules(options))
+        return tenacity.AsyncRetrying(**self._tenacity_options(options))
 
     def decorator(self, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Make a tenacity decorator, for plain and async functions. `options` as in `retrying`."""
-        return cast("Callable[[Callable[P, R]], Callable[P, R]]", tenacity.retry(**self._rules(options)))
+        return cast("Callable[[Callable[P, R]], Callable[P, R]]", tenacity.retry(**self._tenacity_options(options)))
 
-    def _rules(self, options: dict[str, Any]) -> dict[str, Any]:
+    def _tenacity_options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Give this config in tenacity's keywords, with `options` in place of those that they name."""
         rules: dict[str, Any] = {
-            "retry": retry_if_worthwhile(self),
+            "retry": retry_if_retryable(self),
             "wait": wait_backoff(self),
-            "stop": tenacity.stop_any(tenacity.stop_after_attempt(self.max_attempts), stop_at_long_hint(self.max_retry_after)),
+            "stop": tenacity.stop_any(
+                tenacity.stop_after_attempt(self.max_attempts), stop_on_long_retry_after(self.max_retry_after)
+            ),
             "reraise": True,
             "before_sleep": self.before_sleep,
         }
         if self.after is not None:
             rules["after"] = self.after
         if self.retry_on_result is not None and not {"retry_error_cls", "reraise"} & options.keys():
-            rules["retry_error_callback"] = _last_outcome
+            rules["retry_error_callback"] = _last_result
         return rules | options
 
 
-def _last_outcome(retry_state: RetryCallState) -> Any:
+def _last_result(retry_state: RetryCallState) -> Any:
     """Return the last result, or raise the last error, where tenacity would raise a `RetryError` about a result."""
     return cast("tenacity.Future", retry_state.outcome).result()
 
@@ -159,16 +161,16 @@ def _check_delays(checks: Checks, config: RetryConfig) -> None:
     checks.number("jitter_factor", config.jitter_factor, 0.0, 1.0)
 
 
-def _check_filter(checks: Checks, field: str, given: object) -> None:
-    classes = isinstance(given, tuple) and all(isinstance(each, type) and issubclass(each, BaseException) for each in given)
-    if not classes and (isinstance(given, tuple) or not callable(given) or kind_of(given) is not Kind.SYNC):
-        checks.fail(field, "must be an exception class, a tuple of them or a plain function (error) -> bool", given)
+def _check_filter(checks: Checks, field: str, value: object) -> None:
+    classes = isinstance(value, tuple) and all(isinstance(each, type) and issubclass(each, BaseException) for each in value)
+    if not classes and (isinstance(value, tuple) or not callable(value) or kind_of(value) is not CallableKind.SYNC):
+        checks.add(field, "must be an exception class, a tuple of them or a plain function (error) -> bool", value)
 
 
 def _check_predicate(checks: Checks, field: str, predicate: object) -> None:
     is_error = isinstance(predicate, type) and issubclass(predicate, BaseException)
-    if predicate is not None and (not callable(predicate) or is_error or kind_of(predicate) is not Kind.SYNC):
-        checks.fail(field, "must be a plain function (result) -> bool", predicate)
+    if predicate is not None and (not callable(predicate) or is_error or kind_of(predicate) is not CallableKind.SYNC):
+        checks.add(field, "must be a plain function (result) -> bool", predicate)
 
 
 def _matches(error: Exception, wanted: ErrorFilter) -> bool:
@@ -179,9 +181,9 @@ def _check_hook(checks: Checks, field: str, hook: object) -> None:
     if hook is None:
         return
     if not callable(hook):
-        checks.fail(field, "must be a function of tenacity's RetryCallState", hook)
-    elif kind_of(hook) is not Kind.SYNC:
-        checks.fail(field, "must be a plain function: it is called between attempts of sync and async operations alike", hook)
+        checks.add(field, "must be a function of tenacity's RetryCallState", hook)
+    elif kind_of(hook) is not CallableKind.SYNC:
+        checks.add(field, "must be a plain function: it is called between attempts of sync and async operations alike", hook)
 
 
 def _names_rejected(wanted: ErrorFilter) -> bool:
@@ -208,7 +210,7 @@ def should_retry_on_exception(retry_state: RetryCallState) -> bool:
     return verdict is not None and verdict.retryable and isinstance(_error_of(retry_state), Exception)
 
 
-class retry_if_worthwhile(retry_base):  # noqa: N801 - named as tenacity names its own
+class retry_if_retryable(retry_base):  # noqa: N801 - named as tenacity names its own
     """Retries what a config wants."""
 
     def __init__(self, config: RetryConfig) -> None:
@@ -220,7 +222,7 @@ class retry_if_worthwhile(retry_base):  # noqa: N801 - named as tenacity names i
         if outcome is not None and not outcome.failed:
             return on_result is not None and bool(on_result(outcome.result()))
         error, verdict = _error_of(retry_state), verdict_of(retry_state)
-        return error is not None and verdict is not None and self._config.wants(error, verdict)
+        return error is not None and verdict is not None and self._config.should_retry(error, verdict)
 
 
 class wait_backoff(wait_base):  # noqa: N801 - as above
@@ -236,16 +238,16 @@ class wait_backoff(wait_base):  # noqa: N801 - as above
         return max(self._config.backoff(retry_state.attempt_number), hint or 0.0)
 
 
-class stop_at_long_hint(stop_base):  # noqa: N801 - as above
-    """Stops when the service asks for more than `longest` seconds: a hint is not shortened, and not slept beyond reason."""
+class stop_on_long_retry_after(stop_base):  # noqa: N801 - as above
+    """Stop when the service asks for more than `max_retry_after` seconds; a hint is never shortened."""
 
-    def __init__(self, longest: float) -> None:
-        self._longest = longest
+    def __init__(self, max_retry_after: float) -> None:
+        self._max_retry_after = max_retry_after
 
     def __call__(self, retry_state: RetryCallState) -> bool:
         """Tenacity's question."""
         verdict = verdict_of(retry_state)
-        return verdict is not None and verdict.retry_after is not None and verdict.retry_after > self._longest
+        return verdict is not None and verdict.retry_after is not None and verdict.retry_after > self._max_retry_after
 
 
 @overload
@@ -317,19 +319,19 @@ async def retry_with_backoff(  # noqa: PLR0913 - the signature is fixed
     spread = jitter_factor if jitter else 0.0
 
     def wait(state: RetryCallState) -> float:
-        return min(config.grown(state.attempt_number) * random.uniform(1.0 - spread, 1.0 + spread), max_delay)  # noqa: S311 - as above
+        return min(config.uncapped_backoff(state.attempt_number) * random.uniform(1.0 - spread, 1.0 + spread), max_delay)  # noqa: S311 - as above
 
     controller = tenacity.AsyncRetrying(
-        retry=retry_if_worthwhile(config),
+        retry=retry_if_retryable(config),
         wait=wait,
         stop=tenacity.stop_after_attempt(config.max_attempts),
         sleep=_sleep,
         reraise=True,
     )
-    return cast("R", await controller(_awaiting, f, args, kwargs))
+    return cast("R", await controller(_call_and_await, f, args, kwargs))
 
 
-async def _awaiting(f: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+async def _call_and_await(f: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> object:
     result = f(*args, **kwargs)
     return await cast("Awaitable[object]", result) if is_awaitable(result) else result
 

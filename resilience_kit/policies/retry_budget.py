@@ -6,14 +6,14 @@ import threading
 from dataclasses import dataclass
 
 from resilience_kit._checks import Checks
-from resilience_kit._fork import renew_after_fork
-from resilience_kit._spelling import spelled
+from resilience_kit._fork import register_fork_aware
+from resilience_kit._keyword_hints import suggests_keywords_for_class
 from resilience_kit.outcome import FailureKind
 
 _THROTTLING = frozenset({FailureKind.RATE_LIMIT, FailureKind.OVERLOADED})
 
 
-@spelled
+@suggests_keywords_for_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryBudgetConfig:
     """A bucket of tokens that retries take from and successes put back into.
@@ -36,27 +36,27 @@ class RetryBudgetConfig:
 
     def __post_init__(self) -> None:
         checks = Checks("RetryBudgetConfig")
-        checks.whole("capacity", self.capacity, 1)
-        checks.whole("transient_cost", self.transient_cost, 0)
-        checks.whole("throttling_cost", self.throttling_cost, 0)
-        checks.whole("success_refund", self.success_refund, 0)
-        checks.done()
+        checks.integer("capacity", self.capacity, 1)
+        checks.integer("transient_cost", self.transient_cost, 0)
+        checks.integer("throttling_cost", self.throttling_cost, 0)
+        checks.integer("success_refund", self.success_refund, 0)
+        checks.raise_if_any()
 
 
 class RetryBudget:
-    """One operation's bucket. `short` tells cheaply whether there is anything to give back. Thread-safe."""
+    """One operation's bucket. `below_capacity` tells cheaply whether there is anything to give back. Thread-safe."""
 
-    __slots__ = ("__weakref__", "_config", "_left", "_lock", "short")
+    __slots__ = ("__weakref__", "_config", "_lock", "_tokens", "below_capacity")
 
     def __init__(self, config: RetryBudgetConfig) -> None:
-        self._config, self._left, self._lock = config, config.capacity, threading.Lock()
-        self.short = False
-        renew_after_fork(self)
+        self._config, self._tokens, self._lock = config, config.capacity, threading.Lock()
+        self.below_capacity = False
+        register_fork_aware(self)
 
     @property
-    def left(self) -> int:
+    def available_tokens(self) -> int:
         """Tokens in the bucket."""
-        return self._left
+        return self._tokens
 
     def cost_of(self, kind: FailureKind, *, retry_after: float | None = None, is_paced: bool = False) -> int:
         """Tokens that a retry after an error of this kind costs.
@@ -72,18 +72,18 @@ class RetryBudget:
     def withdraw(self, tokens: int) -> bool:
         """Take `tokens`, or nothing and answer False when there are fewer."""
         with self._lock:
-            if self._left < tokens:
+            if self._tokens < tokens:
                 return False
-            self._left -= tokens
-            self.short = self._left < self._config.capacity
+            self._tokens -= tokens
+            self.below_capacity = self._tokens < self._config.capacity
         return True
 
     def refund(self, tokens: int = 0) -> None:
         """Put back what a success's last retry cost, or the success_refund for one that needed none."""
         with self._lock:
-            self._left = min(self._config.capacity, self._left + (tokens or self._config.success_refund))
-            self.short = self._left < self._config.capacity
+            self._tokens = min(self._config.capacity, self._tokens + (tokens or self._config.success_refund))
+            self.below_capacity = self._tokens < self._config.capacity
 
-    def renew_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: a lock that nobody holds."""
         self._lock = threading.Lock()

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from resilience_kit.testing.clock import FakeClock
-from resilience_kit.testing.failures import Failure, Planned, after, every_nth, fails_then_succeeds, seeded_rate, sequence
+from resilience_kit.testing.failures import FailingFunction, Failure, after, every_nth, fails_then_succeeds, seeded_rate, sequence
 from resilience_kit.testing.fresh import fresh_orchestrator
 from resilience_kit.testing.load import LoadReport, run_load, run_load_async
 from resilience_kit.testing.waiting import no_waiting
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
         FakeAIProvider,
         Fault,
         FaultKind,
+        FaultPlan,
         Outage,
-        Plan,
-        RateLimits,
+        ProviderLimits,
         ReceivedRequest,
         SeededFaults,
         SeededLatency,
@@ -34,16 +34,16 @@ __all__ = [
     "OK",
     "REFUSE",
     "Capacity",
+    "FailingFunction",
     "Failure",
     "FakeAIProvider",
     "FakeClock",
     "Fault",
     "FaultKind",
+    "FaultPlan",
     "LoadReport",
     "Outage",
-    "Plan",
-    "Planned",
-    "RateLimits",
+    "ProviderLimits",
     "ReceivedRequest",
     "SeededFaults",
     "SeededLatency",
@@ -67,8 +67,8 @@ _OF_THE_PROVIDER = frozenset(
         "Fault",
         "FaultKind",
         "Outage",
-        "Plan",
-        "RateLimits",
+        "FaultPlan",
+        "ProviderLimits",
         "ReceivedRequest",
         "SeededFaults",
         "SeededLatency",

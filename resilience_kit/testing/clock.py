@@ -17,14 +17,14 @@ from collections.abc import Callable
 from typing import Final
 
 from resilience_kit._checks import Checks
-from resilience_kit.outcome import woken_within
+from resilience_kit.outcome import wait_for_future
 
 _SECOND: Final = 1_000_000_000
 #: Real seconds between two looks of a thread that waits both for others and for the time.
 _POLL: Final = 0.001
 
 
-class _Entry:
+class _ScheduledCallback:
     """A callback that is due at `due` nanoseconds, in `loop`."""
 
     __slots__ = ("_callback", "_context", "_handle", "due", "loop", "number")
@@ -35,11 +35,11 @@ class _Entry:
         self._context = contextvars.copy_context()
         self._handle: asyncio.Handle | None = None
 
-    def __lt__(self, other: _Entry) -> bool:
+    def __lt__(self, other: _ScheduledCallback) -> bool:
         return (self.due, self.number) < (other.due, other.number)
 
     @property
-    def live(self) -> bool:
+    def is_pending(self) -> bool:
         """Whether it is still to be run."""
         return self._callback is not None
 
@@ -84,7 +84,7 @@ class FakeClock:
         self._auto = auto_advance
         self._now = _nanoseconds(start)
         self._moved = threading.Condition()
-        self._queue: list[_Entry] = []
+        self._queue: list[_ScheduledCallback] = []
         self._numbers = itertools.count()
         self._watched: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
@@ -123,39 +123,39 @@ class FakeClock:
         finally:
             timer.cancel()
 
-    def call_later(self, seconds: float, callback: Callable[[], object]) -> _Entry:
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> _ScheduledCallback:
         """Run `callback` in the running loop when `seconds` have passed."""
         loop = asyncio.get_running_loop()
         if self._auto:
             self._watch(loop)
         with self._moved:
-            entry = _Entry(self._now + _nanoseconds(seconds), next(self._numbers), loop, callback)
+            entry = _ScheduledCallback(self._now + _nanoseconds(seconds), next(self._numbers), loop, callback)
             heapq.heappush(self._queue, entry)
         return entry
 
-    def wait(self, woken: threading.Event, sleep: float | None, patience: float | None) -> bool:
-        """Block until `woken` is set, or until the time has come; with `auto_advance` the time comes by itself, as in `sleep`.
+    def wait(self, event: threading.Event, sleep: float | None, timeout: float | None) -> bool:
+        """Block until `event` is set, or until the time has come; with `auto_advance` the time comes by itself, as in `sleep`.
 
         A wait without an end is one for other threads, in real time.
         """
         if sleep is not None:
             self.sleeps.append(sleep)
-        seconds = patience if sleep is None else sleep
+        seconds = timeout if sleep is None else sleep
         if seconds is None:
-            return woken.wait()
+            return event.wait()
         wake = self._now + _nanoseconds(seconds)
         if self._auto:
-            self._advance_to(wake, woken)
-        while not woken.wait(0.0 if self._now >= wake else _POLL):
+            self._advance_to(wake, event)
+        while not event.wait(0.0 if self._now >= wake else _POLL):
             if self._now >= wake:
                 return False
         return True
 
-    async def wait_async(self, woken: asyncio.Future[bool], sleep: float | None, patience: float | None) -> bool:
-        """Suspend this task until `woken` has a result, or until the time has come."""
+    async def wait_async(self, future: asyncio.Future[bool], sleep: float | None, timeout: float | None) -> bool:  # noqa: ASYNC109 - the clock is what keeps it
+        """Suspend this task until `future` has a result, or until the time has come."""
         if sleep is not None:
             self.sleeps.append(sleep)
-        return await woken_within(self, woken, patience if sleep is None else sleep)
+        return await wait_for_future(self, future, timeout if sleep is None else sleep)
 
     def advance(self, seconds: float) -> None:
         """Move the time on by `seconds`, and run what falls due on the way, each at its own time and in order.
@@ -170,26 +170,26 @@ class FakeClock:
         _check_seconds("advance_async", seconds)
         loop = asyncio.get_running_loop()
         target = self._now + _nanoseconds(seconds)
-        await _settled(loop)
+        await _run_until_idle(loop)
         while (entry := self._next_due(target)) is not None:
             entry.fire()
-            await _settled(loop)
+            await _run_until_idle(loop)
 
     def _advance_to(self, target: int, woken: threading.Event | None = None) -> None:
         while (woken is None or not woken.is_set()) and (entry := self._next_due(target)) is not None:
             entry.fire()
 
-    def _next_due(self, target: int) -> _Entry | None:
+    def _next_due(self, target: int) -> _ScheduledCallback | None:
         """The next entry up to `target`, with the time moved to it; None, with the time moved to `target`, without one."""
         with self._moved:
-            self._drop_dead()
+            self._discard_cancelled()
             entry = heapq.heappop(self._queue) if self._queue and self._queue[0].due <= target else None
             self._now = max(self._now, target if entry is None else entry.due)
             self._moved.notify_all()
         return entry
 
-    def _drop_dead(self) -> None:
-        while self._queue and not self._queue[0].live:
+    def _discard_cancelled(self) -> None:
+        while self._queue and not self._queue[0].is_pending:
             heapq.heappop(self._queue)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -197,24 +197,24 @@ class FakeClock:
             raise RuntimeError("FakeClock can advance by itself in asyncio's own event loops only; use auto_advance=False")
         if loop not in self._watched:
             self._watched.add(loop)
-            loop.call_soon(self._look, loop)
+            loop.call_soon(self._check_idle, loop)
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _check_idle(self, loop: asyncio.AbstractEventLoop) -> None:
         """Jump when nothing else can run; look again in the loop's next round, while anybody there waits for this clock."""
         if not self._is_awaited_in(loop):
             self._watched.discard(loop)
             return
         if _idle(loop):
-            self._jump()
-        loop.call_soon(self._look, loop)
+            self._advance_to_next()
+        loop.call_soon(self._check_idle, loop)
 
     def _is_awaited_in(self, loop: asyncio.AbstractEventLoop) -> bool:
         with self._moved:
-            return any(entry.loop is loop and entry.live for entry in self._queue)
+            return any(entry.loop is loop and entry.is_pending for entry in self._queue)
 
-    def _jump(self) -> None:
+    def _advance_to_next(self) -> None:
         with self._moved:
-            self._drop_dead()
+            self._discard_cancelled()
             due = self._queue[0].due
         self._advance_to(due)
 
@@ -231,7 +231,7 @@ def _nanoseconds(seconds: float) -> int:
 def _check_seconds(name: str, seconds: object) -> None:
     checks = Checks("FakeClock")
     checks.seconds(name, seconds, zero=True)
-    checks.done()
+    checks.raise_if_any()
 
 
 def _loop_of_this_thread() -> asyncio.AbstractEventLoop | None:
@@ -243,14 +243,14 @@ def _loop_of_this_thread() -> asyncio.AbstractEventLoop | None:
 
 def _idle(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether nothing is ready to run in `loop`, the looks of other fake clocks aside."""
-    return all(_is_look(handle) for handle in tuple(getattr(loop, "_ready", ())))
+    return all(_is_idle_check(handle) for handle in tuple(getattr(loop, "_ready", ())))
 
 
-def _is_look(handle: asyncio.Handle) -> bool:
-    return getattr(getattr(handle, "_callback", None), "__func__", None) is FakeClock._look  # noqa: SLF001 - its own module
+def _is_idle_check(handle: asyncio.Handle) -> bool:
+    return getattr(getattr(handle, "_callback", None), "__func__", None) is FakeClock._check_idle  # noqa: SLF001 - its own module
 
 
-async def _settled(loop: asyncio.AbstractEventLoop) -> None:
+async def _run_until_idle(loop: asyncio.AbstractEventLoop) -> None:
     await asyncio.sleep(0)
     while not _idle(loop):  # noqa: ASYNC110 - nobody tells when a loop has become idle
         await asyncio.sleep(0)

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
+from resilience_kit._callable_kinds import CallableKind, kind_of
 from resilience_kit._checks import Checks
-from resilience_kit._kinds import Kind, kind_of
-from resilience_kit._relay import relay_async_generator, relay_generator
+from resilience_kit._generators import wrap_async_generator, wrap_generator
 from resilience_kit.errors import RateLimitError, ServiceUnavailableError
 
 P = ParamSpec("P")
@@ -25,7 +25,7 @@ R_co = TypeVar("R_co", covariant=True)
 Failure = BaseException | Callable[[], BaseException]
 
 
-class Planned(Protocol[P, R_co]):
+class FailingFunction(Protocol[P, R_co]):
     """A function that fails to a plan."""
 
     calls: int
@@ -35,81 +35,81 @@ class Planned(Protocol[P, R_co]):
         ...
 
 
-def fails_then_succeeds(f: Callable[P, R], n: int, error: Failure = ServiceUnavailableError) -> Planned[P, R]:
+def fails_then_succeeds(f: Callable[P, R], n: int, error: Failure = ServiceUnavailableError) -> FailingFunction[P, R]:
     """Calls 1 to `n` fail, all others are those of `f`."""
     _check(error, n=n)
-    return _planned(f, lambda call: error if call <= n else None)
+    return _wrap(f, lambda call: error if call <= n else None)
 
 
-def every_nth(f: Callable[P, R], n: int, error: Failure = ServiceUnavailableError) -> Planned[P, R]:
+def every_nth(f: Callable[P, R], n: int, error: Failure = ServiceUnavailableError) -> FailingFunction[P, R]:
     """Calls n, 2n, 3n and so on fail."""
-    _check(error, least=1, n=n)
-    return _planned(f, lambda call: error if call % n == 0 else None)
+    _check(error, minimum=1, n=n)
+    return _wrap(f, lambda call: error if call % n == 0 else None)
 
 
-def after(f: Callable[P, R], n: int, error: Failure = RateLimitError) -> Planned[P, R]:
+def after(f: Callable[P, R], n: int, error: Failure = RateLimitError) -> FailingFunction[P, R]:
     """The first `n` calls are those of `f`, all others fail: as with a quota that is used up."""
     _check(error, n=n)
-    return _planned(f, lambda call: error if call > n else None)
+    return _wrap(f, lambda call: error if call > n else None)
 
 
-def seeded_rate(f: Callable[P, R], rate: float, seed: int, error: Failure = ServiceUnavailableError) -> Planned[P, R]:
+def seeded_rate(f: Callable[P, R], rate: float, seed: int, error: Failure = ServiceUnavailableError) -> FailingFunction[P, R]:
     """Each call fails with probability `rate` (0 to 1); the same seed fails the same calls, by their number."""
     checks = Checks("seeded_rate")
     checks.number("rate", rate, 0.0, 1.0)
-    checks.done()
+    checks.raise_if_any()
     _check(error)
     draw = random.Random(seed).random  # noqa: S311 - failures need no cryptography
-    return _planned(f, lambda _: error if draw() < rate else None)
+    return _wrap(f, lambda _: error if draw() < rate else None)
 
 
-def sequence(f: Callable[P, R], errors: Sequence[Failure | None]) -> Planned[P, R]:
+def sequence(f: Callable[P, R], errors: Sequence[Failure | None]) -> FailingFunction[P, R]:
     """Call k raises `errors[k - 1]`, or is that of `f` where there is None; so are all calls after the last one listed."""
     planned = tuple(errors)
     for error in planned:
         if error is not None:
             _check(error)
-    return _planned(f, lambda call: planned[call - 1] if call <= len(planned) else None)
+    return _wrap(f, lambda call: planned[call - 1] if call <= len(planned) else None)
 
 
-def _check(error: object, *, least: int = 0, **counts: object) -> None:
+def _check(error: object, *, minimum: int = 0, **counts: object) -> None:
     checks = Checks("failures")
     for name, value in counts.items():
-        checks.whole(name, value, least)
+        checks.integer(name, value, minimum)
     if not isinstance(error, BaseException) and not callable(error):
-        checks.fail("error", "must be an exception, its class, or a function that makes one", error)
-    checks.done()
+        checks.add("error", "must be an exception, its class, or a function that makes one", error)
+    checks.raise_if_any()
 
 
-class _Plan:
-    """Counts the calls of `face` and raises what is planned for each."""
+class _FailurePlan:
+    """Counts the calls of `wrapper` and raises what is planned for each."""
 
     def __init__(self, decide: Callable[[int], Failure | None]) -> None:
         self._decide, self._lock, self._calls = decide, threading.Lock(), 0
-        self.face: Any = None
+        self.wrapper: Any = None
 
     def step(self) -> None:
         """One more call."""
         with self._lock:
-            self._calls = self.face.calls = self._calls + 1
+            self._calls = self.wrapper.calls = self._calls + 1
             failure = self._decide(self._calls)
         if failure is not None:
-            raise _made(failure)
+            raise _create_error(failure)
 
 
-def _made(failure: Failure) -> BaseException:
+def _create_error(failure: Failure) -> BaseException:
     """The same instance raised again would drag the tracebacks of all earlier calls along."""
     return failure.with_traceback(None) if isinstance(failure, BaseException) else failure()
 
 
-def _planned(f: Callable[P, R], decide: Callable[[int], Failure | None]) -> Planned[P, R]:
-    plan = _Plan(decide)
-    face: Any = functools.update_wrapper(_WRAPPERS[kind_of(f)](f, plan), f)
-    face.calls, plan.face = 0, face
-    return cast("Planned[P, R]", face)
+def _wrap(f: Callable[P, R], decide: Callable[[int], Failure | None]) -> FailingFunction[P, R]:
+    plan = _FailurePlan(decide)
+    wrapper: Any = functools.update_wrapper(_WRAPPERS[kind_of(f)](f, plan), f)
+    wrapper.calls, plan.wrapper = 0, wrapper
+    return cast("FailingFunction[P, R]", wrapper)
 
 
-def _plain(f: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+def _wrap_sync(f: Callable[..., Any], plan: _FailurePlan) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         plan.step()
         return f(*args, **kwargs)
@@ -117,7 +117,7 @@ def _plain(f: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
     return wrapper
 
 
-def _async(f: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
+def _wrap_async(f: Callable[..., Any], plan: _FailurePlan) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         plan.step()
         return await f(*args, **kwargs)
@@ -125,9 +125,9 @@ def _async(f: Callable[..., Any], plan: _Plan) -> Callable[..., Any]:
     return wrapper
 
 
-_WRAPPERS: dict[Kind, Callable[[Callable[..., Any], _Plan], Callable[..., Any]]] = {
-    Kind.SYNC: _plain,
-    Kind.ASYNC: _async,
-    Kind.GENERATOR: lambda f, plan: relay_generator(f, _plain(f, plan)),
-    Kind.ASYNC_GENERATOR: lambda f, plan: relay_async_generator(f, _plain(f, plan)),
+_WRAPPERS: dict[CallableKind, Callable[[Callable[..., Any], _FailurePlan], Callable[..., Any]]] = {
+    CallableKind.SYNC: _wrap_sync,
+    CallableKind.ASYNC: _wrap_async,
+    CallableKind.GENERATOR: lambda f, plan: wrap_generator(f, _wrap_sync(f, plan)),
+    CallableKind.ASYNC_GENERATOR: lambda f, plan: wrap_async_generator(f, _wrap_sync(f, plan)),
 }

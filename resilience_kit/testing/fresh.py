@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from resilience_kit.classification.registry import keep_classifiers
+from resilience_kit.classification.registry import snapshot_classifiers
 from resilience_kit.orchestrator import AIServiceResilience
 from resilience_kit.orchestrator.default import replaced_default
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
-from resilience_kit.policies.breaker.monitor import hide_from_library
+from resilience_kit.policies.breaker.monitor import unregister_all
 
 _PACING = "resilience_kit.http.pacing"
 _SETTINGS = "resilience_kit.config.settings"
@@ -29,20 +29,20 @@ def fresh_orchestrator(settings: Any = None, *, clock: Clock = SYSTEM_CLOCK) -> 
     library's monitor shows the breakers of before, and what is logged once a process can be logged again. Breakers, limits,
     orchestrators and pacings that a test makes itself are its own. Not for two threads at a time: it is the process's.
     """
-    restore_classifiers, restore_monitor = keep_classifiers(), hide_from_library()
-    _forget_what_was_heard()
+    restore_classifiers, restore_monitor = snapshot_classifiers(), unregister_all()
+    _reset_process_state()
     try:
-        with replaced_default(AIServiceResilience(settings, clock=clock)) as kit:
-            yield kit
+        with replaced_default(AIServiceResilience(settings, clock=clock)) as orchestrator:
+            yield orchestrator
     finally:
-        _forget_what_was_heard()
+        _reset_process_state()
         restore_monitor()
         restore_classifiers()
 
 
-def _forget_what_was_heard() -> None:
+def _reset_process_state() -> None:
     """Of rooms that nobody has imported there is nothing to forget."""
     if _PACING in sys.modules:
-        sys.modules[_PACING].shared_pacing().forget_all()
+        sys.modules[_PACING].shared_pacing().reset_all()
     if _SETTINGS in sys.modules:
-        sys.modules[_SETTINGS].forget_warnings()
+        sys.modules[_SETTINGS].reset_warnings()

@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from resilience_kit._callable_kinds import CallableKind, is_awaitable, kind_of
 from resilience_kit._checks import Checks
-from resilience_kit._kinds import Kind, is_awaitable, kind_of
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 _QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "max": 1.0}
@@ -53,13 +53,13 @@ def run_load(  # noqa: PLR0913 - keywords
     `rate` calls a second in even steps, or with a `seed` at random times that are the same for the same seed; without a rate
     each thread calls again as soon as its last call is back. Errors are counted; what is no `Exception` ends the load.
     """
-    load = _Load(f, (Kind.SYNC,), duration, rate, seed, clock, threads=threads)
+    load = _Load(f, (CallableKind.SYNC,), duration, rate, seed, clock, threads=threads)
 
     def work() -> None:
         while (due := load.next_due()) is not None:
             clock.sleep(max(0.0, due - clock.monotonic()))
             with load.call(due):
-                _refuse_awaitable(f())
+                _reject_awaitable(f())
 
     with ThreadPoolExecutor(threads, thread_name_prefix="load") as pool:
         for worker in [pool.submit(work) for _ in range(threads)]:
@@ -77,7 +77,7 @@ async def run_load_async(  # noqa: PLR0913 - keywords
     clock: Clock = SYSTEM_CLOCK,
 ) -> LoadReport:
     """As `run_load`, for an async function (or one that returns an awaitable) and from `tasks` tasks of the running loop."""
-    load = _Load(f, (Kind.ASYNC, Kind.SYNC), duration, rate, seed, clock, tasks=tasks)
+    load = _Load(f, (CallableKind.ASYNC, CallableKind.SYNC), duration, rate, seed, clock, tasks=tasks)
 
     async def work() -> None:
         while (due := load.next_due()) is not None:
@@ -97,7 +97,7 @@ class _Load:
     def __init__(  # noqa: PLR0913 - the arguments of run_load
         self,
         f: Callable[[], object],
-        kinds: tuple[Kind, ...],
+        kinds: tuple[CallableKind, ...],
         duration: float,
         rate: float | None,
         seed: int | None,
@@ -149,18 +149,18 @@ class _Load:
 class _Call:
     """One call of a load."""
 
-    __slots__ = ("_begun", "_clock", "_late", "_load")
+    __slots__ = ("_clock", "_late", "_load", "_started_at")
 
     def __init__(self, load: _Load, clock: Clock, due: float) -> None:
         self._load, self._clock = load, clock
         self._late = max(0.0, clock.monotonic() - due)
-        self._begun = clock.nanoseconds()
+        self._started_at = clock.nanoseconds()
 
     def __enter__(self) -> None:
         return
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        self._load.record(self._late + (self._clock.nanoseconds() - self._begun) / 1e9, kind)
+        self._load.record(self._late + (self._clock.nanoseconds() - self._started_at) / 1e9, kind)
         return kind is not None and issubclass(kind, Exception)
 
 
@@ -171,7 +171,7 @@ def _arrivals(start: float, rate: float, seed: int | None) -> Iterator[float]:
     return itertools.accumulate((draw.expovariate(rate) for _ in itertools.count()), initial=start)
 
 
-def _refuse_awaitable(result: object) -> None:
+def _reject_awaitable(result: object) -> None:
     """A coroutine that nobody awaits is no success."""
     if is_awaitable(result):
         if isinstance(result, Coroutine):
@@ -180,14 +180,14 @@ def _refuse_awaitable(result: object) -> None:
 
 
 def _check(
-    f: Callable[[], object], kinds: tuple[Kind, ...], duration: float, rate: float | None, workers: Mapping[str, int]
+    f: Callable[[], object], kinds: tuple[CallableKind, ...], duration: float, rate: float | None, workers: Mapping[str, int]
 ) -> None:
-    checks = Checks("run_load_async" if Kind.ASYNC in kinds else "run_load")
+    checks = Checks("run_load_async" if CallableKind.ASYNC in kinds else "run_load")
     if kind_of(f) not in kinds:
-        checks.fail("f", "must be a plain function for run_load, an async one for run_load_async", f)
+        checks.add("f", "must be a plain function for run_load, an async one for run_load_async", f)
     checks.seconds("duration", duration)
     if rate is not None:
         checks.seconds("rate", rate)
     for name, value in workers.items():
-        checks.whole(name, value, 1)
-    checks.done()
+        checks.integer(name, value, 1)
+    checks.raise_if_any()

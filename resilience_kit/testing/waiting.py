@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
+from resilience_kit._callable_kinds import CallableKind, kind_of
 from resilience_kit._checks import Checks
-from resilience_kit._kinds import Kind, kind_of
 from resilience_kit.outcome import SYSTEM_CLOCK
 
 P = ParamSpec("P")
@@ -32,8 +32,8 @@ class NoWaiting:
         wrapper = _WRAPPERS.get(kind_of(function))
         if wrapper is None:
             checks = Checks("no_waiting")
-            checks.fail("function", "must be a function or an async function", function)
-            checks.done()
+            checks.add("function", "must be a function or an async function", function)
+            checks.raise_if_any()
         return cast("Callable[P, R]", functools.update_wrapper(cast("Any", wrapper)(self, function), function))
 
 
@@ -55,10 +55,10 @@ def _count(change: int) -> None:
     global _users  # noqa: PLW0603 - the switch is the process's
     with _lock:
         _users += change
-        SYSTEM_CLOCK.waiting = _users == 0
+        SYSTEM_CLOCK.sleep_enabled = _users == 0
 
 
-def _plain(switch: NoWaiting, function: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_sync(switch: NoWaiting, function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         with switch:
             return function(*args, **kwargs)
@@ -66,7 +66,7 @@ def _plain(switch: NoWaiting, function: Callable[..., Any]) -> Callable[..., Any
     return wrapper
 
 
-def _async(switch: NoWaiting, function: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap_async(switch: NoWaiting, function: Callable[..., Any]) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         with switch:
             return await function(*args, **kwargs)
@@ -74,4 +74,4 @@ def _async(switch: NoWaiting, function: Callable[..., Any]) -> Callable[..., Any
     return wrapper
 
 
-_WRAPPERS = {Kind.SYNC: _plain, Kind.ASYNC: _async}
+_WRAPPERS = {CallableKind.SYNC: _wrap_sync, CallableKind.ASYNC: _wrap_async}

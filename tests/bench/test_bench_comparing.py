@@ -5,7 +5,7 @@ import random
 import pytest
 
 from resilience_kit.bench import BenchOptions, History, MemoryUse, PerformanceBenchmarker, write_suite
-from resilience_kit.bench.compare.regressions import compared
+from resilience_kit.bench.compare.regressions import compare
 from resilience_kit.bench.compare.trends import trends_of
 from resilience_kit.errors import ConfigurationError
 
@@ -27,7 +27,7 @@ def verdicts(report):
 )
 def test_a_quarter_is_the_threshold(result, suite, median, verdict):
     """Both ways."""
-    report = compared(suite(result(median=median)), suite(result()), 0.25)
+    report = compare(suite(result(median=median)), suite(result()), 0.25)
     assert [("a", "time", verdict)] == verdicts(report)
     assert pytest.approx(median) == report.comparisons[0].ratio
     assert ("slower" == verdict) == bool(report.regressions)
@@ -36,7 +36,7 @@ def test_a_quarter_is_the_threshold(result, suite, median, verdict):
 @pytest.mark.parametrize(("then", "now", "verdict"), [(1, 3, "too few samples"), (3, 1, "too few samples"), (2, 2, "slower")])
 def test_a_few_samples_prove_nothing(result, suite, then, now, verdict):
     """Ten on both sides are enough; fewer are no regression, however slow."""
-    (found,) = compared(suite(result(median=9.0, repeated=now)), suite(result(repeated=then)), 0.25).comparisons
+    (found,) = compare(suite(result(median=9.0, repeated=now)), suite(result(repeated=then)), 0.25).comparisons
     assert (verdict, verdict == "slower", 1.0, 9.0) == (found.verdict, found.regressed, found.then, found.now)
 
 
@@ -46,19 +46,19 @@ def test_a_slow_machine_does_not_cry_wolf(result, suite, factor, share):
     machine = share * factor + 1 - share
     now = result(median=machine, calibration=1e-4 * factor, cpu_share=share)
     then = result(cpu_share=share)
-    (found,) = compared(suite(now), suite(then), 0.25).comparisons
+    (found,) = compare(suite(now), suite(then), 0.25).comparisons
     assert ("same", pytest.approx(1.0), pytest.approx(machine)) == (found.verdict, found.ratio, found.machine)
 
 
 def test_a_fast_machine_does_not_hide_a_regression(result, suite):
     """As quick as the baseline on a machine that is twice as quick: twice as slow."""
-    (found,) = compared(suite(result(calibration=0.5e-4)), suite(result()), 0.25).comparisons
+    (found,) = compare(suite(result(calibration=0.5e-4)), suite(result()), 0.25).comparisons
     assert ("slower", 2.0, 1.0) == (found.verdict, found.ratio, found.raw_ratio)
 
 
 def test_noise_is_no_regression(result, suite):
     """The medians differ by half, but the middle halves overlap."""
-    report = compared(suite(result(median=1.5, spread=0.6)), suite(result(spread=0.6)), 0.25)
+    report = compare(suite(result(median=1.5, spread=0.6)), suite(result(spread=0.6)), 0.25)
     assert ["same"] == [each.verdict for each in report.comparisons]
 
 
@@ -66,12 +66,12 @@ def test_noise_is_no_regression(result, suite):
 def test_without_a_calibration_times_are_taken_as_they_are(result, suite, calibrations):
     """A clock that stood still says nothing of the machine."""
     then, now = (result(calibration=each) for each in calibrations)
-    assert 1.0 == compared(suite(now), suite(then), 0.25).comparisons[0].machine
+    assert 1.0 == compare(suite(now), suite(then), 0.25).comparisons[0].machine
 
 
 def test_a_baseline_of_no_time_at_all_is_not_divided_by(result, suite):
     """The ratio is 1."""
-    assert 1.0 == compared(suite(result()), suite(result(median=0.0)), 0.25).comparisons[0].ratio
+    assert 1.0 == compare(suite(result()), suite(result(median=0.0)), 0.25).comparisons[0].ratio
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_baseline_of_no_time_at_all_is_not_divided_by(result, suite):
 )
 def test_memory_is_compared_too(result, suite, then, now, verdict):
     """A quarter more, and a KiB at least."""
-    report = compared(suite(result(memory=memory(now))), suite(result(memory=memory(then))), 0.25)
+    report = compare(suite(result(memory=memory(now))), suite(result(memory=memory(then))), 0.25)
     assert [("a", "time", "same"), ("a", "memory", verdict)] == verdicts(report)
 
 
@@ -88,19 +88,19 @@ def test_missing_and_new_benchmarks_are_told(result, suite):
     """And what else differs."""
     then = suite(result("a"), result("gone"))
     now = suite(result("a"), result("new"), environment={"python": "3.14", "system": "Linux"})
-    report = compared(now, then, 0.25)
+    report = compare(now, then, 0.25)
     assert (("gone",), ("new",), ("python: 3.11 in the baseline, 3.14 now",)) == (report.missing, report.new, report.notes)
 
 
 def test_what_was_measured_is_held_against_a_file(bench, timer, tmp_path):
     """Without a suite, all that this benchmarker has measured."""
     bench.measure_performance("a", timer.call_taking(1000), 10)
-    write_suite(bench.collected(), tmp_path / "baseline.json")
+    write_suite(bench.to_suite(), tmp_path / "baseline.json")
     assert () == bench.detect_regressions(tmp_path / "baseline.json").regressions
     bench.measure_performance("a", timer.call_taking(2000), 10)
     (found,) = bench.detect_regressions(str(tmp_path / "baseline.json")).regressions
     assert "a: time 2.00 times the baseline's, slower" == str(found)
-    assert () == bench.detect_regressions(bench.collected(), bench.collected()).regressions
+    assert () == bench.detect_regressions(bench.to_suite(), bench.to_suite()).regressions
 
 
 def test_the_threshold_is_an_option(result, suite):

@@ -48,9 +48,9 @@ def test_tasks_are_under_way_at_once(twin):
 def test_the_speed_up_is_the_quotient():
     """8 s against 2 s with 5 workers: 4 times as fast, 80 % of what could be had."""
     given = {"name": "a", "mode": "tasks", "workers": 5, "calls": 10}
-    result = concurrency.ConcurrencyResult(one_after_the_other=8.0, at_once=2.0, **given)
+    result = concurrency.ConcurrencyResult(sequential_seconds=8.0, concurrent_seconds=2.0, **given)
     assert (4.0, 0.8) == (result.speedup, result.efficiency)
-    assert 1.0 == concurrency.ConcurrencyResult(one_after_the_other=0.0, at_once=0.0, **given).speedup
+    assert 1.0 == concurrency.ConcurrencyResult(sequential_seconds=0.0, concurrent_seconds=0.0, **given).speedup
 
 
 def test_the_first_error_of_a_thread_leaves():

@@ -28,7 +28,7 @@ def test_a_suite_is_read_back_as_it_was(tmp_path):
     """Every number, the memory, the target, the warnings."""
     bench = PerformanceBenchmarker()
     bench.measure_performance("a", lambda: bytearray(10), 5, target=1.0)
-    suite = bench.collected("mine")
+    suite = bench.to_suite("mine")
     write_suite(suite, tmp_path / "s.json")
     assert suite == read_suite(tmp_path / "s.json")
     assert suite == BenchmarkSuite.from_dict(json.loads(suite.to_json()))

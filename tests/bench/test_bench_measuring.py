@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from resilience_kit.bench import BenchOptions, LeakOptions, PerformanceBenchmarker, benchmarker
-from resilience_kit.bench.measure.calibration import Busy
+from resilience_kit.bench.measure.calibration import CpuShare
 from resilience_kit.bench.measure.switches import Switch
 from resilience_kit.errors import ConfigurationError
 
@@ -40,7 +40,7 @@ def test_the_warm_up_is_left_out(timer):
         (BenchOptions(warmup=3, memory=False, loops=4), 3 + 5 * 4),
         (BenchOptions(), 1 + 5 + 1 + 5),
         (BenchOptions(memory_calls=2), 1 + 5 + 1 + 2),
-        (BenchOptions(collector=True, memory=False), 1 + 5),
+        (BenchOptions(gc_enabled=True, memory=False), 1 + 5),
     ],
 )
 @pytest.mark.table("kind", ["sync", "async", "twin", "sync in twin"])
@@ -97,9 +97,9 @@ def test_targets_are_for_the_95th_percentile(bench, timer):
     good = bench.measure_performance("a", timer.call_taking(*[10**6] * 24, 10**9), 25, target=0.002)
     bad = bench.measure_performance("b", timer.call_taking(*[10**6] * 23, 10**9), 25, target=0.002)
     none = bench.measure_performance("c", timer.call_taking(0), 1)
-    assert (True, 2.0) == (good.meets_target, good.room)
-    assert (False, 2.0) == (bad.meets_target, bad.room)
-    assert (True, None) == (none.meets_target, none.room)
+    assert (True, 2.0) == (good.meets_target, good.headroom)
+    assert (False, 2.0) == (bad.meets_target, bad.headroom)
+    assert (True, None) == (none.meets_target, none.headroom)
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_it_is_told_for_how_long_a_processor_was_needed(timer, tick, cpu_tick, c
 
 def test_a_clock_of_processor_time_may_be_coarse(timer):
     """One step in ten samples: the median of their shares is none, all of them together are right."""
-    busy = Busy(exact=100)
+    busy = CpuShare(exact=100)
     for number in range(10):
         busy.add(10_000_000 if number == 0 else 0, 1_000_000)
     assert 1.0 == busy.share
@@ -233,7 +233,7 @@ def test_threads_measure_at_once():
         thread.start()
     for thread in threads:
         thread.join()
-    results = bench.collected().results
+    results = bench.to_suite().results
     assert {"n0", "n1", "n2", "n3"} == {result.name for result in results}
     assert all(result.memory.peak_bytes >= 5000 for result in results)
     assert (False, True, True) == (tracemalloc.is_tracing(), gc.isenabled(), gc.get_freeze_count() <= frozen)
@@ -247,7 +247,7 @@ async def test_tasks_measure_at_once():
         await asyncio.sleep(0)
 
     await asyncio.gather(*(bench.measure_performance_async(f"n{n}", call, n + 1) for n in range(4)))
-    assert 4 == len(bench.collected().results)
+    assert 4 == len(bench.to_suite().results)
     assert (False, True) == (tracemalloc.is_tracing(), gc.isenabled())
 
 
@@ -321,7 +321,7 @@ def test_wrong_arguments_are_refused(bench, arguments, text):
         ("warmup", -1),
         ("loops", 0),
         ("loops", 1 << 30),
-        ("collector", 1),
+        ("gc_enabled", 1),
         ("memory", None),
         ("memory_calls", 0),
         ("exact_samples", -1),
@@ -338,7 +338,7 @@ def test_wrong_options_are_refused(field, value):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("iterations", 39), ("stretches", 0), ("points", 19), ("significance", -1), ("least_bytes", -1)],
+    [("iterations", 39), ("rounds", 0), ("samples_per_round", 19), ("significance", -1), ("min_bytes_per_call", -1)],
 )
 def test_wrong_leak_options_are_refused(field, value):
     """The same; a stretch has at least a call for each reading."""
@@ -358,7 +358,7 @@ def test_the_newest_result_of_a_name_is_kept(bench, timer, monkeypatch):
     for number in range(15):
         bench.measure_performance(f"n{number}", timer.call_taking(number))
     bench.measure_performance("n6", timer.call_taking(1_000_000))
-    collected = bench.collected("mine")
+    collected = bench.to_suite("mine")
     assert ("mine", 10, "n5", "n6") == (
         collected.name,
         len(collected.results),
@@ -374,6 +374,6 @@ def test_a_forked_child_gets_a_lock_of_its_own():
     """Whoever held a switch's lock in the parent is not there."""
     switch = Switch(lambda: True, pytest.fail, pytest.fail)
     switch._lock.acquire()
-    switch.renew_after_fork()
+    switch.reset_after_fork()
     with switch:
         pass

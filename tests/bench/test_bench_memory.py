@@ -75,7 +75,7 @@ def test_a_leak_of_1_kb_a_call_is_found():
     report = PerformanceBenchmarker().detect_leak("grows", lambda: kept.append(bytearray(1000)))
     assert (True, True, 1601) == (report.leaks, bool(report), len(kept))
     assert 1000 <= report.bytes_per_call < 1150
-    assert (3, 1600, 121) == (len(report.stretches), report.calls, len(report.readings))
+    assert (3, 1600, 121) == (len(report.rounds), report.calls, len(report.readings))
     assert report.reason.endswith("as fast as at first")
 
 
@@ -101,7 +101,7 @@ def test_a_cache_that_fills_up_ever_more_slowly_is_no_leak():
     draw = random.Random(1)
     cached = functools.cache(lambda _: bytearray(1000))
     report = PerformanceBenchmarker().detect_leak("a", lambda: cached(draw.randrange(500)))
-    assert (False, 3, True) == (report.leaks, len(report.stretches), report.reason.endswith("it fills up"))
+    assert (False, 3, True) == (report.leaks, len(report.rounds), report.reason.endswith("it fills up"))
 
 
 def test_a_single_step_is_no_leak():
@@ -109,7 +109,7 @@ def test_a_single_step_is_no_leak():
     kept, numbers = [], itertools.count()
     f = lambda: kept.append(bytearray(100_000)) if next(numbers) == 300 else None  # noqa: E731
     report = PerformanceBenchmarker().detect_leak("a", f)
-    assert (False, 1) == (report.leaks, len(report.stretches))
+    assert (False, 1) == (report.leaks, len(report.rounds))
 
 
 def test_noise_is_no_leak():
@@ -139,14 +139,14 @@ def test_async_functions_leak_too_in_a_loop_of_their_own():
     async def call():
         kept.append(bytearray(1000))
 
-    assert PerformanceBenchmarker().detect_leak("a", call, LeakOptions(iterations=40, points=20))
+    assert PerformanceBenchmarker().detect_leak("a", call, LeakOptions(iterations=40, samples_per_round=20))
 
 
 def test_the_number_of_calls_is_bounded():
     """Four times the iterations at most, rounded up to whole steps, and one before them."""
     kept = []
     report = PerformanceBenchmarker().detect_leak(
-        "a", lambda: kept.append(bytearray(1000)), LeakOptions(iterations=45, points=20)
+        "a", lambda: kept.append(bytearray(1000)), LeakOptions(iterations=45, samples_per_round=20)
     )
     assert (True, 1 + 60 + 60 + 100, 220) == (report.leaks, len(kept), report.calls)
 

@@ -9,7 +9,7 @@ import pytest
 
 from resilience_kit.bench import LeakReport, MemoryUse, PerformanceBenchmarker
 from resilience_kit.bench.report.content import seconds, size
-from resilience_kit.bench.report.plots import bars, histogram, line
+from resilience_kit.bench.report.plots import bars, histogram, trend_chart
 from resilience_kit.errors import ConfigurationError
 
 NASTY = '<script>alert("x")</script>&\x1b[31m'
@@ -21,7 +21,7 @@ LEAK = LeakReport(
     probability=0.0,
     calls=10,
     reason="still grows",
-    stretches=(),
+    rounds=(),
     readings=((0, 0), (5, 5000), (10, 10_000)),
 )
 
@@ -132,7 +132,9 @@ def test_the_page_has_its_plots(bench, full):
     assert all(ET.fromstring(plot.replace("\x1b", "")) is not None for plot in plots)
 
 
-@pytest.mark.parametrize("plot", [bars([]), histogram([]), line([]), histogram([(0.0, 3)]), line([(0, 0.0)]), line([(1, -5.0)])])
+@pytest.mark.parametrize(
+    "plot", [bars([]), histogram([]), trend_chart([]), histogram([(0.0, 3)]), trend_chart([(0, 0.0)]), trend_chart([(1, -5.0)])]
+)
 def test_plots_of_nothing_are_plots(plot):
     """Nothing is divided by zero."""
     assert "svg" == ET.fromstring(plot).tag

@@ -5,8 +5,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilience_kit.classification import FailureKind, Verdict, classify, classify_response, sdk_retries, surely_not_sent
-from resilience_kit.classification.retry_after import LONGEST
+from resilience_kit.classification import FailureKind, Verdict, classify, classify_response, sdk_retry_count, was_not_sent
+from resilience_kit.classification.retry_after import MAX_RETRY_AFTER
 
 KEYS = st.one_of(
     st.sampled_from([
@@ -48,7 +48,7 @@ def assert_valid(verdict):
     assert type(verdict) is Verdict
     assert isinstance(verdict.kind, FailureKind)
     assert {bool} == {type(verdict.retryable), type(verdict.counts_against_breaker)}
-    assert verdict.retry_after is None or (math.isfinite(verdict.retry_after) and 0.0 <= verdict.retry_after <= LONGEST)
+    assert verdict.retry_after is None or (math.isfinite(verdict.retry_after) and 0.0 <= verdict.retry_after <= MAX_RETRY_AFTER)
     assert verdict.retry_after is None or verdict.retryable or verdict.kind is not FailureKind.QUOTA
 
 
@@ -115,5 +115,5 @@ def exceptions(draw):
 def test_any_exception_gives_a_valid_verdict(exc):
     """No attribute, cause or group makes it raise."""
     assert_valid(classify(exc))
-    assert type(surely_not_sent(exc)) is bool
-    assert 0 <= sdk_retries(exc) < 1000
+    assert type(was_not_sent(exc)) is bool
+    assert 0 <= sdk_retry_count(exc) < 1000

@@ -350,7 +350,7 @@ def test_the_table_of_classes_does_not_grow_without_end():
     """Classes made at run time are forgotten."""
     for number in range(room._MOST_CLASSES + 10):
         classify(sdk_error(f"Boom{number}", "mine"))
-    assert len(room._SORTS) <= room._MOST_CLASSES
+    assert len(room._CLASS_INFO) <= room._MOST_CLASSES
 
 
 def test_verdicts_are_equal_by_value():

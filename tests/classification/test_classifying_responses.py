@@ -7,8 +7,8 @@ from datetime import datetime, tzinfo
 import pytest
 
 from resilience_kit.classification import FailureKind, Verdict, classify_response
-from resilience_kit.classification.body import LONGEST_BODY, read
-from resilience_kit.classification.providers import Strength, meaning, plain
+from resilience_kit.classification.body import LONGEST_BODY, parse_body
+from resilience_kit.classification.providers import Strength, lookup_code, normalize_code
 from resilience_kit.classification.verdicts import QUOTA, RATE_LIMIT
 
 
@@ -108,15 +108,15 @@ def test_a_number_means_something_only_beside_its_provider():
 def test_spelling_does_not_matter():
     """Case, separators, namespaces and endings are ignored."""
     spellings = ["ThrottlingException", "throttling_error", "THROTTLING", "com.amazon#ThrottlingException:http://x"]
-    assert {"throttling"} == {plain(code) for code in spellings}
-    assert "exception" == plain("Exception")
+    assert {"throttling"} == {normalize_code(code) for code in spellings}
+    assert "exception" == normalize_code("Exception")
 
 
 def test_codes_that_nobody_listed_are_read_by_their_parts():
     """Families judge unknown codes; what has no known part means nothing."""
-    assert (Strength.SOFT, QUOTA) == meaning("tenant_budget_depleted")
-    assert (Strength.SOFT, RATE_LIMIT) == meaning("org_rate_limit_v2")
-    assert meaning("e3q8") is None
+    assert (Strength.SOFT, QUOTA) == lookup_code("tenant_budget_depleted")
+    assert (Strength.SOFT, RATE_LIMIT) == lookup_code("org_rate_limit_v2")
+    assert lookup_code("e3q8") is None
 
 
 def test_a_deep_or_wide_body_is_cut():
@@ -183,5 +183,5 @@ def test_an_event_stream_gives_its_error():
 
 def test_reading_is_kept_apart_from_judging():
     """A body's facts can be looked at by themselves."""
-    facts = read({"error": {"code": "x", "message": "It\u2019s slow", "status": 503}})
-    assert (["x"], "it's slow", 503, True) == (facts.codes, facts.text.strip(), facts.status, facts.failed)
+    facts = parse_body({"error": {"code": "x", "message": "It\u2019s slow", "status": 503}})
+    assert (["x"], "it's slow", 503, True) == (facts.codes, facts.text.strip(), facts.status, facts.is_error)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilience_kit.classification import classify_response
-from resilience_kit.classification.retry_after import LONGEST, bounded, http_date, instant, rfc3339, span
+from resilience_kit.classification.retry_after import MAX_RETRY_AFTER, bounded, http_date, instant, rfc3339, span
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -26,7 +26,7 @@ def hint(headers=None, body=None, now=NOW, status=429):
         ("0", 0.0),
         ("5.", 5.0),
         (".5", 0.5),
-        ("604800", LONGEST),
+        ("604800", MAX_RETRY_AFTER),
         ("604801", None),
         ("", None),
         ("-1", None),
@@ -190,7 +190,7 @@ def test_a_quota_that_is_final_has_no_hint():
 def test_a_bounded_value_is_a_usable_wait(value):
     """What passes is a finite number from zero to seven days (invariant 29)."""
     seconds = bounded(value)
-    assert seconds is None or (type(seconds) is float and 0.0 <= seconds <= LONGEST and str(seconds)[0] != "-")
+    assert seconds is None or (type(seconds) is float and 0.0 <= seconds <= MAX_RETRY_AFTER and str(seconds)[0] != "-")
 
 
 @given(
@@ -209,7 +209,7 @@ def test_a_bounded_value_is_a_usable_wait(value):
 def test_no_header_makes_a_wait_that_nobody_can_keep(headers, now):
     """Whatever the headers say, the hint is None or within bounds (invariant 29)."""
     seconds = hint(headers, now=now)
-    assert seconds is None or 0.0 <= seconds <= LONGEST
+    assert seconds is None or 0.0 <= seconds <= MAX_RETRY_AFTER
 
 
 def test_dates_at_the_edges_of_the_calendar():

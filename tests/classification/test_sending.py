@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from resilience_kit import errors
-from resilience_kit.classification import sdk_retries, surely_not_sent, transport_retries
+from resilience_kit.classification import sdk_retry_count, transport_retry_count, was_not_sent
 
 
 def sdk_error(name, module="openai", cause=None, message="", **attributes):
@@ -67,20 +67,20 @@ MAYBE_SENT = [
 @pytest.mark.table("exc", SENT_NEVER, ids=repr)
 def test_surely_not_sent(exc):
     """No connection, a refusal for the rate, or a refusal of this kit (invariant 30)."""
-    assert surely_not_sent(exc)
+    assert was_not_sent(exc)
 
 
 @pytest.mark.table("exc", MAYBE_SENT, ids=repr)
 def test_perhaps_sent(exc):
     """Without proof the answer is no (invariant 30)."""
-    assert not surely_not_sent(exc)
+    assert not was_not_sent(exc)
 
 
 def test_a_read_timeout_after_an_earlier_refusal_was_sent():
     """The context of a second attempt is the first one's error, which proves nothing about the second."""
     exc = beneath("ReadTimeout")
     exc.__context__ = beneath("ConnectError")
-    assert not surely_not_sent(exc)
+    assert not was_not_sent(exc)
 
 
 def requested(count):
@@ -107,7 +107,7 @@ def requested(count):
 )
 def test_the_retries_of_an_sdk(exc, expected):
     """The count stands in the request that failed, or in botocore's metadata; nonsense is 0."""
-    assert expected == sdk_retries(exc)
+    assert expected == sdk_retry_count(exc)
 
 
 @pytest.mark.table(("attempts", "expected"), [("3", 2), ("1", 0), ("0", 0), ("many", 0), (None, 0)])
@@ -115,7 +115,7 @@ def test_the_retries_of_a_transport_of_this_kit(attempts, expected):
     """The attempts stand in a header of the answer; whoever wraps the error may lie around it."""
     headers = {} if attempts is None else {"X-Resilience-Kit-Attempts": attempts}
     inner = sdk_error("InternalServerError", response=type("Response", (), {"headers": headers})())
-    assert (expected, expected) == (transport_retries(inner), transport_retries(sdk_error("Wrapped", cause=inner)))
+    assert (expected, expected) == (transport_retry_count(inner), transport_retry_count(sdk_error("Wrapped", cause=inner)))
 
 
 class Unset(Exception):
@@ -132,7 +132,7 @@ class Unset(Exception):
 
 def test_a_request_that_is_not_set_does_no_harm():
     """Httpx raises when nobody has set the request."""
-    assert (0, False) == (sdk_retries(Unset()), surely_not_sent(Unset()))
+    assert (0, False) == (sdk_retry_count(Unset()), was_not_sent(Unset()))
 
 
 class Mute(Exception):
@@ -145,4 +145,4 @@ class Mute(Exception):
 
 def test_errors_that_cannot_be_looked_at_prove_nothing():
     """What raises inside is answered with no and nought."""
-    assert (0, 0, False) == (sdk_retries(Mute()), transport_retries(Mute()), surely_not_sent(Mute()))
+    assert (0, 0, False) == (sdk_retry_count(Mute()), transport_retry_count(Mute()), was_not_sent(Mute()))

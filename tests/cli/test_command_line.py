@@ -132,7 +132,7 @@ def test_a_terminal_gets_colours_unless_it_wants_none(no_color, coloured, monkey
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "80")
     assert 0 == app.run(["doctor"])
-    assert ("nothing to mend" in terminal.getvalue(), coloured) == (True, "\x1b[" in terminal.getvalue())
+    assert ("nothing needs attention" in terminal.getvalue(), coloured) == (True, "\x1b[" in terminal.getvalue())
 
 
 @pytest.mark.parametrize("width", [20, 80, *(pytest.param(width, marks=pytest.mark.slow) for width in (60, 100, 160))])
@@ -164,7 +164,7 @@ def test_a_missing_library_names_its_extra(missing, arguments, monkeypatch, caps
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert 2 == ended.value.code
-    expected = f"resilience-kit: {missing} is missing; {install_command(cli.NEEDED[missing])}\n"
+    expected = f"resilience-kit: {missing} is missing; {install_command(cli.REQUIRED_EXTRAS[missing])}\n"
     assert ("", expected) == capsys.readouterr()
 
 

@@ -92,7 +92,7 @@ def test_explain_tells_who_decided_and_who_was_overruled(told) -> None:
     expected = "deadline 10 set_strategy 300 (RESILIENCE_OPERATION_SUMMARIZE); 30 (strategy argument); 120 (preset production"
     assert row(out, "deadline").startswith(expected)
     answer = told(*arguments, "--json").json
-    sources = [each["source"] for each in answer["fields"]["retry_attempts"]["overruled"]]
+    sources = [each["source"] for each in answer["fields"]["retry_attempts"]["overridden"]]
     assert ("summarize", 2) == (answer["operation"], answer["fields"]["retry_attempts"]["value"])
     assert ["RESILIENCE_OPERATION_SUMMARIZE", "strategy argument"] == sources[:2]
     assert ["RESILIENCE_CUSTOM_CONFIG", "preset production", "default"] == sources[-3:]

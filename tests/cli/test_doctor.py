@@ -14,14 +14,14 @@ import tenacity
 
 from resilience_kit.cli.doctor import jobs as doctor_jobs
 from resilience_kit.cli.doctor import libraries, stores
-from resilience_kit.cli.doctor.environment import look_at_environment
-from resilience_kit.cli.doctor.finding import Finding, Health
-from resilience_kit.cli.doctor.jobs import look_at_jobs
-from resilience_kit.cli.doctor.libraries import look_at_libraries
-from resilience_kit.cli.doctor.stores import look_at_stores
-from resilience_kit.cli.doctor.traps import TRAPS, look_at_traps
+from resilience_kit.cli.doctor.environment import inspect_environment
+from resilience_kit.cli.doctor.finding import Finding, Severity
+from resilience_kit.cli.doctor.jobs import inspect_jobs
+from resilience_kit.cli.doctor.libraries import inspect_libraries
+from resilience_kit.cli.doctor.pitfalls import PITFALLS, inspect_pitfalls
+from resilience_kit.cli.doctor.stores import inspect_stores
 
-FINE, NOTE, PROBLEM = Health
+FINE, NOTE, PROBLEM = Severity
 
 
 def about(findings, subject: str) -> Finding:
@@ -34,8 +34,8 @@ def test_a_healthy_machine_has_nothing_to_mend(told) -> None:
     """Every area is looked at; the sum comes last."""
     code, out, err = told("doctor")
     lines = out.splitlines()
-    assert (0, "", "nothing to mend") == (code, err, lines[-1])
-    assert {"libraries", "extras", "traps", "environment"} <= {*lines}
+    assert (0, "", "nothing needs attention") == (code, err, lines[-1])
+    assert {"libraries", "extras", "pitfalls", "environment"} <= {*lines}
 
 
 def test_stores_are_left_alone_unless_asked_for(told, monkeypatch, network) -> None:
@@ -44,7 +44,7 @@ def test_stores_are_left_alone_unless_asked_for(told, monkeypatch, network) -> N
     asked = network(ConnectionRefusedError(111, "Connection refused")).asked
     assert (0, []) == (told("doctor").code, asked)
     answer = told("doctor", "--stores", "--json")
-    assert (1, [(("db", 5432), stores.PATIENCE)]) == (answer.code, asked)
+    assert (1, [(("db", 5432), stores.CONNECT_TIMEOUT)]) == (answer.code, asked)
 
 
 def test_problems_are_counted_and_make_the_exit_code(told, monkeypatch) -> None:
@@ -57,7 +57,7 @@ def test_problems_are_counted_and_make_the_exit_code(told, monkeypatch) -> None:
     assert (1, "2 problems found") == (two.code, two.out.splitlines()[-1])
     answer = told("doctor", "--stores", "--json")
     assert (1, 2) == (answer.code, answer.json["problems"])
-    assert {"area", "subject", "health", "text", "remedy"} == {*answer.json["findings"][0]}
+    assert {"area", "subject", "severity", "text", "remedy"} == {*answer.json["findings"][0]}
 
 
 # --- libraries ---
@@ -89,7 +89,7 @@ def machine(monkeypatch):
 
         monkeypatch.setattr(libraries, "version", version)
         monkeypatch.setattr(libraries, "distribution", lambda name: Kit(*requires))
-        return list(look_at_libraries())
+        return list(inspect_libraries())
 
     return build
 
@@ -122,7 +122,7 @@ def test_a_kit_that_was_never_installed_is_a_note(monkeypatch) -> None:
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(libraries, "distribution", missing)
-    assert NOTE is about(look_at_libraries(), "ai-resilience-kit").health
+    assert NOTE is about(inspect_libraries(), "ai-resilience-kit").severity
 
 
 def test_clients_that_retry_by_themselves_are_told_where_they_are(machine) -> None:
@@ -135,7 +135,7 @@ def test_clients_that_retry_by_themselves_are_told_where_they_are(machine) -> No
 def test_a_python_without_its_lock_is_a_note(locked, health, machine, monkeypatch) -> None:
     """Where the interpreter can be asked."""
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: locked, raising=False)
-    assert health is about(machine(), "Python").health
+    assert health is about(machine(), "Python").severity
 
 
 def test_the_metadata_is_that_of_the_distribution() -> None:
@@ -148,8 +148,8 @@ def test_the_metadata_is_that_of_the_distribution() -> None:
 
 def test_the_installed_versions_hold_every_trap() -> None:
     """Each is fallen into."""
-    assert [True] * 5 == [each.is_there() for each in TRAPS]
-    assert {(FINE, "circuitbreaker"), (FINE, "tenacity")} == {(each.health, each.subject) for each in look_at_traps()}
+    assert [True] * 5 == [each.is_present() for each in PITFALLS]
+    assert {(FINE, "circuitbreaker"), (FINE, "tenacity")} == {(each.severity, each.subject) for each in inspect_pitfalls()}
 
 
 class Mended(circuitbreaker.CircuitBreaker):
@@ -186,14 +186,14 @@ def test_a_trap_that_is_mended_is_not_told_as_one(monkeypatch) -> None:
     monkeypatch.setattr(circuitbreaker, "CircuitBreaker", Mended)
     monkeypatch.setattr(tenacity, "retry_if_not_exception_type", no_retry)
     monkeypatch.setattr(tenacity, "stop_after_delay", before_delay)
-    assert [False] * 5 == [each.is_there() for each in TRAPS]
-    assert all(each.text.startswith("gone in this version: ") for each in look_at_traps())
+    assert [False] * 5 == [each.is_present() for each in PITFALLS]
+    assert all(each.text.startswith("gone in this version: ") for each in inspect_pitfalls())
 
 
 def test_looking_at_traps_leaves_nothing_behind() -> None:
     """No breaker in the library's monitor, and no event loop."""
     before = {each.name for each in circuitbreaker.CircuitBreakerMonitor.get_circuits()}
-    list(look_at_traps())
+    list(inspect_pitfalls())
     assert before == {each.name for each in circuitbreaker.CircuitBreakerMonitor.get_circuits()}
     with pytest.raises(RuntimeError):
         asyncio.get_running_loop()
@@ -206,7 +206,7 @@ def test_variables_are_named_without_their_values(monkeypatch) -> None:
     """In the order of the alphabet."""
     monkeypatch.setenv("RESILIENCE_PRESET", "production")
     monkeypatch.setenv("RESILIENCE_ENABLED", "off")
-    found = list(look_at_environment())
+    found = list(inspect_environment())
     assert "RESILIENCE_ENABLED, RESILIENCE_PRESET" == about(found, "variables").text
     assert Finding("environment", "RESILIENCE_ENABLED", NOTE, "every protection is switched off") in found
 
@@ -219,15 +219,15 @@ def test_a_preset_that_does_not_fit_is_a_note(preset, app_env, health, monkeypat
     """With the variable to set; an environment that nobody knows is no reason."""
     monkeypatch.setenv("RESILIENCE_PRESET", preset)
     monkeypatch.setenv("APP_ENV", app_env)
-    found = about(look_at_environment(), "preset")
-    assert (health, health is NOTE) == (found.health, "set RESILIENCE_PRESET=production, if that is so" == found.remedy)
+    found = about(inspect_environment(), "preset")
+    assert (health, health is NOTE) == (found.severity, "set RESILIENCE_PRESET=production, if that is so" == found.remedy)
 
 
 def test_every_wrong_variable_is_a_problem(monkeypatch) -> None:
     """With its rule, and without its value."""
     monkeypatch.setenv("RESILIENCE_ENABLED", "maybe")
     monkeypatch.setenv("RESILIENCE_PRESETS", "simple")
-    found = {each.subject: each.text for each in look_at_environment() if each.health is PROBLEM}
+    found = {each.subject: each.text for each in inspect_environment() if each.severity is PROBLEM}
     assert {"RESILIENCE_ENABLED", "RESILIENCE_PRESETS"} == {*found}
     assert "must be true or false" == found["RESILIENCE_ENABLED"]
 
@@ -237,15 +237,15 @@ def test_a_wrong_file_is_a_problem(monkeypatch, tmp_path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("deadline = 0")
     monkeypatch.setenv("RESILIENCE_CONFIG_FILE", str(file))
-    found = about(look_at_environment(), f"{file}: deadline")
-    assert (PROBLEM, "must be a number of seconds from 1 to 600") == (found.health, found.text)
+    found = about(inspect_environment(), f"{file}: deadline")
+    assert (PROBLEM, "must be a number of seconds from 1 to 600") == (found.severity, found.text)
 
 
 def test_a_variable_that_changes_nothing_is_a_note(monkeypatch, capfd) -> None:
     """What the kit would log is a finding here, and is not said twice."""
     monkeypatch.setenv("RESILIENCE_OF_DOCTOR_TEST", "1")
-    (found,) = [each for each in look_at_environment() if each.subject == "warning"]
-    assert (NOTE, True) == (found.health, found.text.startswith("RESILIENCE_OF_DOCTOR_TEST is no variable of resilience_kit"))
+    (found,) = [each for each in inspect_environment() if each.subject == "warning"]
+    assert (NOTE, True) == (found.severity, found.text.startswith("RESILIENCE_OF_DOCTOR_TEST is no variable of resilience_kit"))
     assert ("", "") == capfd.readouterr()
 
 
@@ -280,7 +280,7 @@ def network(monkeypatch):
 def test_no_store_is_fine(network) -> None:
     """Nothing is asked."""
     asked = network().asked
-    assert [(FINE, "not set")] * 2 == [(each.health, each.text) for each in look_at_stores()]
+    assert [(FINE, "not set")] * 2 == [(each.severity, each.text) for each in inspect_stores()]
     assert [] == asked
 
 
@@ -296,8 +296,8 @@ def test_a_store_is_reached_at_host_and_port(url, where, place, network, monkeyp
     """The usual port where none is named; no other part of the URL is shown."""
     monkeypatch.setenv("DATABASE_URL", url)
     asked = network().asked
-    assert Finding("stores", "DATABASE_URL", FINE, f"{place} can be reached") == about(look_at_stores(), "DATABASE_URL")
-    assert [(where, stores.PATIENCE)] == asked
+    assert Finding("stores", "DATABASE_URL", FINE, f"{place} can be reached") == about(inspect_stores(), "DATABASE_URL")
+    assert [(where, stores.CONNECT_TIMEOUT)] == asked
 
 
 @pytest.mark.parametrize(
@@ -314,8 +314,8 @@ def test_a_store_that_cannot_be_reached_is_a_problem(error, reason, network, mon
     """With the reason."""
     network(error)
     monkeypatch.setenv("REDIS_URL", "redis://cache/0")
-    found = about(look_at_stores(), "REDIS_URL")
-    assert (PROBLEM, f"cache:6379 cannot be reached: {reason}") == (found.health, found.text)
+    found = about(inspect_stores(), "REDIS_URL")
+    assert (PROBLEM, f"cache:6379 cannot be reached: {reason}") == (found.severity, found.text)
 
 
 @pytest.mark.parametrize("url", ["sqlite:///app.db", "postgresql:///app?host=/run/postgresql", "unix:///run/redis.sock"])
@@ -323,7 +323,7 @@ def test_a_store_without_a_host_is_fine(url, network, monkeypatch) -> None:
     """A file or a socket of this machine."""
     asked = network().asked
     monkeypatch.setenv("DATABASE_URL", url)
-    assert "names no host, so there is nothing to reach" == about(look_at_stores(), "DATABASE_URL").text
+    assert "names no host, so there is nothing to reach" == about(inspect_stores(), "DATABASE_URL").text
     assert [] == asked
 
 
@@ -344,8 +344,8 @@ def test_what_cannot_be_read_is_not_shown(url, network, monkeypatch) -> None:
     """A part of a password could stand where the host does."""
     asked = network().asked
     monkeypatch.setenv("REDIS_URL", url)
-    found = about(look_at_stores(), "REDIS_URL")
-    assert (PROBLEM, "cannot be read as a URL") == (found.health, found.text)
+    found = about(inspect_stores(), "REDIS_URL")
+    assert (PROBLEM, "cannot be read as a URL") == (found.severity, found.text)
     assert "canary" not in str(found.to_dict())
     assert [] == asked
 
@@ -365,7 +365,7 @@ def jobs_variables(monkeypatch):
 @pytest.mark.usefixtures("jobs_variables")
 def test_no_variable_of_jobs_is_fine() -> None:
     """The defaults rule."""
-    assert [Finding("jobs", "variables", FINE, "none is set: the defaults rule")] == [*look_at_jobs()]
+    assert [Finding("jobs", "variables", FINE, "none is set: the defaults rule")] == [*inspect_jobs()]
 
 
 @pytest.mark.usefixtures("jobs_variables")
@@ -373,14 +373,14 @@ def test_variables_of_jobs_are_read_as_they_will_be(monkeypatch) -> None:
     """Each mistake is a problem; no value is shown, and a driver's name is none."""
     monkeypatch.setenv("DATABASE_URL", "mysql://me:canary@h/db")
     monkeypatch.setenv("WORKER_CONCURRENCY", "canary")
-    found = [*look_at_jobs()]
+    found = [*inspect_jobs()]
     assert "DATABASE_URL, WORKER_CONCURRENCY" == about(found, "variables").text
-    assert {"DATABASE_URL", "WORKER_CONCURRENCY"} == {each.subject for each in found if each.health is PROBLEM}
+    assert {"DATABASE_URL", "WORKER_CONCURRENCY"} == {each.subject for each in found if each.severity is PROBLEM}
     assert "'mysql' is not PostgreSQL's scheme" in about(found, "DATABASE_URL").text
     assert "canary" not in str(found)
     monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://me:canary@h/db")
     monkeypatch.setenv("WORKER_CONCURRENCY", "3")
-    assert [FINE] == [each.health for each in look_at_jobs()]
+    assert [FINE] == [each.severity for each in inspect_jobs()]
 
 
 @pytest.mark.usefixtures("jobs_variables")
@@ -388,7 +388,7 @@ def test_variables_of_jobs_that_mean_more_than_they_say_are_noted(monkeypatch) -
     """No database for other machines, and a limit that an outage would use up."""
     monkeypatch.setenv("MAX_RETRIES", "3")
     assert [("variables", FINE), ("DATABASE_URL", NOTE), ("MAX_RETRIES", NOTE)] == [
-        (each.subject, each.health) for each in look_at_jobs()
+        (each.subject, each.severity) for each in inspect_jobs()
     ]
 
 
@@ -401,7 +401,7 @@ def test_without_the_extra_only_the_workers_variable_matters(monkeypatch, *, giv
         monkeypatch.setenv("JOBS_APP", "work:app")
     else:
         monkeypatch.delenv("JOBS_APP", raising=False)
-    assert [("JOBS_APP", PROBLEM)] * given == [(each.subject, each.health) for each in look_at_jobs()]
+    assert [("JOBS_APP", PROBLEM)] * given == [(each.subject, each.severity) for each in inspect_jobs()]
 
 
 @pytest.mark.parametrize(
@@ -418,5 +418,5 @@ def test_a_database_is_reached_however_its_url_is_written(text, where, network, 
     """As jobs read it."""
     monkeypatch.setenv("DATABASE_URL", text)
     asked = network().asked
-    assert FINE == about(look_at_stores(), "DATABASE_URL").health
+    assert FINE == about(inspect_stores(), "DATABASE_URL").severity
     assert [where] * (where is not None) == [each for each, _ in asked]

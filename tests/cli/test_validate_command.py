@@ -314,7 +314,7 @@ def test_the_doctor_compares_names(told, app_with_names, monkeypatch) -> None:
         found = {each["subject"]: each for each in told("doctor", "--json", *options).json["findings"]}
         near = {name: each for name, each in found.items() if "did you mean" in each["text"]}
         assert expected == {name: each["text"].rpartition(" ")[2].strip("'?") for name, each in near.items()}
-        assert {"note"} == {each["health"] for each in near.values()}
+        assert {"info"} == {each["severity"] for each in near.values()}
 
 
 def test_the_doctor_compares_variables_with_the_file(told, tmp_path, monkeypatch) -> None:

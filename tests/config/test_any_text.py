@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilience_kit.config import ResilienceSettings
-from resilience_kit.config.overlay import SETTINGS
+from resilience_kit.config.overlay import SETTING_NAMES
 from resilience_kit.errors import ConfigurationError
 
 VALUES = st.recursive(
@@ -19,7 +19,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
     max_leaves=10,
 )
-NAMES = st.sampled_from(SETTINGS) | st.text(max_size=20)
+NAMES = st.sampled_from(SETTING_NAMES) | st.text(max_size=20)
 
 
 def settings_or_sentences(**arguments):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from resilience_kit.config import ExplainedField, Explanation, ResilienceConfig, ResilienceSettings, resolve
 from resilience_kit.config.explain import explain, options_of
-from resilience_kit.config.layers import NOT_GIVEN, Asked
+from resilience_kit.config.layers import UNSET, RequestedOptions
 from resilience_kit.outcome import Permit
 from resilience_kit.policies.breaker import CircuitBreakerConfig, FailureRateWindow
 from resilience_kit.policies.retry import RetryConfig
@@ -33,7 +33,7 @@ def everything(variables, tmp_path):
 def test_each_source_is_told_with_what_it_overruled(everything):
     """In their order, strongest first."""
     settings, path = everything
-    found = explain("qa", settings=settings, asked=Asked(strategy="aggressive", live="critical", deadline=60.0))
+    found = explain("qa", settings=settings, requested=RequestedOptions(strategy="aggressive", live="critical", deadline=60.0))
     attempts = found["retry_attempts"]
     assert (7, "set_strategy") == (attempts.value, attempts.source)
     assert [
@@ -45,13 +45,13 @@ def test_each_source_is_told_with_what_it_overruled(everything):
         (4, f"file {path}"),
         (5, "preset production"),
         (3, "default"),
-    ] == list(attempts.overruled)
+    ] == list(attempts.overridden)
 
 
 def test_every_option_names_its_source(everything):
     """Preset, strategy, policies and what nobody spoke of."""
     settings, path = everything
-    found = explain("qa", settings=settings, asked=Asked(deadline=60.0, idempotent=False))
+    found = explain("qa", settings=settings, requested=RequestedOptions(deadline=60.0, idempotent=False))
     assert {
         "enabled": (True, "default"),
         "preset": ("production", "RESILIENCE_PRESET"),
@@ -81,11 +81,11 @@ def test_every_option_names_its_source(everything):
 def test_what_gave_way_is_said_to_come_from_whom_it_gave_way_to():
     """A deadline that shortens the attempt timeout decided that, too."""
     settings = ResilienceSettings(custom_config={"attempt_timeout": 20})
-    field = explain("op", settings=settings, asked=Asked(deadline=3.0))["attempt_timeout"]
+    field = explain("op", settings=settings, requested=RequestedOptions(deadline=3.0))["attempt_timeout"]
     assert (3.0, "deadline argument", [(20.0, "ResilienceSettings(custom_config)"), (12.0, "default")]) == (
         field.value,
         field.source,
-        list(field.overruled),
+        list(field.overridden),
     )
 
 
@@ -111,20 +111,24 @@ def test_a_value_that_was_cut_says_so(tmp_path, section, option, value, note):
 @pytest.mark.parametrize(
     ("asked", "option", "note"),
     [
-        (Asked(deadline=3.0, attempt_timeout=9.5), "attempt_timeout", "9.5, cut to the deadline"),
-        (Asked(deadline=3.0), "attempt_timeout", ""),
-        (Asked(custom_config=ResilienceConfig(attempt_timeout=20), deadline=3.0), "attempt_timeout", "20, cut to the deadline"),
+        (RequestedOptions(deadline=3.0, attempt_timeout=9.5), "attempt_timeout", "9.5, cut to the deadline"),
+        (RequestedOptions(deadline=3.0), "attempt_timeout", ""),
         (
-            Asked(custom_config=ResilienceConfig(attempt_timeout=20), live="aggressive"),
+            RequestedOptions(custom_config=ResilienceConfig(attempt_timeout=20), deadline=3.0),
             "attempt_timeout",
             "20, cut to the deadline",
         ),
-        (Asked(custom_config=ResilienceConfig(attempt_timeout=20), deadline=None), "attempt_timeout", ""),
+        (
+            RequestedOptions(custom_config=ResilienceConfig(attempt_timeout=20), live="aggressive"),
+            "attempt_timeout",
+            "20, cut to the deadline",
+        ),
+        (RequestedOptions(custom_config=ResilienceConfig(attempt_timeout=20), deadline=None), "attempt_timeout", ""),
     ],
 )
 def test_what_the_code_asks_for_is_cut_as_well(asked, option, note):
     """By an argument or a change while running."""
-    assert note == explain("qa", settings=ResilienceSettings(), asked=asked)[option].note
+    assert note == explain("qa", settings=ResilienceSettings(), requested=asked)[option].note
 
 
 def test_a_longest_recovery_is_raised(tmp_path):
@@ -132,7 +136,7 @@ def test_a_longest_recovery_is_raised(tmp_path):
     path = tmp_path / "app.json"
     path.write_text('{"operations": {"qa": {"base_delay": 8, "recovery_timeout": 200}}}')
     code = ResilienceConfig(retry=RetryConfig(max_delay=4), circuit_breaker=CircuitBreakerConfig(max_recovery_timeout=90))
-    found = explain("qa", settings=ResilienceSettings(config_file=path), asked=Asked(custom_config=code))
+    found = explain("qa", settings=ResilienceSettings(config_file=path), requested=RequestedOptions(custom_config=code))
     assert ("90, raised to recovery_timeout", "4, raised to base_delay") == (
         found["max_recovery_timeout"].note,
         found["max_delay"].note,
@@ -142,14 +146,16 @@ def test_a_longest_recovery_is_raised(tmp_path):
 def test_what_is_switched_off_is_not_cut(variables):
     """No value, no note."""
     variables(RESILIENCE_ENABLED="false")
-    found = explain("op", settings=ResilienceSettings(custom_config={"attempt_timeout": 20}), asked=Asked(deadline=3.0))
+    found = explain(
+        "op", settings=ResilienceSettings(custom_config={"attempt_timeout": 20}), requested=RequestedOptions(deadline=3.0)
+    )
     assert {""} == {each.note for each in found.fields}
 
 
 def test_a_strategy_undoes_what_lies_below_it():
     """Of what the code does not speak of, the strategy's numbers count; whose doing that is, is told."""
     settings = ResilienceSettings(custom_config={"attempt_timeout": 20})
-    field = explain("op", settings=settings, asked=Asked(strategy="critical"))["attempt_timeout"]
+    field = explain("op", settings=settings, requested=RequestedOptions(strategy="critical"))["attempt_timeout"]
     assert (90.0, "strategy argument") == (field.value, field.source)
 
 
@@ -166,7 +172,7 @@ def test_disabled_explains_why_everything_is_off(variables):
 def test_a_custom_config_decides_everything():
     """Also what is like the default in it."""
     custom = ResilienceConfig(retry=None, deadline=5.0)
-    found = explain("op", settings=ResilienceSettings(), asked=Asked(custom_config=custom))
+    found = explain("op", settings=ResilienceSettings(), requested=RequestedOptions(custom_config=custom))
     assert {"custom_config argument"} == {each.source for each in found.fields} - {"default"}
     assert ["enabled", "preset"] == [each.name for each in found.fields if each.source == "default"]
     assert (None, 5.0) == (found["retry_attempts"].value, found["deadline"].value)
@@ -177,7 +183,10 @@ def test_mappings_of_code_are_explained_too():
     custom = {"default_strategy": "critical", "retry_attempts": 2, "operation_overrides": {"qa": "aggressive"}}
     sources = [
         (found["strategy"].value, found["retry_attempts"].value, found["max_delay"].source)
-        for found in (explain(name, settings=ResilienceSettings(), asked=Asked(custom_config=custom)) for name in ("qa", "other"))
+        for found in (
+            explain(name, settings=ResilienceSettings(), requested=RequestedOptions(custom_config=custom))
+            for name in ("qa", "other")
+        )
     ]
     assert [("aggressive", 2, "custom_config argument"), ("critical", 2, "custom_config argument")] == sources
 
@@ -188,10 +197,10 @@ def test_sources_of_settings_made_in_code(variables):
     settings = ResilienceSettings(custom_config={"deadline": 20}, operation_overrides={"qa": "balanced"}, preset="simple")
     deadline = explain("other", settings=settings)["deadline"]
     assert (20.0, "ResilienceSettings(custom_config)") == (deadline.value, deadline.source)
-    assert [(50, "RESILIENCE_CUSTOM_CONFIG"), (30.0, "preset simple"), (30.0, "default")] == list(deadline.overruled)
+    assert [(50, "RESILIENCE_CUSTOM_CONFIG"), (30.0, "preset simple"), (30.0, "default")] == list(deadline.overridden)
     strategy = explain("qa", settings=settings)["strategy"]
     assert ("balanced", "ResilienceSettings(operation_overrides)") == (strategy.value, strategy.source)
-    assert ("critical", "RESILIENCE_OPERATION_QA") == strategy.overruled[0]
+    assert ("critical", "RESILIENCE_OPERATION_QA") == strategy.overridden[0]
     assert "ResilienceSettings(preset)" == explain("qa", settings=settings)["preset"].source
 
 
@@ -217,12 +226,12 @@ def test_an_explanation_is_ready_for_json(everything):
         read["fields"]["retry_attempts"]["value"],
         read["fields"]["retry_attempts"]["source"],
     )
-    assert {"value": 3, "source": "default"} == read["fields"]["retry_attempts"]["overruled"][-1]
+    assert {"value": 3, "source": "default"} == read["fields"]["retry_attempts"]["overridden"][-1]
 
 
 def test_an_explanation_reads_as_text():
     """One option a line; what a stronger source said alike is left out."""
-    field = ExplainedField(name="deadline", value=5.0, source="a", overruled=((5.0, "b"), (None, "c")))
+    field = ExplainedField(name="deadline", value=5.0, source="a", overridden=((5.0, "b"), (None, "c")))
     explained = Explanation(operation="op", fields=(field, ExplainedField(name="jitter", value="full", source="default")))
     assert "deadline = 5.0 from a; instead of none from c\njitter = full from default" == str(explained)
 
@@ -271,7 +280,7 @@ NUMBERS = st.fixed_dictionaries(
 CUSTOM = st.none() | NUMBERS | st.just(ResilienceConfig(retry=None, deadline=7.0, attempt_timeout=5.0))
 
 
-@given(STRATEGY, STRATEGY, STRATEGY, STRATEGY, CUSTOM, NUMBERS, st.sampled_from([NOT_GIVEN, None, 3.0]), st.booleans())
+@given(STRATEGY, STRATEGY, STRATEGY, STRATEGY, CUSTOM, NUMBERS, st.sampled_from([UNSET, None, 3.0]), st.booleans())
 def test_what_is_explained_is_what_is_resolved(strategy, registered, live, operator, custom, numbers, deadline, enabled):
     """Whatever the layers: one rule, not two."""
     settings = ResilienceSettings(
@@ -279,7 +288,7 @@ def test_what_is_explained_is_what_is_resolved(strategy, registered, live, opera
     )
     asked = {"strategy": strategy, "custom_config": custom, "registered": registered, "live": live, "deadline": deadline}
     config = resolve("op", settings=settings, **asked)
-    explained = explain("op", settings=settings, asked=Asked(**asked))
+    explained = explain("op", settings=settings, requested=RequestedOptions(**asked))
     assert options_of(config) == {name: explained[name].value for name in options_of(config)}
 
 

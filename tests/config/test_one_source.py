@@ -12,19 +12,19 @@ import pytest
 from resilience_kit import CircuitBreakerConfig, FailureRateWindow, ResilienceConfig, RetryConfig
 from resilience_kit.config import (
     STRATEGY_NUMBERS,
+    ClientRateLimits,
     CustomConfig,
-    RateLimits,
     ResilienceConfigValidator,
     ResilienceSettings,
     json_schema,
 )
-from resilience_kit.config.meanings import environment_variables, meanings_of
-from resilience_kit.config.models import CUSTOM, FILE, OPERATION, PRESET
-from resilience_kit.config.overlay import FIELDS, SETTINGS
-from resilience_kit.config.plain import STRANGER, TextLimits
+from resilience_kit.config.field_docs import environment_variables, field_descriptions
+from resilience_kit.config.overlay import FIELDS, SETTING_NAMES
 from resilience_kit.config.presets import Preset
+from resilience_kit.config.sanitize import UNTRUSTED, TextLimits
+from resilience_kit.config.text_models import CUSTOM, FILE, OPERATION, PRESET
 from resilience_kit.errors import ConfigurationError
-from resilience_kit.http.pace import PacingConfig
+from resilience_kit.http.host_pacer import PacingConfig
 from resilience_kit.policies.bulkhead import AdaptiveLimit, BulkheadConfig
 from resilience_kit.policies.hedge import HedgeConfig
 from resilience_kit.policies.rate_limit import RateLimitConfig
@@ -37,7 +37,7 @@ OPTIONS = [
     RetryBudgetConfig,
     CircuitBreakerConfig,
     FailureRateWindow,
-    RateLimits,
+    ClientRateLimits,
     RateLimitConfig,
     BulkheadConfig,
     AdaptiveLimit,
@@ -55,7 +55,7 @@ def valid(**settings):
 
 def test_every_setting_is_in_the_model_and_sets_an_option():
     """Names of the model, of what code may give, and of the option classes' fields."""
-    assert set(SETTINGS) == set(CustomConfig.__annotations__) == set(json_schema()["properties"])
+    assert set(SETTING_NAMES) == set(CustomConfig.__annotations__) == set(json_schema()["properties"])
     assert all(option in {field.name for field in dataclasses.fields(owner)} for owner, option in FIELDS.values())
 
 
@@ -104,7 +104,7 @@ def test_the_schemas_differ_in_what_they_are_for():
 def test_the_schema_is_json_and_tells_the_limits():
     """Those that JSON Schema has no words for stand in its comment."""
     numbers = re.findall(r"\d+", json.loads(json.dumps(json_schema()))["$comment"])
-    assert [str(getattr(STRANGER, name)) for name in ("size", "depth", "string", "items", "keys")] == numbers
+    assert [str(getattr(UNTRUSTED, name)) for name in ("size", "depth", "string", "items", "keys")] == numbers
 
 
 def test_an_unknown_schema_is_refused(sentences):
@@ -124,7 +124,7 @@ def test_every_strategys_numbers_are_in_the_ranges_of_a_text(strategy):
 @pytest.mark.parametrize("owner", [*OPTIONS, TextLimits], ids=lambda owner: owner.__name__)
 def test_every_option_is_explained_where_it_stands(owner):
     """The docstring tells what each field means; the tables of the docs are made of it."""
-    assert set(meanings_of(owner)) == set(inspect.signature(owner).parameters)
+    assert set(field_descriptions(owner)) == set(inspect.signature(owner).parameters)
 
 
 @pytest.mark.parametrize("owner", OPTIONS, ids=lambda owner: owner.__name__)
@@ -154,7 +154,7 @@ def test_the_variables_are_those_that_the_settings_read(variables):
         ResilienceSettings().preset,
         str(ResilienceSettings().enabled).lower(),
     )
-    for spelling in re.findall(r"[a-z0-9]+", told["RESILIENCE_ENABLED"].holds.replace("or", "")):
+    for spelling in re.findall(r"[a-z0-9]+", told["RESILIENCE_ENABLED"].accepts.replace("or", "")):
         variables(RESILIENCE_ENABLED=spelling)
         assert (spelling in ("true", "1", "yes", "on")) == ResilienceSettings().enabled
 

@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 import pytest
 
-from resilience_kit.config.echo import dotted
-from resilience_kit.config.plain import OPERATOR, STRANGER, plain
+from resilience_kit.config.redaction import dotted_path
+from resilience_kit.config.sanitize import TRUSTED, UNTRUSTED, sanitize
 
 
 class Nasty:
@@ -88,9 +88,9 @@ class Colour(enum.StrEnum):
     RED = "red"
 
 
-def found(value, limits=STRANGER):
+def found(value, limits=UNTRUSTED):
     """The sentences about a value."""
-    return [str(each) for each in plain(value, limits, lambda where: dotted(where) or "it")[1]]
+    return [str(each) for each in sanitize(value, limits, lambda where: dotted_path(where) or "it")[1]]
 
 
 def made_anew(value):
@@ -132,7 +132,7 @@ def bush(levels):
 )
 def test_plain_values_are_copied_and_nothing_of_theirs_is_called(value, copy):
     """What raises in every method of its own is copied as the built-in that it is."""
-    made, sentences = plain(made_anew(value), STRANGER, dotted)
+    made, sentences = sanitize(made_anew(value), UNTRUSTED, dotted_path)
     assert [] == sentences
     assert (copy, type(copy)) == (made, type(made))
 
@@ -185,8 +185,8 @@ def test_strangers_write_printable_characters_only(char):
 
 def test_operators_may_write_what_can_be_encoded():
     """In a file a tab is a tab; half a surrogate pair is no text anywhere."""
-    assert [] == found({"a": "b\tc\u200b"}, OPERATOR)
-    assert 1 == len(found({"a": "\udfff"}, OPERATOR))
+    assert [] == found({"a": "b\tc\u200b"}, TRUSTED)
+    assert 1 == len(found({"a": "\udfff"}, TRUSTED))
 
 
 def test_not_everything_that_is_wrong_is_told():

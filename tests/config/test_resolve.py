@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from resilience_kit.config import NOT_GIVEN, ResilienceConfig, ResilienceSettings, check_operation, resolve
+from resilience_kit.config import UNSET, ResilienceConfig, ResilienceSettings, check_operation, resolve
 from resilience_kit.policies.retry import RetryConfig
 
 STRATEGIES = "known: aggressive, balanced, conservative, critical"
@@ -102,8 +102,8 @@ def test_a_deadline_argument_beats_its_config():
     assert (3.0, 3.0) == (config.deadline, config.attempt_timeout)
     assert resolve("op", settings=BALANCED, custom_config=custom, deadline=None).deadline is None
     assert 3.0 == resolve("op", settings=BALANCED, live="critical", deadline=3.0).deadline
-    assert 77.0 == resolve("op", settings=BALANCED, custom_config=custom, deadline=NOT_GIVEN).deadline
-    assert "<not given>" == repr(NOT_GIVEN)
+    assert 77.0 == resolve("op", settings=BALANCED, custom_config=custom, deadline=UNSET).deadline
+    assert "<unset>" == repr(UNSET)
 
 
 def test_a_mappings_deadline_shortens_the_presets_attempt_timeout():

@@ -20,7 +20,7 @@ from resilience_kit.config import (
     json_schema,
     resolve,
 )
-from resilience_kit.config.custom import file_settings
+from resilience_kit.config.schema_types import file_settings
 from resilience_kit.errors import ConfigurationError
 
 VALIDATOR = ResilienceConfigValidator()

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from resilience_kit.config import ResilienceConfig, ResilienceSettings, resolve
-from resilience_kit.config.custom import OF_OPERATION, RULES
 from resilience_kit.config.overlay import FIELDS
+from resilience_kit.config.schema_types import OPERATION_SETTING_NAMES, RULES
 from resilience_kit.policies.breaker import CircuitBreakerConfig
 from resilience_kit.policies.retry import RetryConfig
 
@@ -107,7 +107,7 @@ def test_a_section_switches_on_only_what_it_speaks_of(settings):
 
 def test_the_settings_of_a_section_are_those_of_single_options():
     """And a strategy; with the ranges of the others."""
-    assert {*FIELDS, "strategy"} == set(OF_OPERATION)
+    assert {*FIELDS, "strategy"} == set(OPERATION_SETTING_NAMES)
     assert set(FIELDS) <= set(RULES)
 
 
@@ -118,7 +118,7 @@ def test_the_settings_of_a_section_are_those_of_single_options():
         ({"deadline": "5"}, "operations.qa.deadline: must be a number of seconds from 1 to 600, got '5'"),
         ({"dedline": 5}, "operations.qa.dedline: is not a setting; did you mean 'deadline'?"),
         ({"default_strategy": "critical"}, "operations.qa.default_strategy: is not a setting; did you mean 'strategy'?"),
-        ({"preset": 1}, f"operations.qa.preset: is not a setting; known: {', '.join(sorted(OF_OPERATION))}"),
+        ({"preset": 1}, f"operations.qa.preset: is not a setting; known: {', '.join(sorted(OPERATION_SETTING_NAMES))}"),
         (
             {"strategy": "critcal"},
             "operations.qa.strategy: must be the name of a strategy; did you mean 'critical'?, got 'critcal'",
@@ -163,7 +163,7 @@ def test_sections_that_do_not_go_together_are_a_sentence(sentences, settings, tm
 def test_an_operation_is_called_as_the_file_writes_it(settings):
     """The names that only a variable knows, and others, are left as they are."""
     read = settings({"operations": {"Ask twice": {"deadline": 5}}, "operation_overrides": {"a-b": "critical"}})
-    assert ["Ask twice", "a-b", "other-one"] == [read.written_name(name) for name in ("ask_twice", "A.B", "other-one")]
+    assert ["Ask twice", "a-b", "other-one"] == [read.original_name(name) for name in ("ask_twice", "A.B", "other-one")]
 
 
 def test_a_section_may_repeat_the_files_override(settings):

@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from resilience_kit.config import ResilienceConfig, ResilienceSettings, ResilienceStrategy, variable_of
-from resilience_kit.config.custom import RULES, CustomConfig
-from resilience_kit.config.overlay import SETTINGS
+from resilience_kit.config.overlay import SETTING_NAMES
+from resilience_kit.config.schema_types import RULES, CustomConfig
 
 PRESET, CUSTOM, OF_QA = "RESILIENCE_PRESET", "RESILIENCE_CUSTOM_CONFIG", "RESILIENCE_OPERATION_QA"
 STRATEGIES = "known: aggressive, balanced, conservative, critical"
@@ -188,7 +188,7 @@ OPERATIONS = "must map at most 10 operation names of at most 200 characters to s
         (CUSTOM, '{"deadline": NaN}', ".deadline: must be a finite number"),
         (CUSTOM, '{"deadline": 5, "deadline": 6}', ".deadline: must not be given twice"),
         (CUSTOM, '{"dedline": "sk-secret"}', ".dedline: is not a setting; did you mean 'deadline'?"),
-        (CUSTOM, '{"api_key": "sk-secret"}', f".api_key: is not a setting; known: {', '.join(sorted(SETTINGS))}"),
+        (CUSTOM, '{"api_key": "sk-secret"}', f".api_key: is not a setting; known: {', '.join(sorted(SETTING_NAMES))}"),
         (CUSTOM, '{"operations": {}}', ".operations: is not a setting; only a file may hold 'operations'"),
         (CUSTOM, '{"preset": "sk-secret"}', ".preset: is not a setting; only a file may hold 'preset'"),
         (CUSTOM, '{"oprations": {}}', ".oprations: is not a setting; did you mean 'operation_overrides'?"),
@@ -251,7 +251,7 @@ def test_at_most_ten_overrides_in_a_text(sentences):
 
 def test_every_setting_has_its_rule_and_its_option():
     """The model of the text, the rules and the options name the same settings."""
-    assert set(SETTINGS) == set(CustomConfig.__annotations__) == set(RULES) - {"preset", "operations"}
+    assert set(SETTING_NAMES) == set(CustomConfig.__annotations__) == set(RULES) - {"preset", "operations"}
 
 
 def test_all_wrong_values_are_told_at_once(variables, sentences):
@@ -290,7 +290,7 @@ def test_all_wrong_values_are_told_at_once(variables, sentences):
 def test_a_misspelt_variable_is_refused(variables, sentences, name, meant):
     """A word that nobody would hear is told, with the name that was meant; its value is not."""
     variables(**{name: "critical"})
-    assert [f"{name}: is not a variable of ours; did you mean {meant!r}?"] == sentences(ResilienceSettings)
+    assert [f"{name}: unknown variable; did you mean {meant!r}?"] == sentences(ResilienceSettings)
 
 
 @pytest.mark.parametrize("name", ["RESILIENCE_STRATEGY", "RESILIENCE_TEAM", "RESILIENCE_API_KEY"])
@@ -319,7 +319,7 @@ def test_variables_of_others_are_left_alone(variables, name):
             {"custom_config": "{"},
             "custom_config: must be JSON: Expecting property name enclosed in double quotes at line 1 column 2",
         ),
-        ({"custom_config": {3: 4}}, "custom_config[3]: is not a setting; known: " + ", ".join(sorted(SETTINGS))),
+        ({"custom_config": {3: 4}}, "custom_config[3]: is not a setting; known: " + ", ".join(sorted(SETTING_NAMES))),
         ({"operation_overrides": "qa"}, "operation_overrides: must map operation names to strategies"),
         ({"operation_overrides": {3: "critical"}}, "operation_overrides: must map operation names to strategies"),
         ({"operation_overrides": {"": "critical"}}, "operation_overrides: must map operation names to strategies"),
@@ -405,7 +405,7 @@ def test_a_missing_file_is_told_along_with_misspelt_variables(variables, sentenc
     """The file that a variable names has to be there."""
     variables(RESILIENCE_CONFIG_FILE="/no/such.toml", RESILIENCE_PRESSET="simple")
     assert [
-        "RESILIENCE_PRESSET: is not a variable of ours; did you mean 'RESILIENCE_PRESET'?",
+        "RESILIENCE_PRESSET: unknown variable; did you mean 'RESILIENCE_PRESET'?",
         "/no/such.toml: must be a file that exists",
     ] == sentences(ResilienceSettings)
 
@@ -435,10 +435,10 @@ def test_settings_are_read_again_with_the_same_arguments(variables, tmp_path):
     path.write_text('{"deadline": 20}')
     variables(RESILIENCE_CONFIG_FILE=str(path))
     first = ResilienceSettings(preset="production", custom_config={"retry_attempts": 9})
-    assert first == first.reread()
+    assert first == first.reloaded()
     path.write_text('{"deadline": 30, "retry_attempts": 2}')
     variables(RESILIENCE_ENABLED="no", RESILIENCE_PRESET="critical")
-    again = first.reread()
+    again = first.reloaded()
     assert ("production", {"deadline": 30.0, "retry_attempts": 9}, False) == (again.preset, again.custom_config, again.enabled)
     assert 20.0 == first.default.deadline
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilience_kit._nesting import nesting
-from resilience_kit.config.echo import shown
-from resilience_kit.config.text import LARGEST, read_file, strict_json
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+from resilience_kit._nesting import nesting_depth
+from resilience_kit.config.parsing import MAX_TEXT_BYTES, read_file, strict_json
+from resilience_kit.config.redaction import redact_value
+from resilience_kit.errors import REDACTED, ConfigurationError
 
 
 def test_plain_json_is_read():
@@ -38,7 +38,7 @@ def test_plain_json_is_read():
         pytest.param("9" * 5000, "X: must be a number from -2**53 to 2**53", id="digits"),
         pytest.param("[" * 200_000, "X: must not be nested more than 64 deep", id="deep"),
         pytest.param("[" * 65 + "]" * 65, f"X{'[0]' * 64}: must not be nested more than 64 deep", id="deeper"),
-        pytest.param(" " * (LARGEST + 1), f"X: must be at most {LARGEST} characters long", id="long"),
+        pytest.param(" " * (MAX_TEXT_BYTES + 1), f"X: must be at most {MAX_TEXT_BYTES} characters long", id="long"),
         pytest.param('["' + "x" * 65537 + '"]', "X[0]: must be at most 65536 characters long", id="string"),
         pytest.param(str({f"{n}": n for n in range(10_001)}).replace("'", '"'), "X: must hold at most 10000 keys", id="keys"),
         pytest.param(
@@ -79,7 +79,7 @@ def test_the_scan_sees_the_depth_of_any_json(value):
 
     for indent in (None, 1):
         for ascii_only in (True, False):
-            assert depth(value) == nesting(json.dumps(value, indent=indent, ensure_ascii=ascii_only), -1)
+            assert depth(value) == nesting_depth(json.dumps(value, indent=indent, ensure_ascii=ascii_only), -1)
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_the_scan_costs_no_square():
     for sign in ('"', '\\"', "\\", "[", "]", '"[', "'", '"""', "#["):
         for toml in (False, True):
             begun = time.perf_counter()
-            nesting("[[" + sign * (1_000_000 // len(sign)), 1, toml=toml)
+            nesting_depth("[[" + sign * (1_000_000 // len(sign)), 1, toml=toml)
             assert time.perf_counter() - begun < 5.0
 
 
@@ -106,7 +106,7 @@ def test_the_scan_costs_no_square():
 )
 def test_the_scan_knows_the_strings_and_comments_of_toml(text, depth):
     """A string in single quotes has no escapes; one line's ends with the line."""
-    assert depth == nesting(text, -1, toml=True)
+    assert depth == nesting_depth(text, -1, toml=True)
 
 
 def test_toml_that_is_too_deep_is_refused_by_the_same_rule(sentences, tmp_path):
@@ -186,7 +186,7 @@ def test_files_are_read_by_their_ending(tmp_path):
         ("a.toml", b"a = 1\na = 2", "must be TOML: Cannot overwrite a value"),
         pytest.param("a.toml", b"a = " + b"9" * 5000, "must be TOML", id="digits"),
         ("a.json", b"\xff", "must be text in UTF-8"),
-        pytest.param("a.json", b" " * (LARGEST + 1), f"must be at most {LARGEST} bytes long", id="long"),
+        pytest.param("a.json", b" " * (MAX_TEXT_BYTES + 1), f"must be at most {MAX_TEXT_BYTES} bytes long", id="long"),
         ("a.json", b"{", "must be JSON: Expecting property name"),
         ("a.json", b"", "must not be empty"),
         ("a.toml", b" \n\t", "must not be empty"),
@@ -239,7 +239,7 @@ def test_a_file_that_cannot_be_opened_is_a_sentence(monkeypatch, tmp_path, sente
 @pytest.mark.parametrize("value", [None, True, 3, 2.5, "short"])
 def test_short_values_are_shown(value):
     """What fits into a sentence helps its reader."""
-    assert value is shown(value)
+    assert value is redact_value(value)
 
 
 SECRETS = ["sk-proj-abc", "Bearer abc", "ghp_abc", "eyJhbGciOi", "AKIAIOSFODNN7", "x1" * 10, "redis://:pw@host", "-----BEGIN X"]
@@ -248,8 +248,8 @@ SECRETS = ["sk-proj-abc", "Bearer abc", "ghp_abc", "eyJhbGciOi", "AKIAIOSFODNN7"
 @pytest.mark.parametrize("value", [pytest.param(10**5000, id="huge"), "x" * 65, ["a"], {"a": 1}, *SECRETS])
 def test_long_nested_and_secret_looking_values_are_not_shown(value):
     """They are or may hold a secret, and an int of thousands of digits cannot even be printed (invariant 76)."""
-    assert NOT_SHOWN is shown(value)
-    assert "X: wrong" == str(ConfigurationError([("X", "wrong", shown(value))]))
+    assert REDACTED is redact_value(value)
+    assert "X: wrong" == str(ConfigurationError([("X", "wrong", redact_value(value))]))
 
 
 def test_comments_and_lines_of_toml_that_only_look_costly_are_read(tmp_path):
@@ -262,8 +262,8 @@ def test_comments_and_lines_of_toml_that_only_look_costly_are_read(tmp_path):
 def test_a_file_that_grows_while_it_is_read_is_refused(monkeypatch, tmp_path, sentences):
     """What was measured is not what is there: no more than 1 MiB is read in any case (invariant 73)."""
     path = tmp_path / "a.json"
-    path.write_bytes(b" " * (LARGEST + 1))
+    path.write_bytes(b" " * (MAX_TEXT_BYTES + 1))
     small = path.parent.stat()
     monkeypatch.setattr(type(path), "stat", lambda self, **_: small)
     monkeypatch.setattr(type(path), "is_file", lambda self: True)
-    assert [f"{path}: must be at most {LARGEST} bytes long"] == sentences(read_file, path)
+    assert [f"{path}: must be at most {MAX_TEXT_BYTES} bytes long"] == sentences(read_file, path)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilience_kit.config import TEMPLATES, ResilienceSettings, dump
-from resilience_kit.config.custom import file_settings
-from resilience_kit.config.text import read_file, strict_json
+from resilience_kit.config.parsing import read_file, strict_json
+from resilience_kit.config.schema_types import file_settings
 
 STRATEGIES = st.sampled_from(["aggressive", "balanced", "conservative", "critical"])
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=10)

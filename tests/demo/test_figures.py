@@ -6,8 +6,18 @@ import json
 
 import pytest
 
-from resilience_kit.cli.demo.figures import OUTAGE, Waits, burst, errors, figures, goals, percentile, report, waits
-from resilience_kit.cli.demo.recording import CallRecord, Move, Recording, Side
+from resilience_kit.cli.demo.recording import BreakerTransition, CallRecord, Recording, Side
+from resilience_kit.cli.demo.run_statistics import (
+    OUTAGE,
+    SlowCalls,
+    burst,
+    client_statistics,
+    errors,
+    goals,
+    percentile,
+    report,
+    slow_calls,
+)
 from resilience_kit.cli.demo.scenario import Phase, Scenario
 
 SCENARIO = Scenario(seed=7, duration=16.0, rate=100.0)
@@ -20,19 +30,23 @@ def recording() -> Recording:
     made = Recording(SCENARIO)
     for side in made.sides:
         side.issued = len(times)
-    made.plain.calls = [CallRecord(at, at + 0.02, error) for at, error in zip(times, errors_seen, strict=True)]
-    made.plain.sent, made.plain.received = times, [at for at in times if not 6.0 <= at < 8.0]
-    made.kit.calls = [CallRecord(at, max(at + 0.02, 8.1 if 4.0 <= at < 8.0 else 0.0)) for at in times]
-    made.kit.sent = [1.0, 4.0, *[8.1] * 8, 9.0]
-    made.kit.received = made.kit.sent
-    made.kit.moves = [Move(4.1, "open"), Move(8.0, "half_open"), Move(8.1, "closed")]
-    made.kit.retries = 1
+    made.unprotected.calls = [CallRecord(at, at + 0.02, error) for at, error in zip(times, errors_seen, strict=True)]
+    made.unprotected.sent, made.unprotected.received = times, [at for at in times if not 6.0 <= at < 8.0]
+    made.protected.calls = [CallRecord(at, max(at + 0.02, 8.1 if 4.0 <= at < 8.0 else 0.0)) for at in times]
+    made.protected.sent = [1.0, 4.0, *[8.1] * 8, 9.0]
+    made.protected.received = made.protected.sent
+    made.protected.transitions = [
+        BreakerTransition(4.1, "open"),
+        BreakerTransition(8.0, "half_open"),
+        BreakerTransition(8.1, "closed"),
+    ]
+    made.protected.retries = 1
     return made
 
 
 def test_calls_belong_to_the_time_of_their_issue() -> None:
     """A call issued in the outage and answered after it counts for the outage."""
-    during = figures(recording().kit, SCENARIO, OUTAGE)
+    during = client_statistics(recording().protected, SCENARIO, OUTAGE)
     assert (8, 8, 1, 1) == (during.calls, during.answered, during.sent, during.received)
     assert pytest.approx(4100.0) == during.p95_ms
 
@@ -40,8 +54,8 @@ def test_calls_belong_to_the_time_of_their_issue() -> None:
 def test_phases_add_up_to_the_whole() -> None:
     """Every call, attempt and request is in exactly one phase."""
     for side in recording().sides:
-        parts = [figures(side, SCENARIO, [phase]) for phase in Phase]
-        whole = figures(side, SCENARIO)
+        parts = [client_statistics(side, SCENARIO, [phase]) for phase in Phase]
+        whole = client_statistics(side, SCENARIO)
         assert (whole.calls, whole.answered, whole.sent, whole.received) == tuple(
             sum(getattr(part, name) for part in parts) for name in ("calls", "answered", "sent", "received")
         )
@@ -56,10 +70,10 @@ def test_goals_compare_with_the_plain_client() -> None:
 def test_goals_miss_a_recovery_that_comes_too_fast() -> None:
     """Twice the normal rate in one second after the outage is allowed, one attempt more is not."""
     made = recording()
-    made.plain.sent = [5.0] * 40
-    made.kit.sent = [8.0] * 200
+    made.unprotected.sent = [5.0] * 40
+    made.protected.sent = [8.0] * 200
     assert (2.0, True) == (goals(made).burst, goals(made).met)
-    made.kit.sent.append(8.99)
+    made.protected.sent.append(8.99)
     assert (2.01, False) == (goals(made).burst, goals(made).met)
 
 
@@ -73,14 +87,14 @@ def test_burst_counts_the_fullest_second_after_the_outage() -> None:
 def test_waits_are_those_of_answered_calls() -> None:
     """A call that failed late has waited in vain, and one that was answered within a second has not waited."""
     side = Side("any", calls=[CallRecord(0.0, 1.0), CallRecord(0.0, 2.5), CallRecord(1.0, 2.25), CallRecord(0.0, 9.0, "x")])
-    assert Waits(2, 2.5, 2.5) == waits(side)
-    assert Waits(0, 0.0, 0.0) == waits(Side("idle"))
+    assert SlowCalls(2, 2.5, 2.5) == slow_calls(side)
+    assert SlowCalls(0, 0.0, 0.0) == slow_calls(Side("idle"))
 
 
 def test_goals_are_met_at_their_limits() -> None:
     """One attempt against twenty is exactly the 5 % that are allowed."""
     made = recording()
-    made.plain.sent = [5.0] * 20
+    made.unprotected.sent = [5.0] * 20
     assert goals(made).met
 
 

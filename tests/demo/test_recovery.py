@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from resilience_kit import AIServiceResilience, ResilienceConfig
-from resilience_kit.cli.demo.figures import GOAL_BURST, burst
 from resilience_kit.cli.demo.recording import Side
+from resilience_kit.cli.demo.run_statistics import GOAL_BURST, burst
 from resilience_kit.cli.demo.scenario import Scenario
 from resilience_kit.errors import ServiceUnavailableError
 from resilience_kit.testing import FakeClock

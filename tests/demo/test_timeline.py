@@ -6,10 +6,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from resilience_kit.cli.demo.picture import draw, nice_step
-from resilience_kit.cli.demo.recording import CallRecord, Move, Recording, Side
+from resilience_kit.cli.demo.recording import BreakerTransition, CallRecord, Recording, Side
 from resilience_kit.cli.demo.scenario import Scenario
-from resilience_kit.cli.demo.timeline import Slice, Span, slices, spans, sparkline, sparklines, state_line
+from resilience_kit.cli.demo.svg import draw, nice_step
+from resilience_kit.cli.demo.timeline import Slice, Span, slices, spans, sparkline, sparklines, state_sparkline
 
 
 def recording() -> Recording:
@@ -17,10 +17,14 @@ def recording() -> Recording:
     made = Recording(Scenario(duration=9.0, rate=1.0))
     for side in made.sides:
         side.issued, side.sent = 9, [at + 0.5 for at in range(9)]
-    made.plain.calls = [CallRecord(at + 0.5, at + 0.6, "HTTP 503" if 3 <= at < 6 else None) for at in range(9)]
-    made.kit.calls = [CallRecord(at + 0.5, max(at + 0.6, 6.2) if at >= 3 else at + 0.6) for at in range(9)]
-    made.kit.sent = [0.5, 1.5, 2.5, 3.5, *[6.2] * 3, 6.5, 7.5, 8.5]
-    made.kit.moves = [Move(3.6, "open"), Move(6.1, "half_open"), Move(6.2, "closed")]
+    made.unprotected.calls = [CallRecord(at + 0.5, at + 0.6, "HTTP 503" if 3 <= at < 6 else None) for at in range(9)]
+    made.protected.calls = [CallRecord(at + 0.5, max(at + 0.6, 6.2) if at >= 3 else at + 0.6) for at in range(9)]
+    made.protected.sent = [0.5, 1.5, 2.5, 3.5, *[6.2] * 3, 6.5, 7.5, 8.5]
+    made.protected.transitions = [
+        BreakerTransition(3.6, "open"),
+        BreakerTransition(6.1, "half_open"),
+        BreakerTransition(6.2, "closed"),
+    ]
     return made
 
 
@@ -34,7 +38,7 @@ def test_slices_sort_calls_by_their_end_and_keep_them_all() -> None:
 def test_spans_cover_the_whole_time_without_gaps() -> None:
     """Closed from zero, then as the moves say, to the end."""
     assert [Span("closed", 0.0, 3.6), Span("open", 3.6, 6.1), Span("half_open", 6.1, 6.2), Span("closed", 6.2, 9.0)] == spans(
-        recording().kit, 9.0
+        recording().protected, 9.0
     )
     assert [Span("closed", 0.0, 9.0)] == spans(Side("any"), 9.0)
 
@@ -50,7 +54,7 @@ def test_a_sparkline_has_a_sign_for_each_value(values: list[float], top: float |
 
 def test_the_breakers_line_shows_the_worst_state_of_each_slice() -> None:
     """Open hides half-open, half-open hides closed."""
-    assert "───████──" == state_line(recording(), 9)
+    assert "───████──" == state_sparkline(recording(), 9)
 
 
 def test_sparklines_have_one_width_and_one_scale() -> None:
@@ -68,7 +72,7 @@ def test_sparklines_of_nothing_are_empty() -> None:
 def test_a_run_that_outlasts_its_traffic_is_drawn_to_its_end() -> None:
     """The last call's end is the end of the picture."""
     made = recording()
-    made.kit.calls.append(CallRecord(8.9, 10.5))
+    made.protected.calls.append(CallRecord(8.9, 10.5))
     assert (10.5, 9.0) == (made.length, recording().length)
 
 

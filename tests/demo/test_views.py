@@ -8,24 +8,28 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from resilience_kit.cli.demo.lines import LineView, explanation, progress, report_lines, story
-from resilience_kit.cli.demo.recording import CallRecord, Move, Recording
+from resilience_kit.cli.demo.recording import BreakerTransition, CallRecord, Recording
 from resilience_kit.cli.demo.scenario import Scenario
-from resilience_kit.cli.demo.screen import ScreenView, live_view
+from resilience_kit.cli.demo.terminal_view import TerminalView, live_view
+from resilience_kit.cli.demo.text_view import TextView, explanation, narrative, progress, report_lines
 
 
 def recording() -> Recording:
     """A small run: the plain client fails in the outage, the kit does not."""
-    made = Recording(Scenario(duration=12.0, rate=10.0), now=4.0, late=0.012)
+    made = Recording(Scenario(duration=12.0, rate=10.0), now=4.0, max_lag=0.012)
     for side in made.sides:
         side.issued = 90
         side.sent = side.received = [at / 10 for at in range(90)]
-    made.plain.calls = [CallRecord(at / 10, at / 10 + 0.02, "HTTP 503" if 30 <= at < 60 else None) for at in range(90)]
+    made.unprotected.calls = [CallRecord(at / 10, at / 10 + 0.02, "HTTP 503" if 30 <= at < 60 else None) for at in range(90)]
     made.sdk.calls = [CallRecord(at / 10, at / 10 + 0.5, "HTTP 503" if 30 <= at < 55 else None) for at in range(90)]
-    made.kit.calls = [CallRecord(at / 10, at / 10 + (3.5 if 31 <= at < 60 else 0.02)) for at in range(90)]
-    made.kit.sent = [at / 10 for at in range(90) if not 31 <= at < 60]
-    made.kit.moves = [Move(3.1, "open"), Move(6.0, "half_open"), Move(6.1, "closed")]
-    made.kit.retries = 5
+    made.protected.calls = [CallRecord(at / 10, at / 10 + (3.5 if 31 <= at < 60 else 0.02)) for at in range(90)]
+    made.protected.sent = [at / 10 for at in range(90) if not 31 <= at < 60]
+    made.protected.transitions = [
+        BreakerTransition(3.1, "open"),
+        BreakerTransition(6.0, "half_open"),
+        BreakerTransition(6.1, "closed"),
+    ]
+    made.protected.retries = 5
     return made
 
 
@@ -33,10 +37,10 @@ def test_progress_is_one_line_with_all_clients() -> None:
     """Time, phase, what each client has reached, and who waits; at its longest it fits a terminal of 80 columns."""
     assert " 4 s outage: 503      plain  66.7%  SDK  72.2%  kit 100.0%, 0 wait, closed" == progress(recording())
     longest = recording()
-    longest.now, longest.kit.issued = 5.9, 1089
+    longest.now, longest.protected.issued = 5.9, 1089
     for side in longest.sides:
         side.calls = [CallRecord(0.0, 1.0)]
-    longest.kit.moves.append(Move(5.8, "half_open"))
+    longest.protected.transitions.append(BreakerTransition(5.8, "half_open"))
     assert "half_open" in progress(longest)
     assert len(progress(longest)) <= 80
 
@@ -44,7 +48,7 @@ def test_progress_is_one_line_with_all_clients() -> None:
 def test_lines_come_once_a_second() -> None:
     """Four looks a second, one line."""
     told: list[str] = []
-    with LineView(told.append) as view:
+    with TextView(told.append) as view:
         for now in (0.0, 0.9, 1.0, 1.25, 1.9, 2.1):
             made = recording()
             made.now = now
@@ -66,7 +70,7 @@ def test_the_plain_report_fits_a_page_and_ends_with_the_goals() -> None:
 def test_a_missed_goal_says_so() -> None:
     """Nothing is rounded away."""
     made = recording()
-    made.kit.calls[0] = CallRecord(0.0, 1.0, "HTTP 500")
+    made.protected.calls[0] = CallRecord(0.0, 1.0, "HTTP 500")
     assert "[MISS] outside the outage 98.333% of protected calls answered (goal: 99.9%)" in list(report_lines(made))
 
 
@@ -79,7 +83,7 @@ def test_the_story_tells_errors_and_moves() -> None:
         "breaker: opened at 3.10 s, 1 times in all counting failed trials, closed for good at 6.10 s",
         *explanation(recording()),
         "the latest call was issued 12 ms behind its time",
-    ] == story(recording())
+    ] == narrative(recording())
 
 
 def test_the_explanation_says_why_calls_waited_and_what_came_after() -> None:
@@ -99,18 +103,18 @@ def test_nothing_is_explained_when_nobody_waited() -> None:
 def test_a_breaker_that_stays_open_and_a_busy_machine_are_told() -> None:
     """Neither is hidden."""
     made = recording()
-    made.kit.moves, made.late = [Move(3.1, "open")], 0.5
+    made.protected.transitions, made.max_lag = [BreakerTransition(3.1, "open")], 0.5
     assert [
         "breaker: opened at 3.10 s, 1 times in all counting failed trials, was open at the end",
         "the latest call was issued 500 ms behind its time: this machine was too busy, so the figures say little",
-    ] == [line for line in story(made)[3:] if line not in explanation(made)]
+    ] == [line for line in narrative(made)[3:] if line not in explanation(made)]
 
 
 def test_a_breaker_that_never_opened_is_not_mentioned() -> None:
     """No line about it."""
     made = recording()
-    made.kit.moves = []
-    assert not [line for line in story(made) if line.startswith("breaker")]
+    made.protected.transitions = []
+    assert not [line for line in narrative(made) if line.startswith("breaker")]
 
 
 @pytest.mark.parametrize("now", [4.0, 12.0])
@@ -133,7 +137,7 @@ def test_the_screen_shows_a_live_table_and_then_the_report(monkeypatch: pytest.M
     monkeypatch.setenv("TERM", "xterm")  # on a dumb terminal nothing is drawn
     output = io.StringIO()
     console = Console(file=output, force_terminal=True, width=80, height=60)
-    with ScreenView(console) as view:
+    with TerminalView(console) as view:
         view.show(recording())
     live = output.getvalue()
     for word in ("requests", "success rate", "p95 latency", "retries", "breaker", "upstream calls", "outage: 503", "66.67%"):

@@ -370,16 +370,16 @@ async def test_successes_fill_the_retry_budget_again(lab, kind, steps):
         with pytest.raises(ServerError):
             await lab.call(kind, steps(ServerError), config=config)
     budget = lab.kit._operations["op"].budget
-    assert 0 == budget.left
+    assert 0 == budget.available_tokens
     protected = lab.kit.with_resilience("op", custom_config=config)(lab.shapes[kind](lambda: "done"))
     for _ in range(20):
         await lab.finished(protected())
-    assert (20, True) == (budget.left, budget.short)
+    assert (20, True) == (budget.available_tokens, budget.below_capacity)
     await lab.call(kind, steps(ServerError, "done"), config=config)
-    assert 20 == budget.left
+    assert 20 == budget.available_tokens
     for _ in range(9):
         await lab.finished(protected())
-    assert (28, False) == (budget.left, budget.short)
+    assert (28, False) == (budget.available_tokens, budget.below_capacity)
 
 
 async def test_a_mixed_load_stays_within_the_budget(lab, steps):

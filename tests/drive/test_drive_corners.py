@@ -23,7 +23,7 @@ from resilience_kit.errors import (
 )
 from resilience_kit.events import CallFailed, CallSucceeded, FallbackUsed, NestedRetry
 from resilience_kit.orchestrator import AIServiceResilience
-from resilience_kit.orchestrator.request import Request
+from resilience_kit.orchestrator.request import CallOptions
 from resilience_kit.policies.breaker import CircuitState
 from resilience_kit.policies.retry import RetryConfig
 from resilience_kit.policies.retry_budget import RetryBudgetConfig
@@ -59,26 +59,26 @@ def site(request):
 @pytest.mark.parametrize(("options", "expected"), SHORT)
 def test_what_takes_the_short_ways(lab, options, expected):
     """A site that asks for no more than breaker, retries, metrics and a limit of time; until somebody listens to successes."""
-    request = Request(custom_config=lab.config(**options))
-    plan = lab.kit.plan("op", request)
-    assert (*expected, any(expected)) == (plan.direct, plan.timed, plan.light)
+    request = CallOptions(custom_config=lab.config(**options))
+    plan = lab.kit.make_plan("op", request)
+    assert (*expected, any(expected)) == (plan.fast_without_deadline, plan.fast_with_deadline, plan.fast_path)
     lab.listen(CallSucceeded)
-    plan = lab.kit.plan("op", request)
-    assert (False, False, False) == (plan.direct, plan.timed, plan.light)
+    plan = lab.kit.make_plan("op", request)
+    assert (False, False, False) == (plan.fast_without_deadline, plan.fast_with_deadline, plan.fast_path)
 
 
 def test_a_guard_or_a_fallback_takes_the_long_way(lab):
     """Both are for a call that is set up."""
-    assert not lab.kit.plan("op", Request(custom_config=lab.config(guards=(lab.Guard(),)))).light
-    assert not lab.kit.plan("op", Request(custom_config=lab.config(), fallback=print)).light
+    assert not lab.kit.make_plan("op", CallOptions(custom_config=lab.config(guards=(lab.Guard(),)))).fast_path
+    assert not lab.kit.make_plan("op", CallOptions(custom_config=lab.config(), fallback=print)).fast_path
 
 
 def test_a_site_makes_its_plan_once(lab):
     """Until it is told to forget it."""
-    site = CallSite(lambda: lab.kit.plan("op", Request()))
+    site = CallSite(lambda: lab.kit.make_plan("op", CallOptions()))
     plan = site.current()
     assert plan is site.current()
-    site.forget()
+    site.invalidate()
     assert plan is not site.current()
 
 

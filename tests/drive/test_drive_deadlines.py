@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from resilience_kit import remaining_time
-from resilience_kit._drive import timers
+from resilience_kit._drive import timeouts
 from resilience_kit.errors import APITimeoutError, DeadlineExceededError, Rejected, ServerError
 from resilience_kit.policies.breaker import CircuitState
 from resilience_kit.policies.retry import RetryConfig
@@ -295,29 +295,29 @@ async def test_the_timer_stops_with_the_last_call(lab):
     """It looks once more, and is not there any longer."""
     decorated = lab.kit.with_resilience("op", custom_config=lab.config(deadline=30.0))(lab.shapes["async"](lambda: "done"))
     await decorated()
-    cutter = timers.cutter_for(lab.clock)
-    assert ({}, True) == (cutter.live, cutter.armed_for < float("inf"))
+    cutter = timeouts.scheduler_for(lab.clock)
+    assert ({}, True) == (cutter.pending, cutter.armed_for < float("inf"))
     await lab.clock.sleep_async(1.0)
     assert float("inf") == cutter.armed_for
 
 
 async def test_a_loop_and_a_clock_have_a_cutter_of_their_own(lab):
     """Two clocks in one loop do not cut for each other; a forked child makes its own (invariant 22)."""
-    first = timers.cutter_for(lab.clock)
-    assert first is timers.cutter_for(lab.clock)
-    assert first is not timers.cutter_for(type(lab)().clock)
-    timers._forgets.renew_after_fork()
-    assert None is timers._here.cutter
-    cutter = timers.cutter_for(lab.clock)
+    first = timeouts.scheduler_for(lab.clock)
+    assert first is timeouts.scheduler_for(lab.clock)
+    assert first is not timeouts.scheduler_for(type(lab)().clock)
+    timeouts._forgets.reset_after_fork()
+    assert None is timeouts._thread_state.scheduler
+    cutter = timeouts.scheduler_for(lab.clock)
     cutter.loop = object()  # a loop that does not say which thread it runs in
-    assert cutter is not timers.cutter_for(lab.clock)
+    assert cutter is not timeouts.scheduler_for(lab.clock)
 
 
 async def test_a_loop_that_does_not_name_its_thread_is_asked_for(lab, monkeypatch):
     """As uvloop's."""
-    cutter = timers.cutter_for(lab.clock)
-    monkeypatch.setattr(timers, "get_ident", lambda: -1)
-    assert cutter is timers.cutter_for(lab.clock)
+    cutter = timeouts.scheduler_for(lab.clock)
+    monkeypatch.setattr(timeouts, "get_ident", lambda: -1)
+    assert cutter is timeouts.scheduler_for(lab.clock)
 
 
 async def test_a_guards_wait_beyond_the_deadline_is_a_refusal(lab, way, steps):

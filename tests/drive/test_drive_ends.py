@@ -143,11 +143,11 @@ async def test_a_retry_costs_what_its_error_costs(lab, way, steps, make, left):
     with contextlib.suppress(ServerError, RateLimitError):
         await lab.call(way, steps(make()), config=config)
     bucket = lab.kit._operations["op"].budget
-    assert left == bucket.left
+    assert left == bucket.available_tokens
     await lab.call(way, steps("done"), config=config)
-    assert left + 2 == bucket.left
+    assert left + 2 == bucket.available_tokens
     await lab.call(way, steps(make(), "done"), config=config)
-    assert left + 2 == bucket.left
+    assert left + 2 == bucket.available_tokens
 
 
 async def test_a_layer_below_that_might_have_retried_is_not_repeated(lab, steps):

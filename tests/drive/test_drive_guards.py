@@ -177,14 +177,14 @@ async def test_a_trial_under_way_is_waited_for(lab, way, steps):
     """Looked at again every 50 ms."""
     breaker = lab.kit.get_circuit_breaker("op")
     breaker.state = CircuitState.HALF_OPEN
-    trial = breaker.enter()
+    trial = breaker.acquire()
     sleep, looks = lab.clock.sleeps, []
 
     class Sleeps(list):
         def append(self, seconds):
             looks.append(seconds)
             if len(looks) == 3:
-                breaker.succeeded(trial)
+                breaker.on_success(trial)
 
     lab.clock.sleeps = Sleeps(sleep)
     assert "done" == await lab.call(way, steps("done"), config=lab.config(circuit_open="wait"))

@@ -10,7 +10,7 @@ import pytest
 from resilience_kit.context import idempotency_key, remaining_time
 from resilience_kit.errors import CircuitBreakerOpenError, ServerError
 from resilience_kit.events import CallRejected
-from resilience_kit.metrics import bucket_of
+from resilience_kit.metrics import bucket_index
 from resilience_kit.policies.breaker import CircuitBreakerConfig, CircuitState, FailureRateWindow
 
 #: Options of a call site that send its calls different ways.
@@ -62,14 +62,14 @@ async def test_a_latency_is_the_call_s(lab, way, site):
     config, attempt = lab.config(**site), taking(lab, 0.3, 0.3, 5.0)
     for _ in range(3):
         await lab.call(way, attempt, config=config)
-    assert {bucket_of(300_000_000): 2, bucket_of(5_000_000_000): 1} == latencies(lab)
+    assert {bucket_index(300_000_000): 2, bucket_index(5_000_000_000): 1} == latencies(lab)
     assert lab.clock.nanoseconds() == lab.kit._operations["op"].metrics.last_success
 
 
 async def test_a_latency_includes_failed_attempts_and_pauses(lab, way, site):
     """The caller waits for all of them."""
     await lab.call(way, taking(lab, 0.2, 0.3, error=ServerError), config=lab.config(**site))
-    assert {bucket_of(1_500_000_000): 1} == latencies(lab)
+    assert {bucket_index(1_500_000_000): 1} == latencies(lab)
     assert lab.clock.nanoseconds() == lab.kit._operations["op"].metrics.last_success
 
 

@@ -55,7 +55,7 @@ def test_successes_are_heard_of_after_a_move_of_the_breaker(lab, steps, move):
     getattr(operation.breaker, move)(*(["x"] if move == "force_close" else []))
     for _ in range(5):
         answer()
-    assert 5 == operation.budget.left
+    assert 5 == operation.budget.available_tokens
 
 
 def test_successes_are_heard_of_after_one_of_a_site_without_a_budget(lab, steps):
@@ -64,7 +64,7 @@ def test_successes_are_heard_of_after_one_of_a_site_without_a_budget(lab, steps)
     lab.kit.with_resilience("op", custom_config=lab.config(10**9))(steps("done"))()
     for _ in range(5):
         answer()
-    assert 5 == operation.budget.left
+    assert 5 == operation.budget.available_tokens
 
 
 async def test_a_success_under_way_at_a_move_is_heard_of(lab, steps):
@@ -82,7 +82,7 @@ async def test_a_success_under_way_at_a_move_is_heard_of(lab, steps):
     operation, _ = short_of(lab, steps, 28)
     go.set()
     await under_way
-    assert 1 == operation.budget.left
+    assert 1 == operation.budget.available_tokens
 
 
 def test_no_report_is_asked_for_once_the_budget_is_full(lab, steps):
@@ -90,7 +90,7 @@ def test_no_report_is_asked_for_once_the_budget_is_full(lab, steps):
     operation, answer = short_of(lab, steps, 28)
     for _ in range(28 + 1):
         answer()
-    assert (28, False) == (operation.budget.left, operation.breaker.snapshot.reports)
+    assert (28, False) == (operation.budget.available_tokens, operation.breaker.snapshot.tracks_success)
 
 
 @pytest.mark.parametrize("last", [AuthenticationError, DeadlineExceededError])

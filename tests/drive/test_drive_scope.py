@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilience_kit import idempotency_key, remaining_time
-from resilience_kit.context import LONGEST_KEY, KeyHolder, current_call, key_within, request_key
+from resilience_kit.context import MAX_KEY_LENGTH, IdempotencyKeyHolder, current_call, nested_key, request_key
 from resilience_kit.errors import ConfigurationError, DeadlineExceededError, ServerError
 from resilience_kit.policies.breaker.states import running_trials
 from resilience_kit.policies.hedge import HedgeConfig
 
 
-class Job(KeyHolder):
+class Job(IdempotencyKeyHolder):
     """What a job is to the calls within it: a context with a fixed key and no deadline."""
 
     def __init__(self, key="job-1"):
@@ -429,8 +429,8 @@ def test_keys_are_bounded_stable_and_fit_a_header(names, outer):
         for name in names:
             token = current_call.set(holder)
             try:
-                number = holder.number(name)
-                key = key_within(holder, name, number)
+                number = holder.next_number(name)
+                key = nested_key(holder, name, number)
             finally:
                 current_call.reset(token)
             keys.append(key)
@@ -440,13 +440,13 @@ def test_keys_are_bounded_stable_and_fit_a_header(names, outer):
     first = nested(None)
     assert first == nested(None)
     assert len(set(first)) == len(first)
-    assert all(len(key) <= LONGEST_KEY and key.isascii() and key.isprintable() for key in first)
+    assert all(len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable() for key in first)
 
 
 def test_keys_of_operations_with_separators_in_their_names_do_not_meet():
     """A name that looks like a nested call is none."""
     outer = Job("k")
-    assert key_within(outer, "a/1/b", 1) != key_within(Job(key_within(outer, "a", 1)), "b", 1)
+    assert nested_key(outer, "a/1/b", 1) != nested_key(Job(nested_key(outer, "a", 1)), "b", 1)
 
 
 def test_request_keys_tell_requests_apart_and_know_them_again():

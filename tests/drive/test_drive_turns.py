@@ -201,7 +201,7 @@ async def test_what_a_call_costs_is_asked_with_its_arguments(lab, direct):
     config = lab.config(rate_limit=tokens)
     await lab.call(direct, lambda text: text, "x" * 40, config=config)
     (limits,) = (lab.kit._operations["op"].limiters["rate limit"],)
-    assert 60.0 == limits._pool.buckets[0].level
+    assert 60.0 == limits._token_buckets.buckets[0].level
 
 
 async def test_an_overload_is_the_adaptive_limits_until_it_can_fall_no_more(lab, direct, steps):

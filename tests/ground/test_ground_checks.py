@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from resilience_kit._checks import Checks, nearest
+from resilience_kit._checks import Checks, did_you_mean
 from resilience_kit.errors import ConfigurationError
 
 
@@ -15,7 +15,7 @@ def told(check, *args, **kwargs):
     checks = Checks("Owner")
     getattr(checks, check)("field", *args, **kwargs)
     try:
-        checks.done()
+        checks.raise_if_any()
     except ConfigurationError as error:
         (violation,) = error.errors
         assert "Owner.field" == violation.path
@@ -29,9 +29,9 @@ NO_NUMBERS = [True, "1", None, math.nan, math.inf, -math.inf, 1j, 10**400]
 @pytest.mark.parametrize("wrong", [*NO_NUMBERS[:-1], 1.0, 2, -(10**400)])
 def test_whole_numbers(wrong):
     """An int, no bool, from a number on, without an end."""
-    assert "must be a whole number of at least 3" == told("whole", wrong, 3)
-    assert told("whole", 3, 3) is None
-    assert told("whole", 10**400, 3) is None
+    assert "must be a whole number of at least 3" == told("integer", wrong, 3)
+    assert told("integer", 3, 3) is None
+    assert told("integer", 10**400, 3) is None
 
 
 @pytest.mark.parametrize("wrong", [*NO_NUMBERS, -1, -0.5, -5e-324])
@@ -89,8 +89,8 @@ def test_names():
 
 def test_methods_that_are_provided():
     """What lacks one of them, or has it as data, is refused with all of their names."""
-    assert told("provides", [], "append", "pop") is None
-    assert "must have the methods load, save" == told("provides", "breakers.db", "load", "save")
+    assert told("has_methods", [], "append", "pop") is None
+    assert "must have the methods load, save" == told("has_methods", "breakers.db", "load", "save")
 
 
 def test_flags():
@@ -115,19 +115,19 @@ def test_instances():
 def test_all_violations_are_told_together():
     """In the order in which they were found, with their values."""
     checks = Checks("Owner")
-    checks.whole("first", 0, 1)
-    checks.fail("second", "is odd", 3)
+    checks.integer("first", 0, 1)
+    checks.add("second", "is odd", 3)
     with pytest.raises(
         ConfigurationError, match=r"^Owner.first: must be a whole number of at least 1, got 0; Owner.second: is odd, got 3$"
     ):
-        checks.done()
-    Checks("Owner").done()
+        checks.raise_if_any()
+    Checks("Owner").raise_if_any()
 
 
 def test_the_nearest_name():
     """Of any case; a stranger gets the list, sorted."""
-    assert "; did you mean 'balanced'?" == nearest("BALANCD", ["critical", "balanced"])
-    assert "; known: balanced, critical" == nearest(3, ["critical", "balanced"])
+    assert "; did you mean 'balanced'?" == did_you_mean("BALANCD", ["critical", "balanced"])
+    assert "; known: balanced, critical" == did_you_mean(3, ["critical", "balanced"])
 
 
 def test_optional_callables():

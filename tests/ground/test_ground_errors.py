@@ -13,7 +13,7 @@ import circuitbreaker
 import pytest
 
 from resilience_kit import errors
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError, Violation
+from resilience_kit.errors import REDACTED, ConfigurationError, Violation
 
 MONEY = (Decimal("5.00"), Decimal("4.90"), Decimal("0.20"), datetime(2026, 1, 2, tzinfo=UTC))
 EXAMPLES = [
@@ -27,7 +27,7 @@ EXAMPLES = [
     errors.BillingStoppedError("api.example.com"),
     errors.BudgetExceededError("day", 3.0, *MONEY),
     errors.DeadlineExceededError("too late"),
-    ConfigurationError([("RetryConfig.base_delay", "must be positive", -1), ("file", "is not JSON", NOT_SHOWN)]),
+    ConfigurationError([("RetryConfig.base_delay", "must be positive", -1), ("file", "is not JSON", REDACTED)]),
     errors.StreamInterruptedError("chat", 3, ("a", "b", "c")),
     errors.FallbackExhaustedError("chat", [ValueError("x"), KeyError("y")]),
     errors.LedgerError("corrupt"),
@@ -131,7 +131,7 @@ def test_errors_survive_pickle_and_copy(error, again):
     ),
     (errors.BudgetExceededError("day"), "budget 'day' does not allow this call: limit None USD, spent None, held None"),
     (
-        ConfigurationError([("a.b", "must be positive", -1), ("c", "is a secret", NOT_SHOWN)]),
+        ConfigurationError([("a.b", "must be positive", -1), ("c", "is a secret", REDACTED)]),
         "a.b: must be positive, got -1; c: is a secret",
     ),
     (errors.StreamInterruptedError("chat", 3), "stream of 'chat' broke after 3 items"),
@@ -159,8 +159,8 @@ def test_violations_can_be_read_one_by_one():
 
 def test_what_is_not_shown_stays_one_thing():
     """It has a text of its own, and is itself after pickle."""
-    assert "<not shown>" == repr(NOT_SHOWN)
-    assert NOT_SHOWN is pickle.loads(pickle.dumps(NOT_SHOWN))
+    assert "<not shown>" == repr(REDACTED)
+    assert REDACTED is pickle.loads(pickle.dumps(REDACTED))
 
 
 def test_a_value_that_cannot_be_shown_does_not_hide_the_rule():

@@ -58,16 +58,16 @@ def test_events_reach_those_who_asked():
 def test_somebody_wants_it_or_nobody_does():
     """Asked before an event is built; follows subscriptions, also of base classes, and `when`."""
     stream = EventStream()
-    assert not stream.wants(StateChanged)
+    assert not stream.has_listener(StateChanged)
     remove = stream.add_listener(lambda event: None, StateChanged)
-    assert (True, False) == (stream.wants(StateChanged), stream.wants(CallSucceeded))
+    assert (True, False) == (stream.has_listener(StateChanged), stream.has_listener(CallSucceeded))
     remove()
-    assert not stream.wants(StateChanged)
+    assert not stream.has_listener(StateChanged)
     awake = [False]
     stream.add_listener(lambda event: None, when=lambda: awake[0])
-    assert not stream.wants(CallSucceeded)
+    assert not stream.has_listener(CallSucceeded)
     awake[0] = True
-    assert stream.wants(CallSucceeded)
+    assert stream.has_listener(CallSucceeded)
 
 
 def test_when_decides_at_the_delivery_too():
@@ -90,7 +90,7 @@ def test_listeners_that_raise_harm_nobody(caplog):
     stream.add_listener(bad)
     stream.add_listener(heard.append, when=bad)
     stream.add_listener(heard.append)
-    assert stream.wants(CallCancelled)
+    assert stream.has_listener(CallCancelled)
     stream.emit(EVENT)
     assert [EVENT] == heard
     assert ["a listener failed on CallCancelled: RuntimeError"] * 2 == [record.getMessage() for record in caplog.records]
@@ -120,10 +120,10 @@ def test_an_exit_passes_and_what_was_queued_is_heard_next(caplog):
 
     remove = stream.add_listener(leave)
     stream.add_listener(heard.append)
-    stream.put(numbered(1))
-    stream.put(numbered(2))
+    stream.enqueue(numbered(1))
+    stream.enqueue(numbered(2))
     with pytest.raises(KeyboardInterrupt):
-        stream.deliver()
+        stream.flush()
     assert [] == heard
     stream.emit(numbered(3))
     assert [numbered(2), numbered(3)] == heard
@@ -148,10 +148,10 @@ def test_put_waits_for_deliver():
     """For those who hold a lock."""
     stream, heard = EventStream(), []
     stream.add_listener(heard.append)
-    stream.put(EVENT)
+    stream.enqueue(EVENT)
     assert [] == heard
-    stream.deliver()
-    stream.deliver()
+    stream.flush()
+    stream.flush()
     assert [EVENT] == heard
 
 
@@ -178,7 +178,7 @@ def test_threads_lose_no_event_and_no_listener():
     sys.setswitchinterval(before)
     assert 1600 == len(heard)
     for remove in removals:
-        assert stream.wants(StateChanged)
+        assert stream.has_listener(StateChanged)
         assert stream._subscriptions
         remove()
     assert 1 == len(stream._subscriptions)
@@ -187,8 +187,8 @@ def test_threads_lose_no_event_and_no_listener():
 def test_a_change_of_listeners_is_reported_to_every_dependent():
     """Those who keep something that depends on the listeners are called after each change, and see another version."""
     stream, changes, versions = EventStream(), [], []
-    stream.on_subscribe.append(lambda: changes.append(stream.wants(CallSucceeded)))
-    stream.on_subscribe.append(lambda: versions.append(stream.version))
+    stream.on_listeners_changed.append(lambda: changes.append(stream.has_listener(CallSucceeded)))
+    stream.on_listeners_changed.append(lambda: versions.append(stream.version))
     before = stream.version
     stream.add_listener(lambda event: None)()
     assert [True, False] == changes
@@ -200,12 +200,12 @@ class Thread(threading.Thread):
 
     def __init__(self, work):
         super().__init__(daemon=True)
-        self._work, self._error = work, None
+        self._schedule_response, self._error = work, None
         self.start()
 
     def run(self):
         try:
-            self._work()
+            self._schedule_response()
         except BaseException as error:
             self._error = error
 
@@ -249,8 +249,8 @@ def test_eight_threads_hear_their_own_events_only_and_in_order():
             if number % 3:
                 stream.emit(CallCancelled(operation=me, attempts=number))
             else:
-                stream.put(CallCancelled(operation=me, attempts=number))
-                stream.deliver()
+                stream.enqueue(CallCancelled(operation=me, attempts=number))
+                stream.flush()
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -270,10 +270,10 @@ def test_put_events_stay_with_their_thread():
     """Another thread's `deliver` leaves them alone: their own one may still hold the lock for which it has put them."""
     stream, heard = EventStream(), []
     stream.add_listener(heard.append)
-    stream.put(EVENT)
-    Thread(stream.deliver).end()
+    stream.enqueue(EVENT)
+    Thread(stream.flush).end()
     assert [] == heard
-    stream.deliver()
+    stream.flush()
     assert [EVENT] == heard
 
 
@@ -320,14 +320,18 @@ def test_a_child_stream_reaches_its_own_listeners_and_its_parents():
     """Its own ones come first; what the parent emits is none of its business."""
     parent, heard = EventStream(), []
     child = ChildStream(lambda: parent)
-    assert not child.may_want(CallCancelled)
+    assert not child.may_have_listener(CallCancelled)
     parent.add_listener(lambda event: heard.append(("parent", event)), CallCancelled)
-    assert (True, True, False) == (child.wants(CallCancelled), child.may_want(CallCancelled), child.wants(StateChanged))
+    assert (True, True, False) == (
+        child.has_listener(CallCancelled),
+        child.may_have_listener(CallCancelled),
+        child.has_listener(StateChanged),
+    )
     child.add_listener(lambda event: heard.append(("child", event)))
     child.emit(EVENT)
     parent.emit(EVENT)
     assert [("child", EVENT), ("parent", EVENT), ("parent", EVENT)] == heard
-    assert child.wants(StateChanged)
+    assert child.has_listener(StateChanged)
 
 
 def test_a_child_stream_follows_the_default_stream(default):
@@ -350,13 +354,13 @@ class Sink:
     """Takes events while its gate is open."""
 
     def __init__(self, *, opened=True):
-        self.heard, self.gate, self.entered, self.threads = [], threading.Event(), threading.Event(), set()
+        self.heard, self.needs_admission, self.entered, self.threads = [], threading.Event(), threading.Event(), set()
         if opened:
-            self.gate.set()
+            self.needs_admission.set()
 
     def __call__(self, event):
         self.entered.set()
-        assert self.gate.wait(30)
+        assert self.needs_admission.wait(30)
         self.threads.add(threading.current_thread())
         self.heard.append(event.attempts)
 
@@ -371,7 +375,7 @@ def test_a_queued_listener_hands_events_on_in_order_in_a_thread_of_its_own():
         assert [] == sink.heard
         assert not queued.flush(0.0)
         assert queued
-        sink.gate.set()
+        sink.needs_admission.set()
         assert queued.flush()
         assert [*range(100)] == sink.heard
         assert threading.current_thread() not in sink.threads
@@ -388,7 +392,7 @@ def test_a_full_queue_drops_and_counts(overflow, kept):
     for number in range(1, 10):
         queued(numbered(number))
     assert (7, 2) == (queued.dropped, len(queued))
-    sink.gate.set()
+    sink.needs_admission.set()
     assert queued.close()
     assert (kept, 7) == (sink.heard, queued.dropped)
 
@@ -428,7 +432,7 @@ async def test_a_queued_listener_does_not_hold_up_an_event_loop():
         stream.emit(numbered(number))
         await asyncio.sleep(0)
     assert [] == sink.heard
-    sink.gate.set()
+    sink.needs_admission.set()
     assert await asyncio.to_thread(queued.close)
     assert 9 == sink.heard[-1]
 
@@ -461,13 +465,13 @@ def test_a_forked_child_delivers_nothing_of_its_parent():
     """No delivery under way, no lock held, nothing queued (invariant 22)."""
     stream, heard = EventStream(), []
     stream.add_listener(heard.append)
-    stream.put(numbered(1))
+    stream.enqueue(numbered(1))
     events._pending.delivering = True
     holder = threading.Thread(target=stream._lock.acquire)
     holder.start()
     holder.join()
-    events._pending.renew_after_fork()
-    stream.renew_after_fork()
+    events._pending.reset_after_fork()
+    stream.reset_after_fork()
     stream.emit(numbered(2))
     stream.add_listener(heard.append)
     assert [numbered(2)] == heard
@@ -479,4 +483,4 @@ def test_a_type_that_is_no_event_is_refused_and_not_kept(wrong):
     stream = EventStream()
     with pytest.raises(TypeError, match=r"must be classes of resilience_kit\.events"):
         stream.add_listener(print, wrong)
-    assert stream.wants(StateChanged) is False
+    assert stream.has_listener(StateChanged) is False

@@ -13,7 +13,7 @@ class Owner:
 
     renewed = 0
 
-    def renew_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         self.renewed += 1
 
 
@@ -22,21 +22,21 @@ def test_the_living_are_renewed_and_nobody_is_kept_alive(monkeypatch):
     monkeypatch.setattr(_fork, "_living", type(_fork._living)())
     kept, gone = Owner(), Owner()
     for owner in (kept, gone, kept):
-        _fork.renew_after_fork(owner)
+        _fork.register_fork_aware(owner)
     del gone, owner
     gc.collect()
-    _fork._renew_all()
+    _fork._reset_all()
     assert (1, 1) == (kept.renewed, len(_fork._living))
 
 
 def test_a_mutex_is_reentrant_and_free_after_a_fork():
     """Its holder may come back; in a child nobody holds it, whichever thread did (invariant 22)."""
-    mutex = _fork.Mutex()
+    mutex = _fork.ForkSafeLock()
     with mutex, mutex:
         pass
     holder = threading.Thread(target=mutex.__enter__)
     holder.start()
     holder.join()
-    mutex.renew_after_fork()
+    mutex.reset_after_fork()
     with mutex:
         pass

@@ -8,7 +8,15 @@ from types import coroutine
 
 import pytest
 
-from resilience_kit._kinds import AWAITABLE_TYPES, FINISHED_TYPES, UNFINISHED_TYPES, Kind, is_awaitable, is_unfinished, kind_of
+from resilience_kit._callable_kinds import (
+    AWAITABLE_TYPES,
+    DRIVABLE_TYPES,
+    VALUE_TYPES,
+    CallableKind,
+    is_awaitable,
+    kind_of,
+    needs_driving,
+)
 
 
 def plain():
@@ -64,24 +72,24 @@ class Awaitable:
 
 
 @pytest.mark.parametrize(("function", "kind"), [
-    (plain, Kind.SYNC),
-    (asynchronous, Kind.ASYNC),
-    (generator, Kind.GENERATOR),
-    (async_generator, Kind.ASYNC_GENERATOR),
-    (Methods().method, Kind.ASYNC),
-    (Methods.class_method, Kind.ASYNC),
-    (Methods.static_method, Kind.GENERATOR),
-    (Methods(), Kind.ASYNC_GENERATOR),
-    (Methods, Kind.SYNC),
-    (object_with(plain), Kind.SYNC),
-    (object_with(asynchronous), Kind.ASYNC),
-    (functools.partial(asynchronous), Kind.ASYNC),
-    (functools.partial(functools.partial(object_with(generator))), Kind.GENERATOR),
-    (functools.partial(Methods), Kind.SYNC),
-    (len, Kind.SYNC),
-    ([].append, Kind.SYNC),
-    (int, Kind.SYNC),
-    (lambda: asynchronous(), Kind.SYNC),  # noqa: PLW0108 - a plain function that gives a coroutine
+    (plain, CallableKind.SYNC),
+    (asynchronous, CallableKind.ASYNC),
+    (generator, CallableKind.GENERATOR),
+    (async_generator, CallableKind.ASYNC_GENERATOR),
+    (Methods().method, CallableKind.ASYNC),
+    (Methods.class_method, CallableKind.ASYNC),
+    (Methods.static_method, CallableKind.GENERATOR),
+    (Methods(), CallableKind.ASYNC_GENERATOR),
+    (Methods, CallableKind.SYNC),
+    (object_with(plain), CallableKind.SYNC),
+    (object_with(asynchronous), CallableKind.ASYNC),
+    (functools.partial(asynchronous), CallableKind.ASYNC),
+    (functools.partial(functools.partial(object_with(generator))), CallableKind.GENERATOR),
+    (functools.partial(Methods), CallableKind.SYNC),
+    (len, CallableKind.SYNC),
+    ([].append, CallableKind.SYNC),
+    (int, CallableKind.SYNC),
+    (lambda: asynchronous(), CallableKind.SYNC),  # noqa: PLW0108 - a plain function that gives a coroutine
 ])  # fmt: skip
 def test_kinds(function, kind):
     """Functions, methods, partials and callable objects; a class makes instances, whatever they do when called."""
@@ -95,18 +103,18 @@ async def test_what_still_has_to_be_done():
     gathered = asyncio.gather(task)
     awaitables = [made, task, gathered, asyncio.get_running_loop().create_future(), Awaitable(), old_style()]
     assert [True] * 6 == [is_awaitable(thing) for thing in awaitables]
-    assert [True] * 6 == [is_unfinished(thing) for thing in awaitables]
+    assert [True] * 6 == [needs_driving(thing) for thing in awaitables]
     streams = [generator(), async_generator()]
     assert [False, False] == [is_awaitable(thing) for thing in streams]
-    assert [True, True] == [is_unfinished(thing) for thing in streams]
+    assert [True, True] == [needs_driving(thing) for thing in streams]
     finished = [None, 1, "x", [made], iter([]), plain, asynchronous, Awaitable]
-    assert [False] * 8 == [is_awaitable(thing) or is_unfinished(thing) for thing in finished]
+    assert [False] * 8 == [is_awaitable(thing) or needs_driving(thing) for thing in finished]
     await made
     await gathered
 
 
 def test_finished_types_are_finished():
     """What is asked first never hides anything unfinished."""
-    assert set() == FINISHED_TYPES & UNFINISHED_TYPES
-    assert [] == [kind for kind in FINISHED_TYPES if hasattr(kind, "__await__")]
-    assert AWAITABLE_TYPES < UNFINISHED_TYPES
+    assert set() == VALUE_TYPES & DRIVABLE_TYPES
+    assert [] == [kind for kind in VALUE_TYPES if hasattr(kind, "__await__")]
+    assert AWAITABLE_TYPES < DRIVABLE_TYPES

@@ -92,7 +92,7 @@ async def test_the_clock_sleeps_on_the_loop(monkeypatch):
 async def test_a_clock_that_does_not_wait(monkeypatch):
     """The switch for tests: every sleep returns at once."""
     clock, slept = SystemClock(), []
-    clock.waiting = False
+    clock.sleep_enabled = False
     monkeypatch.setattr(time, "sleep", slept.append)
     clock.sleep(60.0)
     await clock.sleep_async(60.0)

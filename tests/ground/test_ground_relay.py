@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilience_kit._relay import relay_async_generator, relay_generator
+from resilience_kit._generators import wrap_async_generator, wrap_generator
 
 #: What a consumer may do at an item.
 STEPS = st.lists(st.sampled_from(["next", "send", "throw taken", "throw", "throw exit", "end", "fail", "close"]), max_size=6)
@@ -102,7 +102,7 @@ async def drive_async(stream: Any, steps: list[str]) -> list[str]:
 def test_a_relayed_generator_cannot_be_told_from_its_own(steps):
     """Items, answers, errors, value and the order of closing are the same for any consumer (invariant 15)."""
     own, other = Scene(), Scene()
-    relayed = relay_generator(other.plain, other.plain)
+    relayed = wrap_generator(other.plain, other.plain)
     assert drive_plain(own.plain(), steps) == drive_plain(relayed(), steps)
     assert own.diary == other.diary
 
@@ -113,7 +113,7 @@ def test_a_relayed_async_generator_cannot_be_told_from_its_own(steps):
 
     async def both():
         own, other = Scene(), Scene()
-        relayed = relay_async_generator(other.asynchronous, other.asynchronous)
+        relayed = wrap_async_generator(other.asynchronous, other.asynchronous)
         assert await drive_async(own.asynchronous(), steps) == await drive_async(relayed(), steps)
         assert own.diary == other.diary
 
@@ -123,7 +123,7 @@ def test_a_relayed_async_generator_cannot_be_told_from_its_own(steps):
 def test_the_face_is_the_function_s():
     """Kind, name, docstring and signature."""
     scene = Scene()
-    plain, asynchronous = relay_generator(scene.plain, scene.plain), relay_async_generator(scene.asynchronous, scene.asynchronous)
+    plain, asynchronous = wrap_generator(scene.plain, scene.plain), wrap_async_generator(scene.asynchronous, scene.asynchronous)
     assert (True, True) == (inspect.isgeneratorfunction(plain), inspect.isasyncgenfunction(asynchronous))
     assert [("plain", "Plain items."), ("asynchronous", "Async items.")] == [
         (f.__name__, f.__doc__) for f in (plain, asynchronous)
@@ -133,8 +133,8 @@ def test_the_face_is_the_function_s():
 def test_nothing_is_opened_before_the_first_item():
     """A stream that is never iterated is never made, nor one that is closed before."""
     opened = []
-    relay_generator(lambda: None, opened.append)().close()
-    relay_async_generator(lambda: None, opened.append)()
+    wrap_generator(lambda: None, opened.append)().close()
+    wrap_async_generator(lambda: None, opened.append)()
     assert [] == opened
 
 
@@ -161,7 +161,7 @@ def test_a_stream_dropped_within_a_step_is_left_to_its_own_end():
             raise AssertionError("closed twice")
 
     async def consume():
-        async for _ in relay_async_generator(slow, Stream)():
+        async for _ in wrap_async_generator(slow, Stream)():
             raise AssertionError("there was an item")
 
     consumer = consume()
@@ -175,7 +175,7 @@ def test_a_stream_dropped_within_a_step_is_left_to_its_own_end():
 async def test_an_error_thrown_in_makes_no_circle():
     """The stand-in's frame lets the error go: nothing is left to the collector."""
     scene = Scene()
-    relayed = relay_async_generator(scene.asynchronous, scene.asynchronous)
+    relayed = wrap_async_generator(scene.asynchronous, scene.asynchronous)
 
     async def throw() -> str:
         stream = relayed()

@@ -42,7 +42,7 @@ async def test_a_task_is_woken_or_its_time_comes(clock):
 async def test_without_waiting_a_sleep_is_over_and_patience_is_not():
     """What takes as long as it takes cannot be skipped."""
     clock, loop = SystemClock(), asyncio.get_running_loop()
-    clock.waiting = False
+    clock.sleep_enabled = False
     assert not clock.wait(threading.Event(), 3600.0, None)
     assert not await clock.wait_async(loop.create_future(), 3600.0, None)
     woken = loop.create_future()

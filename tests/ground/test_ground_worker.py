@@ -19,7 +19,7 @@ from resilience_kit._worker import Worker
 @pytest.fixture
 def short_idle(monkeypatch):
     """Threads without work end at once."""
-    monkeypatch.setattr(_worker, "_IDLE", 0.001)
+    monkeypatch.setattr(_worker, "_IDLE_SECONDS", 0.001)
 
 
 def run(script: str) -> str:
@@ -200,7 +200,7 @@ def test_a_renewed_worker_has_nothing_of_the_parent_s(monkeypatch):
     holder = threading.Thread(target=worker._changed.acquire)
     holder.start()
     holder.join()
-    worker.renew_after_fork()
+    worker.reset_after_fork()
     assert (0, True) == (len(worker), worker.flush(0.0))
     worker.submit(3)
     assert worker.flush()
@@ -261,7 +261,7 @@ def test_the_end_of_the_interpreter_does_not_wait_for_ever():
         from resilience_kit import _worker
         from resilience_kit.events import CallCancelled, QueuedListener
 
-        _worker._AT_EXIT = 0.05
+        _worker._EXIT_FLUSH_SECONDS = 0.05
         queued = QueuedListener(lambda event: threading.Event().wait())
         queued(CallCancelled(operation="x", attempts=1))
         print("end")
@@ -270,7 +270,7 @@ def test_the_end_of_the_interpreter_does_not_wait_for_ever():
 
 def test_the_wait_at_the_end_is_bounded_for_all_workers_together(monkeypatch):
     """Those that are done cost nothing, and the bound is for all of them."""
-    monkeypatch.setattr(_worker, "_AT_EXIT", 0.01)
+    monkeypatch.setattr(_worker, "_EXIT_FLUSH_SECONDS", 0.01)
     gate = threading.Event()
     workers: list[Worker[int]] = [Worker("worker", lambda _: gate.wait(30)) for _ in range(3)]
     for worker in workers:
@@ -278,7 +278,7 @@ def test_the_wait_at_the_end_is_bounded_for_all_workers_together(monkeypatch):
     _worker._flush_all()
     assert [False] * 3 == [worker.flush(0.0) for worker in workers]
     gate.set()
-    monkeypatch.setattr(_worker, "_AT_EXIT", 30.0)
+    monkeypatch.setattr(_worker, "_EXIT_FLUSH_SECONDS", 30.0)
     _worker._flush_all()
     assert [True] * 3 == [worker.flush(0.0) for worker in workers]
 

@@ -168,7 +168,7 @@ def test_the_client_beneath_is_made_of_httpx_at_its_first_use(face: Face, monkey
 
     def use(client: Any) -> Any:
         kept.append(client._client)
-        client._used()
+        client._get_client()
         kept.append(client._client)
         return get(client)
 
@@ -230,7 +230,7 @@ def test_a_client_that_is_forgotten_says_so(face: Face) -> None:
     async def forget_async(use: bool) -> None:
         client = AsyncAPIClient("http://127.0.0.1:9")
         if use:
-            client._used()
+            client._get_client()
         del client
         gc.collect()
         await asyncio.sleep(0)
@@ -239,7 +239,7 @@ def test_a_client_that_is_forgotten_says_so(face: Face) -> None:
     def forget(use: bool) -> None:
         client = APIClient("http://127.0.0.1:9")
         if use:
-            client._used()
+            client._get_client()
         del client
         gc.collect()
 
@@ -257,7 +257,7 @@ def test_a_client_that_is_forgotten_says_so(face: Face) -> None:
 async def test_a_forgotten_client_is_closed_by_its_loop() -> None:
     """Its connections do not outlive it for as long as the loop runs."""
     client = AsyncAPIClient("http://127.0.0.1:9")
-    beneath = client._used()
+    beneath = client._get_client()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         del client
@@ -271,11 +271,11 @@ def test_without_httpx_a_client_takes_httpx2_or_says_what_to_install(face: Face,
     """httpx2 is enough; with neither, a sentence names the extra. A client that was handed over needs none of them."""
     monkeypatch.setitem(sys.modules, "httpx", None)
     client = face.kind(BASE)
-    assert "httpx2" == type(client._used()).__module__.partition(".")[0]
+    assert "httpx2" == type(client._get_client()).__module__.partition(".")[0]
     face.use(client, lambda _: None)
     monkeypatch.setitem(sys.modules, "httpx2", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'ai-resilience-kit\[http\]'"):
-        face.kind(BASE)._used()
+        face.kind(BASE)._get_client()
     assert {} == face.run(Script({}), get)
 
 
@@ -634,7 +634,7 @@ def test_a_limiter_may_look_at_the_request_and_at_its_answer(face: Face, clock: 
         rate=100,
         period=60.0,
         burst=100,
-        cost=lambda asked: asked.given["json"]["max_tokens"],
+        cost=lambda asked: asked.kwargs["json"]["max_tokens"],
         usage=lambda answer: answer["used"],
     )
     limiter = RateLimiter(config, name="tokens", clock=clock)

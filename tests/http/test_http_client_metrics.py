@@ -262,7 +262,7 @@ def test_stamps_are_by_the_clock_of_the_last_client(face: Face) -> None:
     operation = clients.get(HOST)
     assert operation is not None
     assert operation.metrics.last_success is not None
-    clients.join(HOST, FakeClock())
+    clients.get_or_create(HOST, FakeClock())
     assert operation.metrics.last_success is None
 
 

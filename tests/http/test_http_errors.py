@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from resilience_kit import classify
-from resilience_kit.classification import surely_not_sent
+from resilience_kit.classification import was_not_sent
 from resilience_kit.errors import (
     AIServiceError,
     APIConnectionError,
@@ -28,10 +28,10 @@ from resilience_kit.errors import (
     ServiceUnavailableError,
     TransientAIError,
 )
-from resilience_kit.http.errors import Sent, error_for, error_of
+from resilience_kit.http.errors import RequestInfo, error_from_response, map_exception
 from resilience_kit.outcome import FailureKind
 
-SENT = Sent("GET", "api.example.com", lambda: iter(["canary"]))
+SENT = RequestInfo("GET", "api.example.com", lambda: iter(["canary"]))
 EXPECTED: dict[str, type[AIServiceError]] = {
     "CloseError": APIConnectionError,
     "ConnectError": APIConnectionError,
@@ -89,7 +89,7 @@ CASES = [pytest.param(kind, id=f"{library.__name__}.{kind.__name__}") for librar
 def test_every_exception_of_the_library_is_mapped(kind: type[Exception]) -> None:
     """To the class in the table, with the verdict of the original, and without anything secret."""
     original = made(kind, "words with a canary in them")
-    error = error_for(original, SENT)
+    error = map_exception(original, SENT)
     assert EXPECTED[kind.__name__] is type(error)
     assert classify(original) == classify(error)
     assert "canary" not in repr(error)
@@ -109,13 +109,13 @@ def test_the_table_has_no_more_than_there_is(library: ModuleType) -> None:
 )
 def test_what_was_not_sent_stays_known(kind: type[Exception]) -> None:
     """The error beneath proves it (invariant 30)."""
-    assert ("Read" not in kind.__name__) is surely_not_sent(error_for(kind("x"), SENT))
+    assert ("Read" not in kind.__name__) is was_not_sent(map_exception(kind("x"), SENT))
 
 
 def test_other_exceptions_are_not_touched() -> None:
     """A bug stays the same object, and so do errors of this kit."""
     for error in (KeyError("x"), ServerError("x"), OSError("x")):
-        assert error is error_for(error, SENT)
+        assert error is map_exception(error, SENT)
 
 
 def test_an_answer_of_any_shape_decides() -> None:
@@ -125,9 +125,9 @@ def test_an_answer_of_any_shape_decides() -> None:
         response: Any = None
 
     error = HTTPError("https://api.example.com/?key=canary")
-    assert "The request failed (GET api.example.com)" == str(error_for(error, SENT))
+    assert "The request failed (GET api.example.com)" == str(map_exception(error, SENT))
     error.response = httpx.Response(401, text="no")
-    assert AuthenticationError is type(error_for(error, SENT))
+    assert AuthenticationError is type(map_exception(error, SENT))
 
 
 @pytest.mark.table(
@@ -159,7 +159,7 @@ def test_an_answer_of_any_shape_decides() -> None:
 )
 def test_every_status_has_a_class(status: int, body: object, expected: type[AIServiceError]) -> None:
     """The contract's by status; where that says little, what the body means."""
-    error = error_of(status, {"X-Request-ID": "req_9"}, json.dumps(body).encode(), SENT)
+    error = error_from_response(status, {"X-Request-ID": "req_9"}, json.dumps(body).encode(), SENT)
     assert (expected, status, "req_9") == (type(error), error.status, error.request_id)
     assert str(error).startswith(str(status))
     assert str(error).endswith("(request req_9)")
@@ -168,7 +168,7 @@ def test_every_status_has_a_class(status: int, body: object, expected: type[AISe
 @pytest.mark.table("status", range(400, 600))
 def test_no_status_is_left_out(status: int) -> None:
     """4xx is a fault of the request, 429 and 5xx pass by themselves."""
-    error = error_of(status, {}, b"", SENT)
+    error = error_from_response(status, {}, b"", SENT)
     permanent = status < 500 and status != 429
     assert permanent is not isinstance(error, TransientAIError)
 
@@ -176,12 +176,12 @@ def test_no_status_is_left_out(status: int) -> None:
 def test_a_rate_limit_that_came_with_a_good_status_proves_nothing() -> None:
     """What was answered with 200 was processed in part; a 429 was not (invariant 30)."""
     body = {"error": {"type": "rate_limit_error", "message": "slow down"}}
-    assert not surely_not_sent(error_of(200, {}, body, SENT))
-    assert surely_not_sent(error_of(429, {}, body, SENT))
-    assert surely_not_sent(RateLimitError("own"))
+    assert not was_not_sent(error_from_response(200, {}, body, SENT))
+    assert was_not_sent(error_from_response(429, {}, body, SENT))
+    assert was_not_sent(RateLimitError("own"))
 
 
 def test_headers_that_are_none_are_no_headers() -> None:
     """Whatever a client hands on."""
-    error = error_of(429, object(), object(), SENT)
+    error = error_from_response(429, object(), object(), SENT)
     assert (None, None, FailureKind.RATE_LIMIT) == (error.request_id, error.retry_after, error.verdict.kind)

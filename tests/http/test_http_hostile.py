@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from resilience_kit.errors import DeadlineExceededError, InvalidRequestError, TransientAIError
-from resilience_kit.http import AsyncAPIClient, transport_shapes
-from resilience_kit.http.allowance import Bucket, Sent, Told
+from resilience_kit.http import AsyncAPIClient, httpx_compat
 from resilience_kit.http.pacing import Pacing
+from resilience_kit.http.rate_limit_headers import BucketReading, RemoteBucket, SendPosition
 from resilience_kit.outcome import Outcome, OutcomeKind
 from resilience_kit.testing import FakeClock
 
@@ -167,29 +167,29 @@ async def test_a_dropped_stream_is_closed_from_the_outside(http: ModuleType, mak
     pieces = response.aiter_bytes()
     await anext(pieces)
     response.extensions["me"] = pieces  # a circle, for the collector
-    assert 1 == len(transport_shapes._being_read)
+    assert 1 == len(httpx_compat._open_bodies)
     del response, pieces
     gc.collect()
     await asyncio.sleep(0)
     gc.collect()
-    assert {} == transport_shapes._being_read
+    assert {} == httpx_compat._open_bodies
     assert {"total_calls": 1, "cancelled_calls": 1} == lab.counted()
 
 
 @pytest.mark.parametrize("limit", [0.4, 1e-7])
 def test_a_limit_below_one_request_does_not_shut_out_for_ever(limit: float) -> None:
     """The units may be others than ours: when all of it is there, one goes."""
-    told = Told(limit, 0.0, 100.0, 160.0, limit / 60.0)
-    bucket = Bucket(told, Sent(0, 0, 0, 100.0, 1), 100.0, learns=False)
-    assert (160.0, 200.0) == (bucket.due(100.0, 1.0, 0.0, 0.1, 100.0), bucket.due(200.0, 1.0, 0.0, 0.1, 100.0))
+    told = BucketReading(limit, 0.0, 100.0, 160.0, limit / 60.0)
+    bucket = RemoteBucket(told, SendPosition(0, 0, 0, 100.0, 1), 100.0, learns_cost=False)
+    assert (160.0, 200.0) == (bucket.due_at(100.0, 1.0, 0.0, 0.1, 100.0), bucket.due_at(200.0, 1.0, 0.0, 0.1, 100.0))
 
 
 @pytest.mark.parametrize("text", ["nan", "-1", "1e999", "inf", "9" * 400, "0, 0", "\u0665", ""])
 def test_garbage_in_a_limits_headers_says_nothing(text: str) -> None:
     """The next request goes at once."""
     names = ("limit", "remaining", "reset")
-    pace = Pacing(clock=FakeClock()).of("api.example.com", "key")
+    pace = Pacing(clock=FakeClock()).for_host("api.example.com", "key")
     permit = pace.admit()
-    permit.heard({f"x-ratelimit-{name}-requests": text for name in names})
+    permit.observe({f"x-ratelimit-{name}-requests": text for name in names})
     permit.settle(Outcome(OutcomeKind.SUCCESS))
     assert pace.fits()

@@ -76,7 +76,7 @@ def test_an_event_has_the_last_id_and_its_own_name() -> None:
 @pytest.mark.parametrize("endless", [b"x" * 10, b"data: x\n"])
 def test_an_event_that_is_too_large_is_refused(endless: bytes) -> None:
     """Neither one line nor many of them fill the memory."""
-    parser = EventParser(largest=100)
+    parser = EventParser(max_event_size=100)
     assert 1 == len(list(parser.feed(b"data: " + b"y" * 90 + b"\n\n")))
     with pytest.raises(ServerError, match="more than 100 characters"):
         for _ in range(30):
@@ -93,12 +93,12 @@ def test_a_line_feed_is_taken_from_one_carriage_return_only(text: bytes) -> None
 
 def sizes(size: int, largest: int, *, shortens: bool = False) -> list[str]:
     """What becomes of an event between two small ones, in pieces of a size."""
-    parser, found = EventParser(largest, shortens=shortens), list[str]()
+    parser, found = EventParser(largest, truncates=shortens), list[str]()
     text = b"data: a\n\n: a comment\ndata: " + b"x" * 40 + b"\ndata: y\n\ndata: b\n\n"
     try:
         for at in range(0, len(text), size):
             for event in parser.feed(text[at : at + size]):
-                found.append(event.data + "..." * parser.is_short)
+                found.append(event.data + "..." * parser.is_truncated)
     except ServerError as error:
         found.append(str(error))
     return found

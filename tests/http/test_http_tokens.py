@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from resilience_kit.http import AsyncAPIClient, tokens_at_most, tokens_used
+from resilience_kit.http import AsyncAPIClient, max_tokens_estimate, tokens_used
 from resilience_kit.limits import RateLimitConfig, RateLimiter
 
 Lab = Any
@@ -53,7 +53,7 @@ def limited(lab: Lab, usage: Callable[[Any], Any]) -> RateLimiter:
 
 def spent(limiter: RateLimiter) -> int:
     """How much of the bucket is gone."""
-    return round(1000 - limiter._pool.buckets[0].level)
+    return round(1000 - limiter._token_buckets.buckets[0].level)
 
 
 def chat(**fields: Any) -> Any:
@@ -127,7 +127,7 @@ async def test_a_stream_is_no_json(transport_lab: Lab) -> None:
     lab.script(lab.Answer(200, OPENAI, EVENTS))
     await lab.read()
     (answer,) = seen
-    assert (200, b"", USAGE, "<Answer 200>") == (answer.status_code, answer.content, answer.usage, repr(answer))
+    assert (200, b"", USAGE, "<ResponseSummary 200>") == (answer.status_code, answer.content, answer.usage, repr(answer))
     assert "text/event-stream" == answer.headers["Content-Type"]
     with pytest.raises(ValueError, match="Expecting value"):
         answer.json()
@@ -138,7 +138,7 @@ async def test_a_stream_is_no_json(transport_lab: Lab) -> None:
 async def test_the_cost_of_a_request_is_estimated_from_its_body(transport_lab: Lab) -> None:
     """A transport's requests are the library's own."""
     lab = transport_lab
-    limit = RateLimitConfig(rate=1000, period=1e9, burst=1000, cost=tokens_at_most)
+    limit = RateLimitConfig(rate=1000, period=1e9, burst=1000, cost=max_tokens_estimate)
     limiter = RateLimiter(limit, clock=lab.clock)
     lab.build(config=lab.config(rate_limit=limiter))
     await lab.send(json={"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 100})
@@ -173,17 +173,17 @@ async def test_the_cost_of_a_request_is_estimated_from_its_body(transport_lab: L
 def test_a_request_takes_at_most(body: dict[str, Any], tokens: int) -> None:
     """Bytes of its text, one for any other value, and the answer that it allows."""
     request = httpx.Request("POST", HOST, content=json.dumps(body))
-    asked = SimpleNamespace(given={"json": body}), SimpleNamespace(given={"content": json.dumps(body)})
-    assert [tokens] * 4 == [tokens_at_most(each) for each in (body, request, *asked)]
+    asked = SimpleNamespace(kwargs={"json": body}), SimpleNamespace(kwargs={"content": json.dumps(body)})
+    assert [tokens] * 4 == [max_tokens_estimate(each) for each in (body, request, *asked)]
 
 
 @pytest.mark.parametrize("content", [b"", b"no json", b"[1]", b"[" * 100_000, "\ud800".encode("utf-8", "surrogatepass")])
 def test_a_body_that_is_no_json_costs_nothing(content: bytes) -> None:
     """Nor does one that has not been read; and nothing of what is sent can hurt."""
-    assert 0.0 == tokens_at_most(httpx.Request("POST", HOST, content=content))
-    assert 0.0 == tokens_at_most(httpx.Request("POST", HOST, content=iter([content])))
-    assert 0.0 == tokens_at_most(None)
-    assert 1e12 + 11 == tokens_at_most({"max_tokens": 10**400})
+    assert 0.0 == max_tokens_estimate(httpx.Request("POST", HOST, content=content))
+    assert 0.0 == max_tokens_estimate(httpx.Request("POST", HOST, content=iter([content])))
+    assert 0.0 == max_tokens_estimate(None)
+    assert 1e12 + 11 == max_tokens_estimate({"max_tokens": 10**400})
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_an_answer_that_tells_nothing(answer: object) -> None:
 
 async def test_a_json_client_has_the_same_helpers() -> None:
     """Its limits see what is asked and the parsed answer."""
-    limiter = RateLimiter(RateLimitConfig(rate=1, period=1e9, burst=1000, cost=tokens_at_most, usage=tokens_used))
+    limiter = RateLimiter(RateLimitConfig(rate=1, period=1e9, burst=1000, cost=max_tokens_estimate, usage=tokens_used))
     service = httpx.MockTransport(lambda _: httpx.Response(200, json={"usage": USAGE}))
     async with AsyncAPIClient(HOST, client=httpx.AsyncClient(transport=service), rate_limiter=limiter) as client:
         await client.post("/v1/chat/completions", json={"max_tokens": 500})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilience_kit.http.wording import excerpt, host_of, request_id, scrubbed, secrets_of
+from resilience_kit.http.excerpts import excerpt, host_of, redacted, request_id, secrets_of
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_an_excerpt_is_short() -> None:
 def test_what_looks_like_a_key_is_taken_out(text: str) -> None:
     """Whoever sent it."""
     for secret in ("sk-proj-abc", "abc.def", "dXNlcjpwdw", "AKIAIOS", "AIzaSy", "eyJ", "hunter2", "PRIVATE", "0123456789abcdef"):
-        assert secret not in scrubbed(text)
-    assert "..." in scrubbed(text)
+        assert secret not in redacted(text)
+    assert "..." in redacted(text)
 
 
 def test_words_of_every_day_stay() -> None:
     """Names of models and limits are what the message is about."""
     text = "The model 'gpt-4o-mini' does not exist; Limit 500, Used 500, Requested 1."
-    assert text == scrubbed(text)
+    assert text == redacted(text)
 
 
 GIVEN: dict[str, Any] = {
@@ -85,8 +85,8 @@ def test_what_was_sent_is_taken_out() -> None:
         secrets_of("https://u:canary-9@a.example", {"Authorization": "Bearer canary-a"}, "/x?q=canary%20b#canary-c", GIVEN)
     )
     text = " ".join([*(f"canary-{sign}" for sign in "123478a9c"), "canary b", "canary-5 " * 10, "canary-6 " * 10, "gpt-x"])
-    assert "canary" not in scrubbed(text, secrets)
-    assert scrubbed(text, secrets).endswith("gpt-x")
+    assert "canary" not in redacted(text, secrets)
+    assert redacted(text, secrets).endswith("gpt-x")
 
 
 def test_looking_for_secrets_is_bounded() -> None:
@@ -101,7 +101,7 @@ def test_looking_for_secrets_is_bounded() -> None:
 @given(st.text(max_size=50), st.text(max_size=50))
 def test_no_text_breaks_the_wording(text: str, secret: str) -> None:
     """Whatever a service says."""
-    assert "\n" not in scrubbed(text, [secret] * bool(secret))
+    assert "\n" not in redacted(text, [secret] * bool(secret))
     excerpt(text)
     assert isinstance(host_of(text), str)
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import httpx2
 import pytest
 
-from resilience_kit._fork import _renew_all
+from resilience_kit._fork import _reset_all
 from resilience_kit.classification import classify_response
 from resilience_kit.config import ResilienceConfig, ResilienceSettings
 from resilience_kit.context import priority
@@ -53,21 +53,21 @@ class World:
         stream = EventStream()
         stream.add_listener(self.events.append)
         self.pacing = Pacing(PacingConfig(**options), clock=self.clock, events=stream)
-        self.pace = self.pacing.of(HOST, KEY)
+        self.pace = self.pacing.for_host(HOST, KEY)
 
     def send(self, outcome, headers=None, pace=None):
         """A request that need not wait, its head and its end."""
         permit = (pace or self.pace).admit()
         assert permit.turn is None
         if headers is not None:
-            permit.heard(headers)
+            permit.observe(headers)
         permit.settle(outcome)
         return permit
 
     def refused(self, pace=None):
         """Who refuses, and for how long; None when nobody does. Takes nothing."""
         try:
-            (pace or self.pace)._refuse_latched(self.clock.monotonic())
+            (pace or self.pace)._raise_if_suspended(self.clock.monotonic())
         except Rejected as error:
             return type(error), error.retry_after
         return None
@@ -220,7 +220,7 @@ def test_late_news_of_before_a_latch_was_lifted_shut_it_not_again(world):
 def test_without_a_credential_none_is_refused():
     """A 401 to a request that showed none says nothing of others to that host."""
     world = World()
-    public = world.pacing.of(HOST)
+    public = world.pacing.for_host(HOST)
     world.send(bad("auth"), pace=public)
     assert world.refused(public) is None
 
@@ -240,7 +240,7 @@ def test_an_account_that_says_when_it_is_renewed_is_left_alone_until_then(world)
     """A daily limit with a hint, which a quota verdict does not carry."""
     headers = {"Retry-After": "7200"}
     permit = world.pace.admit()
-    permit.heard(headers)
+    permit.observe(headers)
     verdict = classify_response(429, headers, {"error": {"code": "insufficient_quota"}})
     permit.settle(Outcome(OutcomeKind.IGNORED, verdict=verdict))
     assert (BillingStoppedError, 7200.0) == world.refused()
@@ -255,17 +255,17 @@ def test_money_that_is_only_held_latches_nothing(world):
 def test_another_key_starts_clean(world):
     """The latch is one of host and key; so is the parking."""
     world.send(bad("auth"))
-    world.send(TOO_MANY, pace=world.pacing.of("other.example.com", KEY))
-    assert world.pacing.of(HOST, "Bearer sk-rotated").admit().turn is None
-    assert world.pacing.of("other.example.com", "Bearer sk-rotated").admit().turn is None
+    world.send(TOO_MANY, pace=world.pacing.for_host("other.example.com", KEY))
+    assert world.pacing.for_host(HOST, "Bearer sk-rotated").admit().turn is None
+    assert world.pacing.for_host("other.example.com", "Bearer sk-rotated").admit().turn is None
 
 
 def test_an_operator_may_have_a_pair_start_clean(world):
     """For whoever has paid; those who hold the pace go on with it."""
     world.send(bad("quota"))
-    world.pacing.forget(HOST, KEY)
-    world.pacing.forget("unknown.example.com")
-    assert (None, True) == (world.refused(), world.pacing.of(HOST, KEY) is world.pace)
+    world.pacing.reset(HOST, KEY)
+    world.pacing.reset("unknown.example.com")
+    assert (None, True) == (world.refused(), world.pacing.for_host(HOST, KEY) is world.pace)
 
 
 def test_starting_clean_wakes_who_waits(world):
@@ -273,7 +273,7 @@ def test_starting_clean_wakes_who_waits(world):
     world.send(TOO_MANY)
     permit, woken = world.pace.admit(), []
     permit.turn.wake_by(lambda: woken.append(True))
-    world.pacing.forget(HOST, KEY)
+    world.pacing.reset(HOST, KEY)
     assert ([True], 0.0) == (woken, permit.turn.look())
 
 
@@ -300,21 +300,23 @@ def signed(key, signature):
 )  # fmt: skip
 def test_whose_requests_they_are(world, one, other, same):
     """By the header that providers use, and by what lasts of one that is made anew for each request."""
-    paces = [world.pacing.of_request(httpx2.Request("POST", "https://api.example.com/v1", headers=each)) for each in (one, other)]
+    paces = [
+        world.pacing.for_request(httpx2.Request("POST", "https://api.example.com/v1", headers=each)) for each in (one, other)
+    ]
     assert same == (paces[0] is paces[1])
 
 
 def test_a_key_in_the_query_counts(world):
     """As Gemini has it; other parameters do not."""
     urls = ("https://g.com/v1?key=a&alt=sse", "https://g.com/v2?key=a", "https://g.com/v1?key=b", "https://g.com/v1?alt=sse")
-    first, same, other, none = (world.pacing.of_request(httpx2.Request("GET", url)) for url in urls)
+    first, same, other, none = (world.pacing.for_request(httpx2.Request("GET", url)) for url in urls)
     assert (True, False, False) == (first is same, first is other, first is none)
 
 
 def test_a_port_is_part_of_the_host(world):
     """Unless it is the scheme's own."""
     urls = ("https://a.com/", "https://a.com:443/", "https://a.com:8443/")
-    assert ["a.com", "a.com", "a.com:8443"] == [world.pacing.of_request(httpx2.Request("GET", url)).name for url in urls]
+    assert ["a.com", "a.com", "a.com:8443"] == [world.pacing.for_request(httpx2.Request("GET", url)).name for url in urls]
 
 
 def test_no_key_is_kept(world):
@@ -339,26 +341,26 @@ def test_memory_is_bounded():
     world = World(max_keys=3)
     world.send(bad("auth"))
     for number in range(2):
-        world.pacing.of("h", str(number))
-    assert world.pacing.of(HOST, KEY) is world.pace
-    world.pacing.of("h", "new")
-    assert (3, True) == (len(world.pacing), world.pacing.of(HOST, KEY) is world.pace)
+        world.pacing.for_host("h", str(number))
+    assert world.pacing.for_host(HOST, KEY) is world.pace
+    world.pacing.for_host("h", "new")
+    assert (3, True) == (len(world.pacing), world.pacing.for_host(HOST, KEY) is world.pace)
     for number in range(5):
-        world.pacing.of("h", str(number))
-    assert (3, False) == (len(world.pacing), world.pacing.of(HOST, KEY) is world.pace)
+        world.pacing.for_host("h", str(number))
+    assert (3, False) == (len(world.pacing), world.pacing.for_host(HOST, KEY) is world.pace)
 
 
 def test_wrong_options_are_sentences():
     """All of them at once."""
     with pytest.raises(ConfigurationError) as caught:
-        PacingConfig(max_wait=-1.0, reserve=2.0, credential_trial=0, billing_trial=0, max_keys=0)
+        PacingConfig(max_wait=-1.0, headroom=2.0, credential_retry_interval=0, billing_retry_interval=0, max_keys=0)
     assert 5 == len(caught.value.errors)
 
 
 def test_the_process_has_one_pacing():
     """Made when it is first asked for, and told to the log."""
     assert shared_pacing() is shared_pacing()
-    assert shared_pacing().events.may_want(AccessLatched)
+    assert shared_pacing().events.may_have_listener(AccessLatched)
 
 
 # --- through the drivers -----------------------------------------------------------------------------------------------------
@@ -430,9 +432,9 @@ def test_what_is_heard_belongs_to_the_request_of_this_task(world):
     headers = {"x-ratelimit-limit": "10", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "30"}
 
     async def attempt(request):
-        world.pacing.heard(headers)
+        world.pacing.observe(headers)
 
-    contextvars.Context().run(world.pacing.heard, headers)  # nobody has asked: nothing happens
+    contextvars.Context().run(world.pacing.observe, headers)  # nobody has asked: nothing happens
     assert world.pace.fits()
 
     async def main():
@@ -440,9 +442,9 @@ def test_what_is_heard_belongs_to_the_request_of_this_task(world):
         assert not world.pace.fits()
 
     asyncio.run(main())
-    other = world.pacing.of("other.example.com")
-    world.pacing.of(HOST, "x").admit()
-    other.heard(headers)
+    other = world.pacing.for_host("other.example.com")
+    world.pacing.for_host(HOST, "x").admit()
+    other.observe(headers)
     assert other.fits()
 
 
@@ -523,8 +525,8 @@ def test_a_forked_child_has_an_empty_line(world):
     """And locks that nobody holds (invariant 22)."""
     parked(world, 2)
     with world.pace._lock, world.pacing._lock:
-        _renew_all()
-        assert (0, 1) == (world.pace.waiting, len([world.pacing.of(HOST, KEY)]))
+        _reset_all()
+        assert (0, 1) == (world.pace.waiting, len([world.pacing.for_host(HOST, KEY)]))
 
 
 def test_threads_wait_and_go_in_turn():
@@ -562,14 +564,14 @@ async def test_a_pause_ends_with_a_few_and_soon_with_all(world):
 
 def test_an_answer_that_says_that_there_is_plenty_is_enough_for_a_moment(world):
     """Others are not read meanwhile; one that says that little is left is followed closely."""
-    assert world.pace.listens
+    assert world.pace.wants_headers
     plenty = {"x-ratelimit-limit-requests": "100", "x-ratelimit-remaining-requests": "90", "x-ratelimit-reset-requests": "6s"}
     world.send(GOOD, plenty)
-    assert not world.pace.listens
+    assert not world.pace.wants_headers
     world.clock.advance(0.02)
-    assert world.pace.listens
+    assert world.pace.wants_headers
     world.send(GOOD, {**plenty, "x-ratelimit-remaining-requests": "40", "x-ratelimit-reset-requests": "36s"})
-    assert world.pace.listens
+    assert world.pace.wants_headers
 
 
 # --- models ----------------------------------------------------------------------------------------------------------------
@@ -577,7 +579,7 @@ def test_an_answer_that_says_that_there_is_plenty_is_enough_for_a_moment(world):
 
 def test_models_have_limits_of_their_own(world):
     """Under the same key, and one that is parked holds the others back by nothing."""
-    big, small = world.pacing.of(HOST, KEY, "big"), world.pacing.of(HOST, KEY, "small")
+    big, small = world.pacing.for_host(HOST, KEY, "big"), world.pacing.for_host(HOST, KEY, "small")
     world.send(TOO_MANY, pace=big)
     assert (None, f"{HOST} (big)") == (small.admit().turn, big.name)
     assert big.admit().turn is not None
@@ -585,11 +587,11 @@ def test_models_have_limits_of_their_own(world):
 
 def test_a_refused_credential_is_refused_for_every_model(world):
     """It is one credential; and starting clean is for all of them."""
-    big, small = world.pacing.of(HOST, KEY, "big"), world.pacing.of(HOST, KEY, "small")
+    big, small = world.pacing.for_host(HOST, KEY, "big"), world.pacing.for_host(HOST, KEY, "small")
     world.send(bad("auth"), pace=big)
-    assert (CredentialRefusedError, 60.0) == world.refused(small) == world.refused(world.pacing.of(HOST, KEY, "new"))
-    world.send(TOO_MANY, pace=world.pacing.of(HOST, "another", "big"))
-    world.pacing.forget(HOST, KEY)
+    assert (CredentialRefusedError, 60.0) == world.refused(small) == world.refused(world.pacing.for_host(HOST, KEY, "new"))
+    world.send(TOO_MANY, pace=world.pacing.for_host(HOST, "another", "big"))
+    world.pacing.reset(HOST, KEY)
     assert (None, None) == (world.refused(small), world.refused(big))
 
 
@@ -617,9 +619,9 @@ def test_refusals_of_a_pace_say_that_it_is_pacing(world):
     with pytest.raises(RateLimitExceededError) as caught:
         world.pace.admit()
     assert (HOST, "pacing") == (caught.value.guard, caught.value.guard_kind)
-    world.pacing.of(HOST, KEY).start_clean()
+    world.pacing.for_host(HOST, KEY).reset()
     world.send(bad("auth"))
     with pytest.raises(CredentialRefusedError) as caught:
-        world.pacing.of(HOST, KEY, "big").admit()
+        world.pacing.for_host(HOST, KEY, "big").admit()
     assert (HOST, f"{HOST} (big)", "pacing") == (caught.value.name, caught.value.guard, caught.value.guard_kind)
     assert ["pacing", "pacing"] == [guard_kind_of(each) for each in (world.pace, world.pacing.guard(lambda: None))]

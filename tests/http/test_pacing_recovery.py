@@ -18,9 +18,9 @@ from resilience_kit.context import Priority, current_call
 from resilience_kit.errors import APIConnectionError, RateLimitError
 from resilience_kit.events import CallFailed
 from resilience_kit.http import AsyncResilientTransport
-from resilience_kit.http.allowance import Starts
 from resilience_kit.http.pacing import Pacing, PacingConfig
-from resilience_kit.http.recovery import Recovery
+from resilience_kit.http.rate_limit_headers import SendLog
+from resilience_kit.http.slow_start import SlowStart
 from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Verdict
 from resilience_kit.policies.retry_budget import RetryBudgetConfig
 from resilience_kit.testing import FakeClock
@@ -131,7 +131,7 @@ def test_after_a_pause_no_second_has_twice_what_the_service_took_before() -> Non
     """A service that has taken ten a second for a while and refuses one is not asked for all that has gathered at once."""
     clock, pacing = FakeClock(1000.0), None
     pacing = Pacing(clock=clock)
-    pace, starts = pacing.of("api.example.com", "key"), list[float]()
+    pace, starts = pacing.for_host("api.example.com", "key"), list[float]()
     for _ in range(100):
         pace.admit().settle(Outcome(OutcomeKind.SUCCESS))
         clock.advance(0.1)
@@ -154,7 +154,7 @@ def verdict(retry_after: float | None = None) -> Outcome:
 
 def test_a_refusal_without_a_hint_parks_nobody_and_has_the_others_follow_one_by_one() -> None:
     """Nobody knows when to come back; the next goes at once, and the others by the ramp."""
-    pace = Pacing(clock=FakeClock(1000.0)).of("api.example.com")
+    pace = Pacing(clock=FakeClock(1000.0)).for_host("api.example.com")
     pace.admit().settle(verdict())
     assert [True, False] == [pace.admit().turn is None for _ in range(2)]
 
@@ -162,7 +162,7 @@ def test_a_refusal_without_a_hint_parks_nobody_and_has_the_others_follow_one_by_
 def test_a_retry_goes_before_those_who_have_not_asked_yet() -> None:
     """It has fewer attempts left; a higher priority still goes before it."""
     clock = FakeClock(1000.0)
-    pace = Pacing(clock=clock).of("api.example.com")
+    pace = Pacing(clock=clock).for_host("api.example.com")
     pace.admit().settle(verdict(1.0))
     first = pace.admit()
 
@@ -199,14 +199,14 @@ def test_a_hint_beyond_the_deadline_is_an_error_at_once() -> None:
 
 def test_what_answers_say_that_they_took_is_learnt_for_buckets_of_tokens_alone() -> None:
     """Where the headers have not shown it yet, and after a refusal; an answer that says nothing changes nothing."""
-    pace = Pacing(clock=FakeClock(1000.0)).of("api.example.com")
+    pace = Pacing(clock=FakeClock(1000.0)).for_host("api.example.com")
     headers = {
         "x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "30", "x-ratelimit-reset-requests": "30s",
         "x-ratelimit-limit-tokens": "600", "x-ratelimit-remaining-tokens": "300", "x-ratelimit-reset-tokens": "30s",
     }  # fmt: skip
     for answer in ({"id": "1"}, {"usage": {"total_tokens": 50}}, {"usage": {"total_tokens": 500}}):
         permit = pace.admit()
-        permit.heard(headers)
+        permit.observe(headers)
         permit.settle(Outcome(OutcomeKind.SUCCESS, value=answer))
     requests, tokens = pace._buckets.values()
     assert (1.0, 50.0) == (requests.cost, tokens.cost)
@@ -220,63 +220,63 @@ def test_what_answers_say_that_they_took_is_learnt_for_buckets_of_tokens_alone()
 # --- the rule itself ---------------------------------------------------------------------------------------------------------
 
 
-def started(*times: float) -> Starts:
+def started(*times: float) -> SendLog:
     """Requests at these times."""
-    starts = Starts()
+    starts = SendLog()
     for time in times:
-        starts.add(time)
+        starts.record(time)
     return starts
 
 
 def test_a_few_requests_tell_no_rate() -> None:
     """Without any evidence the ramp alone holds the others back, and is over soon."""
-    recovery = Recovery.first(10.0, started(9.0))
-    recovery.refused(1, 10.0, 1.0)
-    assert (math.inf, 11.0, 11.25) == (recovery.rate, recovery.due(0.0), recovery.due(1.0))
-    assert (False, True) == (recovery.is_over(13.5), recovery.is_over(13.6))
-    assert 0 == Starts().latest_within(1.0)
+    recovery = SlowStart.after_burst(10.0, started(9.0))
+    recovery.record_rate_limited(1, 10.0, 1.0)
+    assert (math.inf, 11.0, 11.25) == (recovery.rate, recovery.due_at(0.0), recovery.due_at(1.0))
+    assert (False, True) == (recovery.is_finished(13.5), recovery.is_finished(13.6))
+    assert 0 == SendLog().count_within(1.0)
 
 
 def test_a_burst_tells_what_was_accepted_of_it() -> None:
     """Twenty of thirty in a second: sixteen a second are careful; a short hint tells of less, a long one of nothing."""
     rates = []
     for hint in (0.0, 0.5, 20.0):
-        recovery = Recovery.first(10.0, started(*[9.5] * 30))
+        recovery = SlowStart.after_burst(10.0, started(*[9.5] * 30))
         for number in range(21, 31):
-            recovery.refused(number, 10.0, hint)
+            recovery.record_rate_limited(number, 10.0, hint)
         rates.append(recovery.rate)
     assert [16.0, 1.6, 16.0] == pytest.approx(rates)
 
 
 def test_a_rate_that_was_sustained_is_not_doubted_for_a_hint_in_whole_seconds() -> None:
     """Ten a second for nine seconds, and one refusal that says "1"."""
-    recovery = Recovery.first(10.0, started(*[second / 10 for second in range(100)]))
-    recovery.refused(100, 10.0, 1.0)
+    recovery = SlowStart.after_burst(10.0, started(*[second / 10 for second in range(100)]))
+    recovery.record_rate_limited(100, 10.0, 1.0)
     assert 7.0 < recovery.rate < 9.0
-    assert recovery.is_over(71.1)
+    assert recovery.is_finished(71.1)
 
 
 def test_requests_that_were_held_back_tell_the_rate_of_a_bucket() -> None:
     """What was accepted between two pauses, by the time to the end of the second; late refusals count where they belong."""
     starts = started(*[9.5] * 30)
-    first = Recovery.first(10.0, starts)
-    first.refused(30, 10.0, 1.0)
+    first = SlowStart.after_burst(10.0, starts)
+    first.record_rate_limited(30, 10.0, 1.0)
     for second in range(11, 31):
-        starts.add(float(second))
-    second_one = first.next(31.0, starts)
-    second_one.refused(50, 31.0, 0.0)
-    second_one.refused(12, 31.0, 1.0)
-    assert (50, 32.0, pytest.approx(0.8 * 19 / 21)) == (second_one.last, second_one.resumes, second_one.rate)
+        starts.record(float(second))
+    second_one = first.after_ramp(31.0, starts)
+    second_one.record_rate_limited(50, 31.0, 0.0)
+    second_one.record_rate_limited(12, 31.0, 1.0)
+    assert (50, 32.0, pytest.approx(0.8 * 19 / 21)) == (second_one.last, second_one.resumes_at, second_one.rate)
 
 
 def test_what_was_not_used_is_made_up_for_within_a_second() -> None:
     """A quiet time is no reason for a storm."""
-    recovery = Recovery.first(10.0, started(*[9.5] * 30))
+    recovery = SlowStart.after_burst(10.0, started(*[9.5] * 30))
     for number in range(21, 31):
-        recovery.refused(number, 10.0, 0.0)
-    recovery.start(10.0)
-    recovery.start(30.0)
-    late = [recovery.due(float(ahead)) - 30.0 for ahead in range(100)]
+        recovery.record_rate_limited(number, 10.0, 0.0)
+    recovery.record_start(10.0)
+    recovery.record_start(30.0)
+    late = [recovery.due_at(float(ahead)) - 30.0 for ahead in range(100)]
     assert late == sorted(late)
     assert 64 > sum(each <= 0.0 for each in late)
 
@@ -302,7 +302,7 @@ def test_plain_functions_that_are_told_when_to_come_back_cost_the_retry_budget_n
         return await asyncio.gather(*(ask(number) for number in range(200)))
 
     assert list(range(200)) == asyncio.run(all_of_them())
-    assert 500 == kit._operations["ask"].budget.left
+    assert 500 == kit._operations["ask"].budget.available_tokens
 
 
 def test_a_budget_that_ends_a_call_is_named_by_the_note_and_by_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -325,7 +325,7 @@ def test_a_budget_that_ends_a_call_is_named_by_the_note_and_by_the_log(caplog: p
 def parked(seconds: float = 1.0, **options: Any) -> tuple[FakeClock, Any]:
     """A pace that a refusal has parked."""
     clock = FakeClock(1000.0)
-    pace = Pacing(PacingConfig(**options), clock=clock).of("api.example.com")
+    pace = Pacing(PacingConfig(**options), clock=clock).for_host("api.example.com")
     pace.admit().settle(verdict(seconds))
     return clock, pace
 
@@ -343,12 +343,12 @@ def test_a_pace_asked_by_hand_in_a_first_attempt_does_not_see_a_retry() -> None:
     levels: list[int] = []
 
     def work() -> None:
-        levels.append(pace.admit().turn.level)
+        levels.append(pace.admit().turn.priority)
         raise APIConnectionError
 
     with pytest.raises(APIConnectionError):
         kit_with(work, clock, deadline=100.0)()
-    usual = waiting[0].turn.level
+    usual = waiting[0].turn.priority
     assert [usual, usual + 1, usual + 2] == levels
 
 
@@ -364,10 +364,10 @@ class LevelSeen:
         return True
 
     def admit(self, cost: float = 1.0) -> Any:
-        pace = Pacing(clock=FakeClock(1000.0)).of("api.example.com")
+        pace = Pacing(clock=FakeClock(1000.0)).for_host("api.example.com")
         pace.admit().settle(verdict(1.0))
         permit = pace.admit()
-        self.levels.append(permit.turn.level - int(Priority.NORMAL) * 4)
+        self.levels.append(permit.turn.priority - int(Priority.NORMAL) * 4)
         permit.turn = None
         return permit
 

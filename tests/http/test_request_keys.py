@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from resilience_kit import RetryConfig
-from resilience_kit.context import KeyHolder, current_call
+from resilience_kit.context import IdempotencyKeyHolder, current_call
 from resilience_kit.errors import ServerError
 from resilience_kit.http import APIClient, AsyncAPIClient
 
 
-class _Job(KeyHolder):
+class _Job(IdempotencyKeyHolder):
     def __init__(self, key: str) -> None:
         self._key, self._counts = key, None
 

@@ -19,8 +19,8 @@ from resilience_kit import AIServiceResilience, CircuitBreakerConfig, Resilience
 from resilience_kit.config import ResilienceSettings
 from resilience_kit.errors import StreamInterruptedError
 from resilience_kit.http import APIClient, AsyncAPIClient, AsyncResilientTransport, ResilientTransport
-from resilience_kit.http.stream_progress import TERMINAL_EVENTS, TruncatedStreamError, terminal_for
-from resilience_kit.http.transport_events import EventWatch
+from resilience_kit.http.sse_monitor import SSEMonitor
+from resilience_kit.http.stream_progress import TERMINAL_EVENTS, TruncatedStreamError, terminal_events_for
 from resilience_kit.testing import FakeClock
 
 HOST = "https://api.example.com"
@@ -104,10 +104,10 @@ def pieces(data: bytes, size: int) -> list[bytes]:
 @pytest.mark.parametrize("size", [1, pytest.param(7, marks=pytest.mark.slow), 10_000])
 def test_every_cut_is_known_as_one(stream: Stream, line_end: str, size: int) -> None:
     """Whatever the line ends and the pieces, a stream is complete from the proof of its end on, and nowhere before."""
-    terminal = terminal_for("api.example.com", stream.path, TERMINAL_EVENTS)
+    terminal = terminal_events_for("api.example.com", stream.path, TERMINAL_EVENTS)
     data, found = stream.bytes(line_end), []
     for length in range(len(data) + 1):
-        watch = EventWatch(terminal)
+        watch = SSEMonitor(terminal)
         for piece in pieces(data[:length], size):
             watch.feed(piece)
         try:

@@ -749,7 +749,7 @@ async def test_failures_are_told_without_what_was_said(transport_lab: Lab) -> No
     lab.script(error(lab))
     await lab.send(headers={"authorization": "Bearer sk-canary"})
     failure = lab.kit.get_circuit_breaker("api.example.com").last_failure
-    assert ("503", "ErrorAnswer") == (str(failure), lab.events[0].error_type)
+    assert ("503", "ErrorResponse") == (str(failure), lab.events[0].error_type)
     assert not hasattr(failure, "response")
 
 

@@ -6,8 +6,8 @@ import gzip
 
 import pytest
 
-from resilience_kit.http.stream_progress import TERMINAL_EVENTS, TruncatedStreamError, is_cut, terminal_for
-from resilience_kit.http.transport_events import EventWatch, is_readable
+from resilience_kit.http.sse_monitor import SSEMonitor, is_decodable
+from resilience_kit.http.stream_progress import TERMINAL_EVENTS, TruncatedStreamError, is_truncated_json, terminal_events_for
 from resilience_kit.outcome import FailureKind
 
 CHAT = b'data: {"id":"1","choices":[{"delta":{"content":"Hi"}}]}\n\n'
@@ -17,9 +17,9 @@ STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 OVERLOADED = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
 
 
-def watched(*pieces: bytes, terminal: tuple[str, ...] = ("[DONE]",), encoding: str = "") -> EventWatch:
+def watched(*pieces: bytes, terminal: tuple[str, ...] = ("[DONE]",), encoding: str = "") -> SSEMonitor:
     """A watch that has been fed."""
-    watch = EventWatch(terminal, encoding)
+    watch = SSEMonitor(terminal, encoding)
     for piece in pieces:
         watch.feed(piece)
     return watch
@@ -32,7 +32,7 @@ def test_pieces_may_be_cut_anywhere(size: int, line_end: bytes) -> None:
     text = (b": a comment\n\n" + MESSAGE + CHAT + STOP).replace(b"\n", line_end)
     watch = watched(*(text[at : at + size] for at in range(0, len(text), size)), terminal=("message_stop",))
     assert (4, True, None) == (watch.count, watch.done, watch.verdict)
-    assert ('{"type":"message_start"}', "{}") == tuple(watch.last)[:2]
+    assert ('{"type":"message_start"}', "{}") == tuple(watch.last_events)[:2]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_pieces_may_be_cut_anywhere(size: int, line_end: bytes) -> None:
 )
 def test_a_stream_has_to_end_as_its_protocol_says(path: str, end: bytes) -> None:
     """With the terminal event of its path it is whole, without it is truncated."""
-    terminal = terminal_for("api.example.com", path, TERMINAL_EVENTS)
+    terminal = terminal_events_for("api.example.com", path, TERMINAL_EVENTS)
     whole = watched(CHAT, end, terminal=terminal)
     whole.finish()
     assert (2, True) == (whole.count, whole.settled)
@@ -59,8 +59,11 @@ def test_a_stream_has_to_end_as_its_protocol_says(path: str, end: bytes) -> None
 
 def test_where_there_is_no_rule_a_stream_may_end_anywhere() -> None:
     """An unknown path, and rules that somebody switched off."""
-    assert ((), ()) == (terminal_for("host", "/v1/events", TERMINAL_EVENTS), terminal_for("host", "/v1/messages", {}))
-    assert () == terminal_for("api.perplexity.ai", "/chat/completions", TERMINAL_EVENTS)
+    assert ((), ()) == (
+        terminal_events_for("host", "/v1/events", TERMINAL_EVENTS),
+        terminal_events_for("host", "/v1/messages", {}),
+    )
+    assert () == terminal_events_for("api.perplexity.ai", "/chat/completions", TERMINAL_EVENTS)
     watched(CHAT, terminal=()).finish()
 
 
@@ -102,9 +105,9 @@ def test_most_events_tell_of_none(event: bytes) -> None:
 def test_what_is_kept_is_bounded() -> None:
     """The last 1000 events, 64 KiB of each; what is too large for the parser is not followed any further."""
     watch = watched(b"data: ", *([b"x" * 1000] * 200), b"\n\n")
-    assert (1, 64 * 1024) == (watch.count, len(watch.last[0]))
+    assert (1, 64 * 1024) == (watch.count, len(watch.last_events[0]))
     many = watched(*([CHAT] * 1500))
-    assert (1500, 1000) == (many.count, len(many.last))
+    assert (1500, 1000) == (many.count, len(many.last_events))
     huge = watched(b"data: ", b"x" * 2**21)
     huge.finish()
     assert huge.done
@@ -115,10 +118,12 @@ def test_an_encoding_is_undone_as_it_comes() -> None:
     packed = gzip.compress(CHAT + DONE)
     assert watched(packed[:20], packed[20:], encoding="gzip").done
     assert 0 == watched(b"no gzip", encoding="gzip").count
-    assert [True, True, True, True, False] == [is_readable(each) for each in ("", "identity", "gzip", "deflate", "br")]
+    assert [True, True, True, True, False] == [is_decodable(each) for each in ("", "identity", "gzip", "deflate", "br")]
 
 
 def test_the_last_event_may_be_unreadable() -> None:
     """No JSON where JSON begins."""
-    assert (False, True, False) == (watched().unreadable, watched(b'data: {"a\n\n').unreadable, watched(CHAT).unreadable)
-    assert [True, True, False, False, False, False] == [is_cut(each) for each in ('{"a"', "[1", "[1]", "[DONE]", "text", "")]
+    assert (False, True, False) == (watched().truncated, watched(b'data: {"a\n\n').truncated, watched(CHAT).truncated)
+    assert [True, True, False, False, False, False] == [
+        is_truncated_json(each) for each in ('{"a"', "[1", "[1]", "[DONE]", "text", "")
+    ]

@@ -13,8 +13,8 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 
 from resilience_kit import get_orchestrator, set_orchestrator
-from resilience_kit.cli.jobs import work
-from resilience_kit.cli.mistake import Mistake
+from resilience_kit.cli.errors import CliError
+from resilience_kit.cli.jobs import run_worker
 from resilience_kit.events import Event, EventStream
 from resilience_kit.jobs import (
     DatabaseRetried,
@@ -31,18 +31,18 @@ from resilience_kit.jobs import (
     JobSuperseded,
     JobTimedOut,
     LoopBlocked,
-    StalledJobEnded,
-    StalledJobLeft,
+    StalledJobFinished,
     StalledJobRetried,
     StalledJobsFound,
+    StalledJobSkipped,
     Timeouts,
     job_timeout,
     lifespan,
     make_app,
 )
 from resilience_kit.jobs import embedded as embedded_module
-from resilience_kit.jobs.loop_watch import LoopWatch
-from resilience_kit.jobs.sweep import Fate, Swept, fate_of
+from resilience_kit.jobs.event_loop_monitor import EventLoopMonitor
+from resilience_kit.jobs.sweep import StalledJobAction, SweepResult, action_for
 from resilience_kit.testing import FakeClock
 
 URL = "postgresql://nobody@127.0.0.1:1/none"
@@ -98,11 +98,11 @@ def test_the_workers_command_needs_an_application(place: str | None, monkeypatch
     """By its option or by the environment: one that knows no task could run nothing."""
     options = {"queues": (), "concurrency": None, "once": True, "name": "worker"}
     monkeypatch.delenv("JOBS_APP", raising=False)
-    with pytest.raises(Mistake, match=r"--app: a worker needs the application .* or set JOBS_APP"):
-        work(place, **options)
+    with pytest.raises(CliError, match=r"--app: a worker needs the application .* or set JOBS_APP"):
+        run_worker(place, **options)
     monkeypatch.setenv("JOBS_APP", "nothing")
-    with pytest.raises(Mistake, match="'nothing' must be MODULE:ATTRIBUTE"):
-        work(place, **options)
+    with pytest.raises(CliError, match="'nothing' must be MODULE:ATTRIBUTE"):
+        run_worker(place, **options)
 
 
 async def test_a_worker_is_followed_by_another(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -117,7 +117,7 @@ async def test_a_worker_is_followed_by_another(monkeypatch: pytest.MonkeyPatch, 
             raise ConnectorException
 
     monkeypatch.setattr(made, "run_worker_async", run)
-    await made.work()
+    await made.run_worker_forever()
     assert [0.0, 5.0, 10.0] == times
     assert "the worker in this process ended: ConnectorException; the next one starts in 5 s" in caplog.messages
 
@@ -126,7 +126,7 @@ async def test_no_worker_follows_where_none_could_do_better(caplog: pytest.LogCa
     """Tasks that no timeout can stop are still there for the next one."""
     made = app()
     made.task(name="one")(lambda: None)
-    await made.work()
+    await made.run_worker_forever()
     assert ["the worker in this process ended: ConfigurationError"] == caplog.messages
 
 
@@ -141,7 +141,7 @@ async def test_a_worker_that_is_told_to_end_is_the_last(monkeypatch: pytest.Monk
             raise ConnectorException
 
     monkeypatch.setattr(made, "run_worker_async", run)
-    working = asyncio.create_task(made.work())
+    working = asyncio.create_task(made.run_worker_forever())
     await asyncio.sleep(0)
     working.cancel()
     await working
@@ -171,10 +171,10 @@ def test_timeouts_of_tasks() -> None:
     @job_timeout(1)
     def marked() -> None: ...
 
-    assert (5, None) == (Timeouts().of(own), Timeouts().of(none))
-    assert Timeouts(allow_sync=True).of(plain) is None
+    assert (5, None) == (Timeouts().for_task(own), Timeouts().for_task(none))
+    assert Timeouts(allow_sync=True).for_task(plain) is None
     with pytest.raises(ValueError, match="plain function"):
-        Timeouts(allow_sync=True).of(marked)
+        Timeouts(allow_sync=True).for_task(marked)
     with pytest.raises(ValueError, match=r"job_timeout\.seconds"):
         job_timeout(-1)
 
@@ -195,16 +195,20 @@ def test_the_strategy_says_what_becomes_of_a_stalled_job() -> None:
     """Its limit counts, its types of exceptions do not, and one that raises says no (invariants 62, 68)."""
     ours = ExponentialBackoffStrategy(2, retry_exceptions=(OSError,))
     theirs = RetryStrategy(max_attempts=2, retry_exceptions=[OSError])
-    assert [Fate.RETRY, Fate.RETRY, Fate.FAIL] == [fate_of(stalled(attempts), ours) for attempts in range(3)]
-    assert [Fate.RETRY, Fate.RETRY, Fate.FAIL] == [fate_of(stalled(attempts), theirs) for attempts in range(3)]
-    assert Fate.FAIL == fate_of(stalled(), None)
-    assert Fate.FAIL == fate_of(stalled(), Raising())
-    assert Fate.ABORT == fate_of(stalled(abort_requested=True), ours)
+    assert [StalledJobAction.RETRY, StalledJobAction.RETRY, StalledJobAction.FAIL] == [
+        action_for(stalled(attempts), ours) for attempts in range(3)
+    ]
+    assert [StalledJobAction.RETRY, StalledJobAction.RETRY, StalledJobAction.FAIL] == [
+        action_for(stalled(attempts), theirs) for attempts in range(3)
+    ]
+    assert StalledJobAction.FAIL == action_for(stalled(), None)
+    assert StalledJobAction.FAIL == action_for(stalled(), Raising())
+    assert StalledJobAction.ABORT == action_for(stalled(abort_requested=True), ours)
 
 
 def test_what_a_sweep_found_is_counted() -> None:
     """All three kinds."""
-    assert 6 == Swept(retried=(1, 2, 3), ended=(4,), left=(5, 6)).found
+    assert 6 == SweepResult(retried=(1, 2, 3), finished=(4,), skipped=(5, 6)).found
 
 
 SENTENCES = [
@@ -242,10 +246,13 @@ SENTENCES = [
         "Successfully retried stalled job 7 (t, worker lost)",
     ),
     (
-        StalledJobEnded(operation="t", job_id=7, attempt=6, status="failed", reason="worker lost"),
+        StalledJobFinished(operation="t", job_id=7, attempt=6, status="failed", reason="worker lost"),
         "Stalled job 7 has no further run: failed at attempt 6 (worker lost)",
     ),
-    (StalledJobLeft(operation="t", job_id=7, error_type="X"), "Stalled job 7 could not be swept (X); the next sweep tries again"),
+    (
+        StalledJobSkipped(operation="t", job_id=7, error_type="X"),
+        "Stalled job 7 could not be swept (X); the next sweep tries again",
+    ),
     (DatabaseRetried(attempt=1, delay=0.1, error_type="X"), "database away (X); try 1 again in 0.1 s"),
     (LoopBlocked(seconds=31.0), "the event loop stood still for 31.0 s: a job holds it with code that does not await"),
 ]
@@ -295,7 +302,9 @@ def test_metrics_count_by_task(events: EventStream) -> None:
     for event, _ in SENTENCES:
         events.emit(event)
     found = metrics.snapshot()["t"]
-    assert {"started": 2, "succeeded": 1, "stalled_ended": 1} == {k: found[k] for k in ("started", "succeeded", "stalled_ended")}
+    assert {"started": 2, "succeeded": 1, "stalled_finished": 1} == {
+        k: found[k] for k in ("started", "succeeded", "stalled_finished")
+    }
     assert 500.0 == pytest.approx(found["duration_ms"]["p50"], rel=0.06)
     metrics.stop()
     events.emit(SENTENCES[0][0])
@@ -305,7 +314,7 @@ def test_metrics_count_by_task(events: EventStream) -> None:
 async def test_a_loop_that_stood_still_is_told(events: EventStream, heard: list) -> None:
     """By how much it was late (invariant 65)."""
     clock = FakeClock(auto_advance=False)
-    watch = asyncio.create_task(LoopWatch(events, every=1.0, tolerance=5.0, clock=clock).run())
+    watch = asyncio.create_task(EventLoopMonitor(events, every=1.0, tolerance=5.0, clock=clock).run())
     await clock.advance_async(3.0)
     assert [] == heard
     clock.advance(31.0)

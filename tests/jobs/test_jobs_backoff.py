@@ -149,13 +149,13 @@ def test_jitter_does_not_pass_the_cap() -> None:
 def test_the_hint_of_a_service_is_heeded_when_asked_for(hint: float | None, expected: float) -> None:
     """Never earlier than it says, over the cap too; otherwise the delay is what the arithmetic says."""
     error = RateLimitError("slow down", retry_after=hint)
-    assert expected == seconds(ExponentialBackoffStrategy(heed_retry_after=True), 0, error)
+    assert expected == seconds(ExponentialBackoffStrategy(respect_retry_after=True), 0, error)
     assert 2.0 == seconds(ExponentialBackoffStrategy(), 0, error)
 
 
 def test_the_classifier_is_heeded_when_asked_for() -> None:
     """A wrong key is not retried then, and a server's error is."""
-    heeding = ExponentialBackoffStrategy(heed_classifier=True)
+    heeding = ExponentialBackoffStrategy(use_classifier=True)
     assert seconds(heeding, 0, AuthenticationError()) is None
     assert 2.0 == seconds(heeding, 0, ServerError())
     assert 2.0 == seconds(ExponentialBackoffStrategy(), 0, AuthenticationError())
@@ -163,8 +163,8 @@ def test_the_classifier_is_heeded_when_asked_for() -> None:
 
 def test_a_hostile_exception_is_retried_plainly() -> None:
     """A strategy that raises would lose the job (invariant 66)."""
-    assert 2.0 == seconds(ExponentialBackoffStrategy(heed_retry_after=True), 0, HOSTILE)
-    assert seconds(ExponentialBackoffStrategy(heed_classifier=True), 0, HOSTILE) is None
+    assert 2.0 == seconds(ExponentialBackoffStrategy(respect_retry_after=True), 0, HOSTILE)
+    assert seconds(ExponentialBackoffStrategy(use_classifier=True), 0, HOSTILE) is None
 
 
 def test_a_random_that_fails_leaves_the_plain_delay() -> None:
@@ -272,7 +272,7 @@ def test_a_lost_run_counts_among_lost_runs_beyond_max_attempts() -> None:
 
 def test_the_classifier_lets_what_is_transient_run_again() -> None:
     """Also where the call that met it must not be repeated at once."""
-    strategy = ExponentialBackoffStrategy(heed_classifier=True)
+    strategy = ExponentialBackoffStrategy(use_classifier=True)
     assert [2.0] * len(TRANSIENT) == [seconds(strategy, 0, each) for each in TRANSIENT]
     assert [None] * 2 == [seconds(strategy, 0, each) for each in (AuthenticationError("x"), QuotaExceededError("x"))]
 

@@ -15,8 +15,8 @@ from psycopg_pool import PoolTimeout
 from resilience_kit.errors import ConfigurationError
 from resilience_kit.jobs import JobsApp, JobSettings, RetryingConnector, make_app
 from resilience_kit.jobs import app as app_module
-from resilience_kit.jobs.database import place_of
-from resilience_kit.jobs.redaction import POOL, PoolLines, redact_pool
+from resilience_kit.jobs.database import describe_database
+from resilience_kit.jobs.redaction import POOL_LOGGER, PoolLogFilter, redact_pool
 from resilience_kit.testing import FakeClock
 
 CANARY = "geheim"
@@ -27,13 +27,13 @@ class Pool:
     """Hands out connections as it is told: a count of those that others got, and whether the caller gets one."""
 
     def __init__(self, *answers: tuple[int, bool], clock: FakeClock) -> None:
-        self.given, self.answers, self.asked, self.back, self.clock = 0, list(answers), [], 0, clock
+        self.handed_out, self.answers, self.asked, self.back, self.clock = 0, list(answers), [], 0, clock
 
     async def getconn(self, timeout: float | None) -> object:  # noqa: ASYNC109 - the library's
         """One for the caller, or nothing after so many seconds."""
         self.asked.append(timeout)
         others, gets_one = self.answers.pop(0)
-        self.given += others
+        self.handed_out += others
         if gets_one:
             return Connection()
         self.clock.advance(timeout)
@@ -109,7 +109,7 @@ def test_the_place_of_a_database_has_no_user(conninfo: str, expected: str, monke
     """And no password."""
     monkeypatch.delenv("PGHOST", raising=False)
     monkeypatch.delenv("PGDATABASE", raising=False)
-    assert expected == place_of(conninfo)
+    assert expected == describe_database(conninfo)
 
 
 def opened(app: JobsApp) -> str:
@@ -175,15 +175,15 @@ async def test_an_app_defers_and_analyzes_on_its_own_pool(monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def lines() -> tuple[PoolLines, FakeClock]:
+def lines() -> tuple[PoolLogFilter, FakeClock]:
     """A filter of the test's own, and its time."""
     clock = FakeClock(auto_advance=False)
-    return PoolLines(clock), clock
+    return PoolLogFilter(clock), clock
 
 
 def record(message: str, *arguments: object) -> logging.LogRecord:
     """A record as the pool makes it."""
-    return logging.LogRecord(POOL, logging.WARNING, "pool.py", 1, message, arguments, None)
+    return logging.LogRecord(POOL_LOGGER, logging.WARNING, "pool.py", 1, message, arguments, None)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def record(message: str, *arguments: object) -> logging.LogRecord:
         (psycopg.OperationalError(f"{CANARY} failed: Connection refused"), "OperationalError (Connection refused)"),
     ],
 )
-def test_the_pool_repeats_no_connection_string(error: Exception, expected: str, lines: tuple[PoolLines, FakeClock]) -> None:
+def test_the_pool_repeats_no_connection_string(error: Exception, expected: str, lines: tuple[PoolLogFilter, FakeClock]) -> None:
     """Of an error there is the type, and a reason that is the same for everybody (invariant 76)."""
     found = record("error connecting in %r: %s", "pool-1", error)
     assert lines[0].filter(found)
@@ -201,7 +201,7 @@ def test_the_pool_repeats_no_connection_string(error: Exception, expected: str, 
     assert CANARY not in repr(found.__dict__)
 
 
-def test_an_outage_is_one_line(lines: tuple[PoolLines, FakeClock]) -> None:
+def test_an_outage_is_one_line(lines: tuple[PoolLogFilter, FakeClock]) -> None:
     """For each pool; after a minute without an error the next one is another outage."""
     told, clock = lines
 
@@ -221,4 +221,4 @@ def test_the_loggers_filter_is_there_once() -> None:
     """From the first app on."""
     make_app(JobSettings(database_url="postgresql://db/jobs"))
     redact_pool()
-    assert 1 == sum(isinstance(each, PoolLines) for each in logging.getLogger(POOL).filters)
+    assert 1 == sum(isinstance(each, PoolLogFilter) for each in logging.getLogger(POOL_LOGGER).filters)

@@ -17,10 +17,10 @@ from resilience_kit.jobs.failures import (
     arguments_error,
     clean,
     details_of,
+    error_chain,
     location_of,
     name_of,
-    refusal_in,
-    related,
+    rejection_in,
 )
 
 CANARY = "canary-3c1f"
@@ -111,8 +111,8 @@ def test_what_belongs_to_an_error_is_found_once() -> None:
     """Also where errors name each other in a circle."""
     inner, outer = ValueError("inner"), ValueError("outer")
     outer.__cause__, inner.__context__ = inner, outer
-    assert [outer, inner] == [*related(outer)]
-    assert [*related(outer)] == [*related(outer)]
+    assert [outer, inner] == [*error_chain(outer)]
+    assert [*error_chain(outer)] == [*error_chain(outer)]
 
 
 OPEN, LATER, FULL = CircuitBreakerOpenError("a", 3.0), CircuitBreakerOpenError("b", 7.0), BulkheadFullError("c")
@@ -134,14 +134,14 @@ OPEN, LATER, FULL = CircuitBreakerOpenError("a", 3.0), CircuitBreakerOpenError("
 )
 def test_a_refusal_is_found_behind_the_error_that_it_became(error: BaseException, expected: object) -> None:
     """As a cause, and in a group of nothing else; of several it is the one with the longest wait."""
-    assert expected is refusal_in(error)
+    assert expected is rejection_in(error)
 
 
 def test_a_chain_without_an_end_holds_no_refusal() -> None:
     """A cause may be its own."""
     error = ValueError()
     error.__cause__ = error
-    assert refusal_in(error) is None
+    assert rejection_in(error) is None
 
 
 def takes(document: int, *, language: str = "en") -> None:

@@ -150,7 +150,7 @@ async def test_stalled_jobs_are_swept(app: JobsApp, memory: InMemoryConnector) -
     for _ in range(6):
         memory.jobs[1]["status"] = "doing"
         found = await app.sweep()
-    assert (1,) == found.ended
+    assert (1,) == found.finished
     assert [(1, "failed", 6)] == states(memory)
     for lock in (None, "one"):
         await t.configure(queueing_lock=lock).defer_async()

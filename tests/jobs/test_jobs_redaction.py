@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from resilience_kit.jobs.redaction import DuplicateFilter, Redaction, logged_by_us, redact
+from resilience_kit.jobs.redaction import DuplicateFilter, Redaction, dropping_duplicates, redact
 
 CANARY = "canary-7f3a"
 JOB = {
@@ -95,13 +95,13 @@ def test_what_we_log_of_a_job_is_not_logged_twice() -> None:
     """In workers of ours, and of the housekeeping nothing at all; other workers' lines are theirs."""
     job, sweep = {"task_name": "t"}, {"task_name": "resilience_kit.sweep"}
     assert is_news(action="start_job", job=job)
-    with logged_by_us(job_lines=True):
+    with dropping_duplicates(job_records=True):
         assert not is_news(action="start_job", job=job)
         assert not is_news(action="job_error", job=job, levelno=logging.ERROR)
         assert is_news(action="periodic_task_deferred", job=job)
         assert is_news(action="start_worker")
         assert not is_news(action="periodic_task_deferred", job=sweep)
-    with logged_by_us(job_lines=False):
+    with dropping_duplicates(job_records=False):
         assert is_news(action="start_job", job=job)
         assert not is_news(action="start_job", job=sweep)
         assert is_news(action="job_error", job=sweep, levelno=logging.ERROR)

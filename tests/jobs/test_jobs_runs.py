@@ -36,7 +36,7 @@ from resilience_kit.jobs import (
     StatusWriter,
     TimeoutMiddleware,
     Timeouts,
-    Tracking,
+    TrackingMiddleware,
     costs_no_attempt,
     job_timeout,
     make_app,
@@ -44,8 +44,8 @@ from resilience_kit.jobs import (
 from resilience_kit.jobs import (
     JobAborted as Aborted,
 )
-from resilience_kit.jobs.ending import Ending, EndingWorker, current_ending
 from resilience_kit.jobs.run import current_run
+from resilience_kit.jobs.shutdown import ShutdownAwareWorker, ShutdownBudget, current_shutdown
 from resilience_kit.jobs.statements import AGE, FAIL, FINISH, POSTPONE, PRUNE, RETRY, RETRY_WITHOUT_NOTE, REVIVE
 from resilience_kit.testing import FakeClock
 
@@ -99,7 +99,7 @@ class World:
         writer = writer or StatusWriter(database, self.events)
         context = JobContext(app=self.app, job=job, start_timestamp=0.0, abort_reason=lambda: self.reason)
         layers = [
-            Tracking(self.events, error_details=self.error_details, clock=self.clock),
+            TrackingMiddleware(self.events, error_details=self.error_details, clock=self.clock),
             TimeoutMiddleware(Timeouts(default=30.0), self.events, self.clock),
         ]
         try:
@@ -531,7 +531,7 @@ def fetched(task: str, job_id: int = 7) -> list[dict[str, object]]:
 async def test_a_job_whose_task_is_not_known_here_waits_for_another_worker(events, heard, caplog) -> None:
     """At no cost, the next one is fetched at once, and the task is told once (invariant 62)."""
     database = FakeDatabase(fetched("new", 1), [{"id": 1}], fetched("new", 2), [{"id": 2}], fetched("t", 3))
-    writer = StatusWriter(database, events, knows={"t"}.__contains__, clock=FakeClock())
+    writer = StatusWriter(database, events, is_known_task={"t"}.__contains__, clock=FakeClock())
     with caplog.at_level(logging.WARNING, "resilience_kit.jobs"):
         job = await writer.fetch_job(None, 3)
     assert job is not None
@@ -545,12 +545,12 @@ async def test_a_job_whose_task_is_not_known_here_waits_for_another_worker(event
 
 async def test_a_worker_that_stops_puts_back_one_at_most(events) -> None:
     """However many jobs of other releases wait (invariant 67)."""
-    ending = Ending(10.0, FakeClock())
-    ending.begin()
-    token = current_ending.set(ending)
-    writer = StatusWriter(FakeDatabase(fetched("new"), [{"id": 7}]), events, knows=lambda _: False)
+    ending = ShutdownBudget(10.0, FakeClock())
+    ending.start()
+    token = current_shutdown.set(ending)
+    writer = StatusWriter(FakeDatabase(fetched("new"), [{"id": 7}]), events, is_known_task=lambda _: False)
     assert await writer.fetch_job(None, 3) is None
-    current_ending.reset(token)
+    current_shutdown.reset(token)
 
 
 @pytest.fixture
@@ -585,7 +585,7 @@ async def test_patience_ends(calls: list) -> None:
     calls += [away()] * 100
     clock = FakeClock()
     with pytest.raises(ConnectorException):
-        await RetryingConnector("", patience=60.0, clock=clock).execute_query_async(FINISH)
+        await RetryingConnector("", retry_timeout=60.0, clock=clock).execute_query_async(FINISH)
     assert 50.0 < clock.monotonic() <= 60.0
     assert 5.0 == max(clock.sleeps)
 
@@ -603,14 +603,14 @@ def unanswered(monkeypatch: pytest.MonkeyPatch) -> None:
 async def gives_up(query: str, *, told: float, begun: float) -> float:
     """When a statement of `begun` is given up by a worker with a grace of 10 s that was told to stop at `told`."""
     clock = FakeClock(auto_advance=False)
-    zero, ending = clock.monotonic(), Ending(10.0, clock)
-    current_ending.set(ending)
+    zero, ending = clock.monotonic(), ShutdownBudget(10.0, clock)
+    current_shutdown.set(ending)
     if told < begun:
-        ending.begin()
+        ending.start()
         await clock.advance_async(begun - told)
     write = asyncio.create_task(RetryingConnector("", clock=clock).execute_query_async(query))
     await clock.advance_async(max(0.0, told - begun))
-    ending.begin()
+    ending.start()
     while not write.done():
         await clock.advance_async(0.25)
     with pytest.raises(ConnectorException, match="the worker stops"):
@@ -636,36 +636,36 @@ async def test_what_is_written_after_the_end_has_a_second(begun: float, last: fl
 async def test_what_is_written_in_time_is_written(calls: list) -> None:
     """Before and after the worker was told to stop; another's cancellation and error are let be."""
     clock = FakeClock()
-    ending = Ending(None, clock)
+    ending = ShutdownBudget(None, clock)
     connector = RetryingConnector("", clock=clock)
-    token = current_ending.set(ending)
+    token = current_shutdown.set(ending)
     calls += [[{"id": 1}], [{"id": 2}], asyncio.CancelledError(), away(psycopg.errors.RaiseException())]
     assert [{"id": 1}] == await connector.execute_query_all_async(FINISH)
-    ending.begin()
+    ending.start()
     assert [{"id": 2}] == await connector.execute_query_all_async(FINISH)
     with pytest.raises(asyncio.CancelledError):
         await connector.execute_query_all_async(FINISH)
     with pytest.raises(ConnectorException, match="Database error"):
         await connector.execute_query_all_async(FINISH)
-    current_ending.reset(token)
+    current_shutdown.reset(token)
 
 
 async def test_a_worker_tells_its_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the statements of its tasks, and to nobody after it."""
     seen = []
 
-    async def run(self: EndingWorker) -> None:
-        ending = current_ending.get()
+    async def run(self: ShutdownAwareWorker) -> None:
+        ending = current_shutdown.get()
         assert ending is not None
-        seen.append(ending.begun)
+        seen.append(ending.started)
         self.stop()
         self.stop()
-        seen.append(ending.begun)
+        seen.append(ending.started)
 
     monkeypatch.setattr("procrastinate.worker.Worker.run", run)
-    await EndingWorker(world.clock, app=world.app, shutdown_graceful_timeout=1.0).run()
+    await ShutdownAwareWorker(world.clock, app=world.app, shutdown_graceful_timeout=1.0).run()
     assert [False, True] == seen
-    assert current_ending.get() is None
+    assert current_shutdown.get() is None
 
 
 @pytest.mark.parametrize(
@@ -702,7 +702,7 @@ async def test_the_listening_connection_is_made_anew(monkeypatch: pytest.MonkeyP
 
 def test_a_connector_tells_no_secret() -> None:
     """Its connection string is one."""
-    assert "RetryingConnector(patience=60)" == repr(RetryingConnector("postgresql://me:canary@db"))
+    assert "RetryingConnector(retry_timeout=60)" == repr(RetryingConnector("postgresql://me:canary@db"))
 
 
 async def test_a_connection_string_may_be_a_function(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,9 @@ def test_the_defaults_are_the_contracts() -> None:
     settings = JobSettings()
     assert ExponentialBackoffStrategy() == settings.strategy
     assert (300.0, 10, "* * * * * */15") == (settings.job_timeout, settings.worker_concurrency, settings.sweep_cron)
-    assert 370.0 == settings.limit_of_a_run
-    assert 570.0 == settings.limit_for(500.0)
-    assert 370.0 == settings.limit_for(1.0)
+    assert 370.0 == settings.default_run_limit
+    assert 570.0 == settings.run_limit_for(500.0)
+    assert 370.0 == settings.run_limit_for(1.0)
 
 
 def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_what_postgresql_takes_is_taken(url: str) -> None:
 
 def test_a_limit_of_ones_own_is_obeyed() -> None:
     """When it leaves room."""
-    assert 311.0 == JobSettings(job_limit=311).limit_of_a_run
+    assert 311.0 == JobSettings(job_limit=311).default_run_limit
 
 
 def test_three_heartbeats_are_enough_whatever_floats_say() -> None:

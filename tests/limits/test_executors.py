@@ -255,7 +255,12 @@ def test_a_guard_of_both_speaks_for_the_one_that_is_waited_for(clock):
     room = executor.admit()
     assert (None, None, BulkheadFullError) == (room.look(), room.expected, type(room.refusal()))
     token = executor.admit()
-    assert (0.5, 0.5, None, RateLimitExceededError) == (token.look(), token.expected, token.patience, type(token.refusal()))
+    assert (0.5, 0.5, None, RateLimitExceededError) == (
+        token.look(),
+        token.expected,
+        token.patience,
+        type(token.refusal()),
+    )
     token.claim()
     assert None is token.look()
     woken: list[int] = []

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from resilience_kit._turns import GuardLock
-from resilience_kit.http.pace import Pace, PacingConfig
+from resilience_kit._wait_queue import DeferringLock
+from resilience_kit.http.host_pacer import HostPacer, PacingConfig
 from resilience_kit.http.pacing import Pacing
 from resilience_kit.limits import BulkheadConfig, RateLimitConfig, RateLimiter
 from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Verdict
@@ -19,26 +19,26 @@ from resilience_kit.testing import FakeClock
 LEFT = Outcome(OutcomeKind.CANCELLED, begun=False)
 
 
-def bulkhead() -> tuple[Any, GuardLock]:
+def bulkhead() -> tuple[Any, DeferringLock]:
     """With room for one."""
     made = Bulkhead(BulkheadConfig(max_concurrent=1))
-    return made, made._guarded
+    return made, made._deferring_lock
 
 
-def rate_limit() -> tuple[Any, GuardLock]:
+def rate_limit() -> tuple[Any, DeferringLock]:
     """With a token for one."""
     made = RateLimiter(RateLimitConfig(rate=1.0, period=3600.0, burst=1.0), clock=FakeClock())
-    return made, made._pool.guarded
+    return made, made._token_buckets.deferring_lock
 
 
-def pace() -> tuple[Pace, GuardLock]:
+def pace() -> tuple[HostPacer, DeferringLock]:
     """That lends one trial, since the credential was refused."""
     clock = FakeClock()
-    made = Pacing(PacingConfig(), clock=clock).of("api.example.com", "key")
+    made = Pacing(PacingConfig(), clock=clock).for_host("api.example.com", "key")
     refused = Verdict(FailureKind.AUTH, retryable=False, counts_against_breaker=False)
     made.admit().settle(Outcome(OutcomeKind.IGNORED, verdict=refused))
     clock.advance(60.0)
-    return made, made._access.guarded
+    return made, made._access_state.guard_lock
 
 
 def ended() -> None:
@@ -48,7 +48,7 @@ def ended() -> None:
 
 
 @pytest.mark.parametrize("make", [bulkhead, rate_limit, pace])
-def test_what_ends_in_the_midst_of_a_guards_work_ends_after_it(make: Callable[[], tuple[Any, GuardLock]]) -> None:
+def test_what_ends_in_the_midst_of_a_guards_work_ends_after_it(make: Callable[[], tuple[Any, DeferringLock]]) -> None:
     """The thread does not wait for itself, and what was taken is free again (invariants 5 and 15)."""
     guard, guarded = make()
     permit = guard.admit()
@@ -61,7 +61,7 @@ def test_what_ends_in_the_midst_of_a_guards_work_ends_after_it(make: Callable[[]
 
 def test_many_of_them_need_one_thread() -> None:
     """The collector may end any number at once."""
-    guarded, done = GuardLock(), list[int]()
+    guarded, done = DeferringLock(), list[int]()
 
     def work(number: int) -> None:
         with guarded.lock:
@@ -69,7 +69,7 @@ def test_many_of_them_need_one_thread() -> None:
 
     with guarded.lock:
         for number in range(100):
-            guarded.put_off(lambda number=number: work(number))  # type: ignore[misc]
+            guarded.defer(lambda number=number: work(number))  # type: ignore[misc]
         assert [] == done
         assert 1 == [each.name for each in threading.enumerate()].count("resilience_kit settles")
     ended()
@@ -81,6 +81,6 @@ def test_a_token_that_is_given_back_in_the_midst_comes_back() -> None:
     limiter, guarded = rate_limit()
     limiter.admit()
     with guarded.lock:
-        limiter._pool.give_back((1.0,))
+        limiter._token_buckets.refund((1.0,))
     ended()
     assert limiter.fits()

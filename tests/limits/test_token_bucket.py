@@ -221,5 +221,5 @@ def test_tokens_that_are_set_let_those_in_who_wait_for_them():
     limiter.admit()
     waiting = [limiter.admit() for _ in range(3)]
     limiter.tokens = 2.0
-    assert [True, True, False] == [permit.turn.come for permit in waiting]
+    assert [True, True, False] == [permit.turn.granted for permit in waiting]
     assert 0.0 == limiter.tokens

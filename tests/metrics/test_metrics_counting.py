@@ -141,7 +141,7 @@ def test_locks_are_free_after_a_fork():
     holder = threading.Thread(target=metrics.latency._lock.acquire)
     holder.start()
     holder.join()
-    metrics.renew_after_fork()
+    metrics.reset_after_fork()
     metrics.latency._lock.acquire()
     assert 1 == metrics.snapshot()["total_calls"]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from resilience_kit.metrics import LatencyHistogram, bucket_of, middle_of
+from resilience_kit.metrics import LatencyHistogram, bucket_index, bucket_midpoint
 
 LATENCY = st.one_of(st.integers(0, 100), st.integers(8, 2**40), st.sampled_from([0, 1, 7, 8, 15, 16, 17, 1000, 2**20 - 1, 2**40]))
 
@@ -24,13 +24,13 @@ def near(exact: float, got: float) -> bool:
 @example(2**62)
 def test_a_buckets_middle_is_near_all_that_is_in_it(latency):
     """In both directions, at both ends."""
-    assert near(latency, middle_of(bucket_of(latency)))
+    assert near(latency, bucket_midpoint(bucket_index(latency)))
 
 
 @given(st.integers(0, 2**45))
 def test_buckets_are_in_order(latency):
     """Without gaps: the next latency is in the same bucket or in the next one."""
-    assert bucket_of(latency + 1) - bucket_of(latency) in {0, 1}
+    assert bucket_index(latency + 1) - bucket_index(latency) in {0, 1}
 
 
 @given(st.lists(LATENCY, min_size=1, max_size=300))
@@ -74,7 +74,7 @@ def test_what_a_share_has_not_exceeded_is_no_less_than_its_quantile(samples, sha
     for sample in samples:
         histogram.add(sample)
     exact = sorted(samples)[max(0, math.ceil(share * len(samples)) - 1)]
-    found = histogram.not_exceeded(share, 1) * 1e9
+    found = histogram.quantile_upper_bound(share, 1) * 1e9
     assert exact <= found <= exact * 1.125 + 1
 
 
@@ -82,4 +82,4 @@ def test_what_is_not_exceeded_is_unknown_for_too_few():
     """Fewer than asked for."""
     histogram = LatencyHistogram()
     histogram.add(100)
-    assert (None, True) == (histogram.not_exceeded(0.95, 2), histogram.not_exceeded(0.95, 1) is not None)
+    assert (None, True) == (histogram.quantile_upper_bound(0.95, 2), histogram.quantile_upper_bound(0.95, 1) is not None)

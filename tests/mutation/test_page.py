@@ -4,7 +4,7 @@ from tests.mutation.page import Tally, label, reasons_in, to_markdown
 
 MUTANT = {
     "path": "resilience_kit/policies/breaker/core.py",
-    "function": "BreakerCore.ask",
+    "function": "BreakerCore.try_acquire",
     "line": 9,
     "before": "a < `b`",
     "after": "a <= `b`",
@@ -15,7 +15,7 @@ MUTANT = {
 
 def test_a_label_has_no_line_number():
     """It stays the same while the file around it changes, and can be put between backticks."""
-    assert "policies/breaker/core.py BreakerCore.ask: a < 'b' -> a <= 'b'" == label(MUTANT)
+    assert "policies/breaker/core.py BreakerCore.try_acquire: a < 'b' -> a <= 'b'" == label(MUTANT)
     assert "x.py (module): 1 -> 2" == label({"path": "x.py", "function": "", "before": "1", "after": "2"})
 
 
@@ -37,7 +37,7 @@ def test_a_survivor_needs_a_reason():
     few, wrong = to_markdown({"breaker": [killed] * 99 + [MUTANT]}, {label(MUTANT): "Same value"}, {"breaker": 100})
     assert ("**Same value**" in few, []) == ("**Same value**" in few, wrong)
     assert "| breaker | 100 | 100 | 99 | 0 | 1 | 99.0% | 95% |" in few
-    assert "| policies/breaker/core.py | `BreakerCore.ask` | 100 | 99 | 0 | 1 | 99.0% |" in few
+    assert "| policies/breaker/core.py | `BreakerCore.try_acquire` | 100 | 99 | 0 | 1 | 99.0% |" in few
     _, unexplained = to_markdown({"breaker": [killed] * 99 + [MUTANT]}, {}, {"breaker": 100})
     assert [f"breaker: no reason for {label(MUTANT)}"] == unexplained
     _, too_many = to_markdown({"breaker": [killed] * 94 + [MUTANT] * 6}, {label(MUTANT): "Same value"}, {"breaker": 100})

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from resilience_kit import _fork
-from resilience_kit._drive import timers
+from resilience_kit._drive import timeouts
 from resilience_kit.config import ResilienceConfig, ResilienceSettings
 from resilience_kit.errors import ConfigurationError
 from resilience_kit.events import CallSucceeded, OptionsIgnored, StrategyChanged
@@ -63,7 +63,7 @@ async def test_a_site_is_kept_for_as_long_as_the_options_stay(kit, config, by):
     async def site(**options):
         given = getattr(kit, by)(done, "op", **(base | options))
         assert "done" == (await given if inspect.isawaitable(given) else given)
-        return kit._latest["op"]
+        return kit._ad_hoc_sites["op"]
 
     first = await site()
     assert (first, first) == (await site(), await site(deadline=float("5.0")))
@@ -144,7 +144,7 @@ def test_a_site_that_has_left_is_not_renewed(kit):
     """It makes its next plan itself."""
     protected = kit.with_resilience("op")(done)
     [site] = kit._sites
-    kit.leave(site)
+    kit.detach_site(site)
     assert [] == list(kit._sites)
     assert "done" == protected()
 
@@ -179,10 +179,10 @@ def test_a_timestamp_has_its_time_zone(kit):
 def test_a_hundred_badnesses_are_remembered(kit):
     """And none of them when one more comes."""
     for number in range(100):
-        kit._tell_rejected((str(number),))
-    assert 100 == len(kit._rejected)
-    kit._tell_rejected(("100",))
-    assert {("100",)} == kit._rejected
+        kit._report_rejected((str(number),))
+    assert 100 == len(kit._reported_errors)
+    kit._report_rejected(("100",))
+    assert {("100",)} == kit._reported_errors
 
 
 def test_plain_functions_run_in_the_loops_thread_and_a_file_is_given_time(kit):
@@ -193,7 +193,7 @@ def test_plain_functions_run_in_the_loops_thread_and_a_file_is_given_time(kit):
 
 async def test_a_forked_child_has_locks_of_its_own(kit, clock):
     """And is in no loop; what it does first is done here without a fork (invariant 22)."""
-    lock, cutter = kit._lock, timers.cutter_for(clock)
-    assert cutter is timers._here.cutter
-    _fork._renew_all()
-    assert (False, None) == (kit._lock is lock, timers._here.cutter)
+    lock, cutter = kit._lock, timeouts.scheduler_for(clock)
+    assert cutter is timeouts._thread_state.scheduler
+    _fork._reset_all()
+    assert (False, None) == (kit._lock is lock, timeouts._thread_state.scheduler)

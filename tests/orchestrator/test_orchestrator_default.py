@@ -94,14 +94,14 @@ def test_a_plan_of_an_orchestrator_that_was_replaced_meanwhile_is_not_kept(clock
     """The call that was making it goes on with the new one."""
     first, second = (AIServiceResilience(ResilienceSettings(), clock=clock) for _ in range(2))
     set_orchestrator(first)
-    make = first.plan
+    make = first.make_plan
 
     def plan(*args):
         made = make(*args)
         set_orchestrator(second)
         return made
 
-    monkeypatch.setattr(first, "plan", plan)
+    monkeypatch.setattr(first, "make_plan", plan)
     protected = with_resilience("op")(lambda: 1)
     protected()
     assert (0, 1) == (first.get_metrics("op")["total_calls"], second.get_metrics("op")["total_calls"])

@@ -132,13 +132,13 @@ def test_refused_inner_operation_opens_no_breaker_around_it(kit, config):
 @pytest.mark.parametrize("options", [{}, {"deadline": 60.0}], ids=["direct", "timed"])
 async def test_call_that_finds_its_circuit_closed_at_the_gate_is_a_usual_call(kit, config, monkeypatch, options):
     """Somebody has closed it between two steps of the call: there is no trial, and nothing to run under one."""
-    ask = CircuitBreaker.ask
+    ask = CircuitBreaker.try_acquire
 
     def closed_meanwhile(self, snapshot):
         self.reset()
         return ask(self, snapshot) if self.snapshot is snapshot else self.snapshot
 
-    monkeypatch.setattr(CircuitBreaker, "ask", closed_meanwhile)
+    monkeypatch.setattr(CircuitBreaker, "try_acquire", closed_meanwhile)
     breaker, custom = kit.get_circuit_breaker("op"), config(retry=None, **options)
 
     async def work():

@@ -43,15 +43,15 @@ def trip() -> None:
 
 def latch() -> None:
     """A host refuses a credential."""
-    Pacing().of("h", "key").admit().settle(REFUSED)
+    Pacing().for_host("h", "key").admit().settle(REFUSED)
 
 
 def latch_shared() -> None:
     """The same with the pacing of the process."""
     pacing = shared_pacing()
-    pacing.forget("shared.example", "key")
-    pacing.of("shared.example", "key").admit().settle(REFUSED)
-    pacing.forget("shared.example", "key")
+    pacing.reset("shared.example", "key")
+    pacing.for_host("shared.example", "key").admit().settle(REFUSED)
+    pacing.reset("shared.example", "key")
 
 
 def fail(http: Any) -> None:
@@ -113,8 +113,8 @@ def test_parts_made_before_an_orchestrator_reach_the_one_that_is_the_default_the
     def happen() -> None:
         breaker.force_open("by hand")
         breaker.reset()
-        pacing.forget("h", "key")
-        pacing.of("h", "key").admit().settle(REFUSED)
+        pacing.reset("h", "key")
+        pacing.for_host("h", "key").admit().settle(REFUSED)
 
     happen()
     get_orchestrator().add_listener(lambda event: heard["lazy"].append(event.operation))
@@ -159,7 +159,7 @@ def test_an_orchestrator_s_own_breakers_report_to_it_alone() -> None:
     kit.add_listener(lambda event: own.append(event.operation))
     kit.get_circuit_breaker("op").force_open("by hand")
     CircuitBreaker(name="given", events=kit.events).force_open("by hand")
-    Pacing(events=kit.events).of("h", "key").admit().settle(REFUSED)
+    Pacing(events=kit.events).for_host("h", "key").admit().settle(REFUSED)
     assert ([], ["op", "given", "h"]) == (heard, own)
 
 
@@ -237,12 +237,12 @@ def test_no_lock_is_held_while_a_restored_state_is_announced() -> None:
 def test_a_stream_does_not_keep_orchestrators_alive():
     """It may outlive many of them; the last one still hears of its listeners."""
     stream = EventStream()
-    before = len(stream.on_subscribe)
+    before = len(stream.on_listeners_changed)
     gone = [weakref.ref(AIServiceResilience(events=stream)) for _ in range(3)]
     kit = AIServiceResilience(events=stream)
     gc.collect()
     assert [None] * 3 == [each() for each in gone]
-    assert before + 1 == len(stream.on_subscribe)
+    assert before + 1 == len(stream.on_listeners_changed)
     seen: list[object] = []
     call = kit.with_resilience("op")(lambda: 1)
     kit.add_listener(seen.append, CallSucceeded)

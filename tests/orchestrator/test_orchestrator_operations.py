@@ -510,7 +510,7 @@ def test_a_forked_child_may_use_it(kit):
     holder = threading.Thread(target=kit._lock.acquire)
     holder.start()
     holder.join()
-    kit.renew_after_fork()
+    kit.reset_after_fork()
     kit.get_circuit_breaker("op")
 
 

@@ -17,7 +17,7 @@ from resilience_kit import (
     RetryConfig,
     with_resilience,
 )
-from resilience_kit._spelling import VOCABULARIES, spelling_of
+from resilience_kit._keyword_hints import OPTION_ALIASES, keyword_hint
 from resilience_kit.config import ResilienceSettings
 from resilience_kit.events import HedgeStarted
 from resilience_kit.http import APIClient, AsyncAPIClient, AsyncResilientTransport, ResilientTransport
@@ -182,10 +182,10 @@ def test_a_subclass_says_its_own_name():
 def test_every_word_of_the_vocabulary_has_an_answer():
     """Wherever it is given, a keyword of the tables is answered with a place to write it, and never with itself."""
     known = frozenset(ResilienceConfig.__dataclass_fields__)
-    for words in VOCABULARIES.values():
+    for words in OPTION_ALIASES.values():
         for word in words:
             for owner in ("ResilienceConfig", "with_resilience", "transport"):
-                spelling = spelling_of(word, owner, known if owner == "ResilienceConfig" else frozenset({"config"}))
+                spelling = keyword_hint(word, owner, known if owner == "ResilienceConfig" else frozenset({"config"}))
                 assert f"write {word}=" != spelling or word in known
 
 

@@ -14,7 +14,7 @@ from resilience_kit.config import ResilienceConfig, ResilienceSettings
 from resilience_kit.errors import CircuitBreakerOpenError, ConfigurationError, RateLimitError, ServerError
 from resilience_kit.events import ConfigChange, ConfigRejected, ConfigReloaded
 from resilience_kit.orchestrator import AIServiceResilience
-from resilience_kit.orchestrator.reload import reload_and_say, reload_on_sighup, reload_quietly
+from resilience_kit.orchestrator.reload import reload_and_log, reload_on_sighup, reload_quietly
 from resilience_kit.policies.breaker import CircuitBreakerConfig, CircuitState
 
 
@@ -96,7 +96,7 @@ def test_state_counters_and_permits_survive(kit):
     assert breakers == {name: kit.get_circuit_breaker(name) for name in kit.operations}
     assert states == {name: breaker.state for name, breaker in breakers.items()}
     assert counted == {name: counts(kit, name) for name in kit.operations}
-    assert (490, 10) == (kit._operations["spent"].budget.left, breakers["spent"].failure_threshold)
+    assert (490, 10) == (kit._operations["spent"].budget.available_tokens, breakers["spent"].failure_threshold)
 
 
 def test_a_trial_under_way_keeps_its_permit(kit, clock):
@@ -104,11 +104,11 @@ def test_a_trial_under_way_keeps_its_permit(kit, clock):
     breaker = kit.get_circuit_breaker("op")
     breaker.state = CircuitState.OPEN
     clock.advance(60.0)
-    token = breaker.enter()
+    token = breaker.acquire()
     kit.reload(ResilienceSettings(preset="critical"))
     with pytest.raises(CircuitBreakerOpenError):
-        breaker.enter()
-    breaker.succeeded(token, 0.1)
+        breaker.acquire()
+    breaker.on_success(token, 0.1)
     assert (CircuitState.CLOSED, 10) == (breaker.state, breaker.failure_threshold)
 
 
@@ -180,7 +180,7 @@ def test_endless_badness_is_not_remembered_for_ever(kit, heard, monkeypatch):
         monkeypatch.setenv("RESILIENCE_PRESET", f"x{number}")
         with pytest.raises(ConfigurationError):
             kit.reload()
-    assert (250, True) == (len(heard), len(kit._rejected) <= 100)
+    assert (250, True) == (len(heard), len(kit._reported_errors) <= 100)
 
 
 def test_settings_that_contradict_the_code_change_nothing(kit, heard):
@@ -250,7 +250,7 @@ def test_an_operation_that_is_off_explains_itself(clock):
     """Its call site is found although it has no breaker."""
     kit = AIServiceResilience(ResilienceSettings(enabled=False), clock=clock)
     site = kit.with_resilience("op", deadline=7.0)(fail)
-    assert (7.0, "deadline argument") == kit.explain("op")["deadline"].overruled[0]
+    assert (7.0, "deadline argument") == kit.explain("op")["deadline"].overridden[0]
     assert site is not None
 
 
@@ -314,7 +314,7 @@ def test_sighup_is_handled_until_stopped(handlers, monkeypatch, previous):
     recorder = Recorder()
     with reload_on_sighup(recorder) as handle:
         handlers[signal.SIGHUP](signal.SIGHUP, None)
-        assert ([(reload_and_say, (recorder, "SIGHUP"))], []) == (started, recorder.reloads)
+        assert ([(reload_and_log, (recorder, "SIGHUP"))], []) == (started, recorder.reloads)
     assert (previous or signal.SIG_DFL) == handlers[signal.SIGHUP]
     handle.stop()
     assert (previous or signal.SIG_DFL) == handlers[signal.SIGHUP]
@@ -379,7 +379,7 @@ def test_every_signal_is_answered_in_the_log(caplog, error, level, said):
     caplog.set_level("INFO", "resilience_kit")
     recorder = Recorder(error)
     for _ in range(2):
-        reload_and_say(recorder, "SIGHUP")
+        reload_and_log(recorder, "SIGHUP")
     assert [(level, said)] * 2 == [(each.levelname, each.getMessage()) for each in caplog.records]
 
 
@@ -388,7 +388,7 @@ def test_a_signal_that_changes_something_says_so(caplog):
     caplog.set_level("INFO", "resilience_kit")
     recorder = Recorder()
     recorder.reload = lambda: ("a change",)
-    reload_and_say(recorder, "SIGHUP")
+    reload_and_log(recorder, "SIGHUP")
     assert ["SIGHUP: configuration read anew; it is in force"] == [each.getMessage() for each in caplog.records]
 
 

@@ -12,7 +12,7 @@ from resilience_kit.config import ResilienceSettings
 from resilience_kit.errors import ConfigurationError
 from resilience_kit.events import ConfigRejected, ConfigReloaded
 from resilience_kit.orchestrator import AIServiceResilience
-from resilience_kit.orchestrator.watch import ConfigWatch, Follower
+from resilience_kit.orchestrator.watch import ConfigWatch, FileFollower
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def follow(file, clock):
             stopping.set()
 
         told, watched = [], []
-        Follower(kit, changes, stop).run()
+        FileFollower(kit, changes, stop).run()
         run.watched = watched
         return told
 
@@ -76,7 +76,7 @@ def test_a_bad_or_missing_file_is_told_once_and_mended(follow, file):
 
 def test_a_file_that_changes_while_it_is_read_is_read_again(follow, file, monkeypatch):
     """Nothing of the first reading counts."""
-    reread = ResilienceSettings.reread
+    reread = ResilienceSettings.reloaded
 
     def slowly(settings):
         found = reread(settings)
@@ -84,7 +84,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(follow, file, monkey
         write(file, 600)
         return found
 
-    monkeypatch.setattr(ResilienceSettings, "reread", slowly)
+    monkeypatch.setattr(ResilienceSettings, "reloaded", slowly)
     write(file, 50)
     assert [(40.0, 0), (600.0, 1)] == follow(nothing, nothing)
 
@@ -120,7 +120,7 @@ def test_a_folder_that_is_gone_is_waited_for(follow, file):
         stopping.set()
         yield set()
 
-    Follower(kit, changes, Stop()).run()
+    FileFollower(kit, changes, Stop()).run()
     assert ([1.0], 90.0) == (waits, kit.settings.default.deadline)
 
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from resilience_kit._fork import _renew_all
+from resilience_kit._fork import _reset_all
 from resilience_kit.errors import ConfigurationError
 from resilience_kit.policies.hedge import HedgeConfig, Hedging
 
@@ -49,25 +49,25 @@ def test_an_observed_delay_is_looked_up_now_and_then():
 def test_the_share_bounds_hedges_over_time():
     """At most ten at once; each attempt brings its share."""
     hedging = Hedging(HedgeConfig(delay=0.0, max_share=0.25), None)
-    assert [True] * 10 + [False] == [hedging.take() for _ in range(11)]
+    assert [True] * 10 + [False] == [hedging.try_acquire() for _ in range(11)]
     for _ in range(4):
         hedging.delay()
-    assert [True, False] == [hedging.take() for _ in range(2)]
+    assert [True, False] == [hedging.try_acquire() for _ in range(2)]
 
 
 def test_a_hedge_that_was_not_sent_comes_back():
     """And never makes more than ten."""
     hedging = Hedging(HedgeConfig(delay=0.0), None)
-    hedging.take()
+    hedging.try_acquire()
     for _ in range(2):
-        hedging.give_back()
-    assert 10 == sum(hedging.take() for _ in range(20))
+        hedging.refund()
+    assert 10 == sum(hedging.try_acquire() for _ in range(20))
 
 
 def test_threads_share_it_exactly():
     """No credit is spent twice."""
     hedging, taken = Hedging(HedgeConfig(delay=0.0), None), []
-    threads = [threading.Thread(target=lambda: taken.extend(hedging.take() for _ in range(50))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: taken.extend(hedging.try_acquire() for _ in range(50))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -79,5 +79,5 @@ def test_a_forked_child_has_a_lock_of_its_own():
     """One that nobody holds (invariant 22)."""
     hedging = Hedging(HedgeConfig(delay=0.0), None)
     with hedging._lock:
-        _renew_all()
-        assert hedging.take()
+        _reset_all()
+        assert hedging.try_acquire()

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilience_kit import ConfigurationError, ResilienceConfig, RetryConfig
-from resilience_kit._redaction import REDACTED, looks_secret, names_a_secret, redact_text
+from resilience_kit._redaction import REDACTION_PLACEHOLDER, contains_secret, is_secret_name, redact_text
 from resilience_kit.cli.app import run
-from resilience_kit.config.echo import place, shown, shown_at
-from resilience_kit.errors import NOT_SHOWN
+from resilience_kit.config.redaction import json_path, redact_value, redact_value_at
+from resilience_kit.errors import REDACTED
 from resilience_kit.events import EventStream, StateChanged
-from resilience_kit.http.wording import excerpt, scrubbed
-from resilience_kit.log import listen
+from resilience_kit.http.excerpts import excerpt, redacted
+from resilience_kit.log import attach_logging
 
 #: Short ones: whatever is 20 signs long and holds a digit is recognised without its beginning.
 KEYS = (
@@ -56,18 +56,18 @@ planted = pytest.mark.table(("text", "secret"), TEXTS)
 def test_the_redaction_knows_every_shape(text: str, secret: str) -> None:
     """Alone, in a sentence, in quotes, and where paths are kept."""
     for written in (text, f"it says {text}, and fails", f"'{text}'", f"({text})"):
-        assert looks_secret(written)
+        assert contains_secret(written)
         assert secret not in redact_text(written)
-        assert REDACTED in redact_text(written)
+        assert REDACTION_PLACEHOLDER in redact_text(written)
     assert secret not in redact_text(text, keep_paths=True) or secret == KEYS[-1]
 
 
 @planted
 def test_settings_repeat_no_secret(text: str, secret: str) -> None:
     """Neither as a value nor as a name, nor in the words of an option that is refused."""
-    assert NOT_SHOWN is shown(text)
-    assert NOT_SHOWN is shown_at(("retry", "api_key"), "x")
-    assert secret not in place((text,))
+    assert REDACTED is redact_value(text)
+    assert REDACTED is redact_value_at(("retry", "api_key"), "x")
+    assert secret not in json_path((text,))
     with pytest.raises(ConfigurationError) as refused:
         ResilienceConfig(deadline=text, retry=RetryConfig(base_delay=1.0))  # type: ignore[arg-type]  # what is refused
     assert secret not in str(refused.value) or secret == KEYS[-1]
@@ -76,7 +76,7 @@ def test_settings_repeat_no_secret(text: str, secret: str) -> None:
 @planted
 def test_http_repeats_no_secret(text: str, secret: str) -> None:
     """Whatever a service quotes."""
-    assert secret not in scrubbed(text)
+    assert secret not in redacted(text)
     assert secret not in str(excerpt({"error": {"message": f"refused: {text}"}}))
 
 
@@ -84,7 +84,7 @@ def test_http_repeats_no_secret(text: str, secret: str) -> None:
 def test_logs_repeat_no_secret(text: str, secret: str, caplog: pytest.LogCaptureFixture) -> None:
     """A person who forces a circuit open may paste anything as the reason."""
     events = EventStream()
-    listen(events)
+    attach_logging(events)
     caplog.clear()
     caplog.set_level(logging.DEBUG, "resilience_kit")
     events.emit(StateChanged(operation="a", old="closed", new="forced_open", reason=f"see {text}", at=1.0))
@@ -96,7 +96,7 @@ def test_logs_repeat_no_secret(text: str, secret: str, caplog: pytest.LogCapture
 def test_jobs_repeat_no_secret(text: str, secret: str) -> None:
     """Procrastinate and psycopg's pool write what they are given."""
     jobs = pytest.importorskip("resilience_kit.jobs.redaction", reason="needs the extra jobs", exc_type=ImportError)
-    for filtered in (jobs.Redaction(), jobs.PoolLines()):
+    for filtered in (jobs.Redaction(), jobs.PoolLogFilter()):
         record = logging.LogRecord("procrastinate", logging.INFO, "x.py", 1, "queue %s", (text,), None)
         filtered.filter(record)
         assert secret not in record.getMessage() or secret == KEYS[-1]
@@ -115,7 +115,7 @@ def test_the_command_line_repeats_no_secret(text: str, secret: str, capsys: pyte
 def test_words_of_every_day_stay(text: str) -> None:
     """A message that says nothing helps nobody."""
     assert text == redact_text(text)
-    assert not looks_secret(text)
+    assert not contains_secret(text)
 
 
 def test_paths_stay_where_they_are_wanted() -> None:
@@ -129,9 +129,9 @@ def test_paths_stay_where_they_are_wanted() -> None:
 )
 def test_names_tell_of_secrets(name: str) -> None:
     """Settings and headers by such a name are never shown."""
-    assert names_a_secret(name)
-    assert not names_a_secret("strategy")
-    assert not names_a_secret(5)
+    assert is_secret_name(name)
+    assert not is_secret_name("strategy")
+    assert not is_secret_name(5)
 
 
 @given(st.text())
@@ -149,5 +149,5 @@ def test_no_text_takes_long(piece: str) -> None:
     text = piece * (200_000 // len(piece))
     began = time.process_time()
     redact_text(text)
-    looks_secret(text)
+    contains_secret(text)
     assert time.process_time() - began < 5.0

@@ -13,12 +13,12 @@ from unittest import mock
 from resilience_kit import events
 from resilience_kit._drive import aio, streams
 from resilience_kit._drive.call import Call
-from resilience_kit._drive.plan import Plan
-from resilience_kit._drive.timers import _UNLIMITED
+from resilience_kit._drive.plan import CallPlan
+from resilience_kit._drive.timeouts import _NO_TIMEOUT
 from resilience_kit.errors import ServerError
 from resilience_kit.policies import retry
 from resilience_kit.policies.breaker.core import BreakerCore
-from resilience_kit.policies.breaker.states import CircuitState, Snapshot, Trials
+from resilience_kit.policies.breaker.states import CircuitState, HalfOpenSnapshot, StateSnapshot
 from resilience_kit.policies.retry_budget import RetryBudget
 from tests.simulation.runs import Run, quiet
 
@@ -82,14 +82,14 @@ def _any_success_closes(right: Wrapped) -> Wrapped:
     def succeeded(self: BreakerCore, token: Any, seconds: float = 0.0) -> None:
         if self.snapshot.state is CircuitState.OPEN:
             self._close("some call succeeded", self.now())
-            self._announce(self._take_transitions())
+            self._publish(self._drain_transitions())
         right(self, token, seconds)
 
     return succeeded
 
 
 def _old_tokens_count(_: Wrapped) -> Wrapped:
-    return lambda self, token, now: not isinstance(token, Snapshot) or token is self.snapshot
+    return lambda self, token, now: not isinstance(token, StateSnapshot) or token is self.snapshot
 
 
 def _nothing_comes_back(_: Wrapped) -> Wrapped:
@@ -111,7 +111,7 @@ def _everything_fits(_: Wrapped) -> Wrapped:
 
 
 def _nothing_is_cut(_: Wrapped) -> Wrapped:
-    return lambda clock, due: _UNLIMITED
+    return lambda clock, due: _NO_TIMEOUT
 
 
 def _not_counted_in_a_pause(right: Wrapped) -> Wrapped:
@@ -169,20 +169,20 @@ def _fault(name: str, invariants: set[int | str], *changes: Change) -> Fault:
 
 
 FAULTS = (
-    _fault("double trial", {1}, (Trials, "lend", _one_trial_more), (BreakerCore, "_is_full", _never_full)),
-    _fault("stale close", {7}, (BreakerCore, "succeeded", _any_success_closes)),
-    _fault("leaked permit", {3, 5}, (BreakerCore, "released", _nothing_comes_back)),
+    _fault("double trial", {1}, (HalfOpenSnapshot, "acquire", _one_trial_more), (BreakerCore, "_trials_exhausted", _never_full)),
+    _fault("stale close", {7}, (BreakerCore, "on_success", _any_success_closes)),
+    _fault("leaked permit", {3, 5}, (BreakerCore, "release", _nothing_comes_back)),
     _fault("swallowed cancel", {28}, (Call, "failed", _a_cancellation_is_an_error)),
     _fault("deadline overrun", {26}, (Call, "fits", _everything_fits)),
     _fault("lost count", {"counts"}, (Call, "abandon", _not_counted_in_a_pause)),
-    _fault("stale token", {6, 7, 8, 17}, (BreakerCore, "_current", _old_tokens_count)),
+    _fault("stale token", {6, 7, 8, 17}, (BreakerCore, "_is_current", _old_tokens_count)),
     _fault("opens for too short", {10, 18}, (BreakerCore, "_open_seconds", _shorter)),
-    _fault("attempt not cut off", {26}, (aio, "limited", _nothing_is_cut)),
-    _fault("stream not cut off", {26}, (streams, "limited", _nothing_is_cut)),
+    _fault("attempt not cut off", {26}, (aio, "timeout_at", _nothing_is_cut)),
+    _fault("stream not cut off", {26}, (streams, "timeout_at", _nothing_is_cut)),
     _fault("hint ignored", {29}, (retry.wait_backoff, "__call__", _hints_are_not_read)),
     _fault("one attempt too many", {23}, (retry.tenacity, "stop_after_attempt", _one_more)),
     _fault("another key", {30}, (Call, "key", _always_new)),
-    _fault("repeats what may not be", {30}, (Plan, "repeatable", _always_true)),
+    _fault("repeats what may not be", {30}, (CallPlan, "retry_safe", _always_true)),
     _fault("budget ignored", {31}, (RetryBudget, "withdraw", _never_short)),
     _fault("leaked guard's permit", {"guards"}, (Call, "_settle", _only_the_last)),
     _fault("listener's error", {14}, (events, "_notify", _not_caught)),

@@ -88,10 +88,10 @@ class Clock:
         assert self.loop is not None
         return self.loop.call_later(seconds, callback)
 
-    def wait(self, woken: threading.Event, sleep: float | None, patience: float | None) -> bool:
+    def wait(self, event: threading.Event, sleep: float | None, timeout: float | None) -> bool:
         raise AssertionError("no simulated guard has a queue")
 
-    async def wait_async(self, woken: asyncio.Future[bool], sleep: float | None, patience: float | None) -> bool:
+    async def wait_async(self, future: asyncio.Future[bool], sleep: float | None, timeout: float | None) -> bool:  # noqa: ASYNC109 - the clock is what keeps it
         raise AssertionError("no simulated guard has a queue")
 
 

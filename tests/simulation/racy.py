@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from resilience_kit.policies.breaker import CircuitBreaker, CircuitState
-from resilience_kit.policies.breaker.states import Snapshot, Token, Trial, Trials
+from resilience_kit.policies.breaker.states import HalfOpenSnapshot, StateSnapshot, Token, TrialPermit
 from tests.simulation.schedules import NeutralError
 
-_TOO_LATE = Snapshot(CircuitState.CLOSED, -1)
+_TOO_LATE = StateSnapshot(CircuitState.CLOSED, -1)
 
 
 class GenerationBesideState(CircuitBreaker):
@@ -20,24 +20,24 @@ class GenerationBesideState(CircuitBreaker):
 
     def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         number = self.number
-        if self.snapshot.gate:
+        if self.snapshot.needs_admission:
             with self._lock:
-                self.enter()
+                self.acquire()
                 number = self.number
         try:
             result = func(*args, **kwargs)
         except NeutralError:
-            self.released(self._trial())
+            self.release(self._trial())
             raise
         except Exception as error:
-            self._end(number, functools.partial(self.failed, error=error))
+            self._end(number, functools.partial(self.on_failure, error=error))
             raise
         self._end(number, self._succeeded_somehow)
         return result
 
-    def _trial(self) -> Trial | None:
+    def _trial(self) -> TrialPermit | None:
         snapshot = self.snapshot
-        return snapshot.trials[-1] if isinstance(snapshot, Trials) and snapshot.trials else None
+        return snapshot.trials[-1] if isinstance(snapshot, HalfOpenSnapshot) and snapshot.trials else None
 
     def _end(self, number: int, end: Callable[[Any], object]) -> None:
         with self._lock:
@@ -49,55 +49,55 @@ class GenerationBesideState(CircuitBreaker):
         self._successes.add()
         if self.snapshot.state.opened:
             self._close("a call succeeded", self.now())
-            self._announce(self._take_transitions())
+            self._publish(self._drain_transitions())
         else:
-            self.succeeded(token)
+            self.on_success(token)
 
-    def _move(self, new: Snapshot, reason: str, now: float) -> Snapshot:
+    def _transition(self, new: StateSnapshot, reason: str, now: float) -> StateSnapshot:
         self.number += 1
-        return super()._move(new, reason, now)
+        return super()._transition(new, reason, now)
 
 
 class AskedBeforeTheLock(CircuitBreaker):
     """Whether a token is current is asked first, and the lock taken then."""
 
-    def succeeded(self, token: Token, seconds: float = 0.0) -> None:
+    def on_success(self, token: Token, seconds: float = 0.0) -> None:
         now = self.now()
-        if self._current(token, now):
+        if self._is_current(token, now):
             with self._lock:
-                self._take_success(token, seconds, now)
-            self._announce(self._take_transitions())
+                self._apply_success(token, seconds, now)
+            self._publish(self._drain_transitions())
 
-    def failed(self, token: Token, error: BaseException, seconds: float = 0.0, retry_after: float | None = None) -> None:
+    def on_failure(self, token: Token, error: BaseException, seconds: float = 0.0, retry_after: float | None = None) -> None:
         now = self.now()
-        is_current = self._current(token, now)
+        is_current = self._is_current(token, now)
         with self._lock:
             self._failures_total += 1
             if is_current:
-                self._take_failure(token, seconds, now, retry_after)
-        self._announce(self._take_transitions())
+                self._apply_failure(token, seconds, now, retry_after)
+        self._publish(self._drain_transitions())
 
 
 class LentWithoutLock(CircuitBreaker):
     """Trials are lent by whoever finds a slot free."""
 
-    def ask(self, snapshot: Snapshot) -> Any:
+    def try_acquire(self, snapshot: StateSnapshot) -> Any:
         now = self.now()
         token = self._admit(now)
         if self._transitions:
-            self._announce(self._take_transitions())
-        return self._refusal(self.snapshot, self.snapshot.until - now) if token is None else token
+            self._publish(self._drain_transitions())
+        return self._rejection(self.snapshot, self.snapshot.until - now) if token is None else token
 
 
 class CountedWithoutLock(CircuitBreaker):
     """Failures are counted without the lock: two may become one."""
 
-    def failed(self, token: Token, error: BaseException, seconds: float = 0.0, retry_after: float | None = None) -> None:
+    def on_failure(self, token: Token, error: BaseException, seconds: float = 0.0, retry_after: float | None = None) -> None:
         now = self.now()
         self._failures_total += 1
-        if self._current(token, now):
-            self._take_failure(token, seconds, now, retry_after)
-        self._announce(self._take_transitions())
+        if self._is_current(token, now):
+            self._apply_failure(token, seconds, now, retry_after)
+        self._publish(self._drain_transitions())
 
 
 RACY = (GenerationBesideState, AskedBeforeTheLock, LentWithoutLock, CountedWithoutLock)

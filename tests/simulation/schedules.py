@@ -93,7 +93,7 @@ class Stage:
 
     def _prepare(self, model: BreakerModel, state: str) -> None:
         if state == "failing" and model.options.failure_threshold > 1:
-            self.breaker.failed(self.breaker.enter(), BoomError())
+            self.breaker.on_failure(self.breaker.acquire(), BoomError())
             leave = model.ask()
             assert leave is not None
             model.end(leave, "failure")
@@ -143,10 +143,10 @@ class Stage:
         """By the fast path of the driver of plain functions."""
         metrics = OperationMetrics(self.clock)
         operation = plan.Operation("stage", self.breaker, metrics, EventStream(), self.clock)
-        made = plan.Plan(operation=operation, retry=None, breaker=self.breaker, judges_itself=True)
-        made.refuse = self._refused_at_gate
+        made = plan.CallPlan(operation=operation, retry=None, breaker=self.breaker, breaker_classifies=True)
+        made.count_fast_rejection = self._refused_at_gate
         site = plan.CallSite(lambda: made)
-        site.renew()
+        site.rebuild()
         return sync.protect(site, serve)
 
     def _refused_at_gate(self) -> int:
@@ -211,19 +211,19 @@ class BudgetStage:
         config = retry_budget.RetryBudgetConfig(capacity=_CAPACITY, transient_cost=5, success_refund=5)
         budget = self.budget = retry_budget.RetryBudget(config)
         operation = plan.Operation("stage", self.breaker, OperationMetrics(clock), EventStream(), clock, budget)
-        made = plan.Plan(operation=operation, retry=None, breaker=self.breaker, budget=budget)
+        made = plan.CallPlan(operation=operation, retry=None, breaker=self.breaker, budget=budget)
         site = plan.CallSite(lambda: made)
-        site.renew()
-        made.withdraw(FailureKind.SERVER_ERROR)
-        self.breaker.failed(self.breaker.enter(), BoomError())
+        site.rebuild()
+        made.take_retry_tokens(FailureKind.SERVER_ERROR)
+        self.breaker.on_failure(self.breaker.acquire(), BoomError())
         self.breaker._lock = BatonLock(self._baton)  # type: ignore[assignment]  # of the same use
         budget._lock = BatonLock(self._baton)  # type: ignore[assignment]  # the same
-        acts = (lambda: made.withdraw(FailureKind.SERVER_ERROR), sync.protect(site, int), self.breaker.reset)
+        acts = (lambda: made.take_retry_tokens(FailureKind.SERVER_ERROR), sync.protect(site, int), self.breaker.reset)
         self._acts: list[Callable[[], object]] = [dice.pick((*acts, acts[1])) for _ in range(4)]
 
     def run(self) -> None:
         """Play it. Raises `UnexplainedError`."""
         play(self._baton, TRACED, self._acts)
-        breaker, left = self.breaker, self.budget.left
-        if left < _CAPACITY and not (self.budget.short and breaker.snapshot.reports):
+        breaker, left = self.breaker, self.budget.available_tokens
+        if left < _CAPACITY and not (self.budget.below_capacity and breaker.snapshot.tracks_success):
             raise UnexplainedError(f"{left} tokens of {_CAPACITY} left, and nobody is told of successes")

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
-from resilience_kit._drive import timers
+from resilience_kit._drive import timeouts
 from resilience_kit.context import current_call
 from resilience_kit.errors import CircuitBreakerOpenError, ServerError
 from tests.simulation.loop import Loop, Order, give_way
@@ -482,9 +482,9 @@ class World(Scene):
             raise ViolationError("timers", f"{self.loop.timers} timers are left")
         if self.loop.complaints:
             raise ViolationError("loop", f"the loop complains: {self.loop.complaints[0]}")
-        cutter = timers._here.cutter
-        if cutter is not None and cutter.loop is self.loop and cutter.live:
-            raise ViolationError("timers", f"{len(cutter.live)} cuts are left")
+        cutter = timeouts._thread_state.scheduler
+        if cutter is not None and cutter.loop is self.loop and cutter.pending:
+            raise ViolationError("timers", f"{len(cutter.pending)} cuts are left")
         self.check()
         self.check_idle()
         self.check_counts()

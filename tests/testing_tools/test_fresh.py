@@ -57,7 +57,7 @@ def nothing_left():
     """Whatever the default orchestrator was."""
     yield
     set_orchestrator(None)
-    shared_pacing().forget_all()
+    shared_pacing().reset_all()
 
 
 @pytest.mark.parametrize("number", [1, 2])

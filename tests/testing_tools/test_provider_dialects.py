@@ -9,12 +9,12 @@ import pytest
 from resilience_kit.classification import classify_response
 from resilience_kit.classification.retry_after import rfc3339
 from resilience_kit.outcome import FailureKind
-from resilience_kit.testing.provider import OK, Fault, FaultKind, RateLimits, ReceivedRequest
-from resilience_kit.testing.provider._answers import ROUTES, Answer, Voice, answer_to, metered
-from resilience_kit.testing.provider.limits import Meter, Quota
+from resilience_kit.testing.provider import OK, Fault, FaultKind, ProviderLimits, ReceivedRequest
+from resilience_kit.testing.provider._responses import ROUTES, FakeResponse, Responder, is_metered, respond_to
+from resilience_kit.testing.provider.limits import KeyLimiter, Quota
 
 CHAT = {"model": "sonar", "messages": [{"role": "user", "content": "What is it?"}]}
-VOICE = Voice(lambda _prompt: "Forty-two it is.", "secret")
+VOICE = Responder(lambda _prompt: "Forty-two it is.", "secret")
 PATHS = ["/v1/chat/completions", "/v1/messages", "/chat/completions", "/query", "/documents/text"]
 BODY = CHAT | {"query": "What is it?", "text": "some words here"}
 
@@ -23,20 +23,20 @@ def ask(path: str, body: object = BODY, *, key: str = "secret", method: str = "P
     """A request as the provider reads it."""
     data = b"" if method == "GET" else json.dumps(body).encode()
     request = ReceivedRequest(number=7, at=0.0, method=method, path=path, headers={"x-api-key": key}, body=data)
-    return VOICE.hear(request)
+    return VOICE.parse(request)
 
 
-def answer(path: str, body: object = BODY, fault: Fault = OK, quota: Quota | None = None, **more: str) -> Answer:
+def answer(path: str, body: object = BODY, fault: Fault = OK, quota: Quota | None = None, **more: str) -> FakeResponse:
     """What the provider sends."""
-    return answer_to(ask(path, body, **more), fault, quota)
+    return respond_to(ask(path, body, **more), fault, quota)
 
 
-def told(given: Answer) -> dict:
+def told(given: FakeResponse) -> dict:
     """The JSON of a plain answer."""
     return json.loads(given.pieces[0])
 
 
-def lines(given: Answer) -> list[dict]:
+def lines(given: FakeResponse) -> list[dict]:
     """The JSON of each streamed event, in either framing."""
     return [json.loads(piece.removeprefix(b"data: ")) for piece in given.pieces]
 
@@ -134,9 +134,9 @@ WRONG = [
 def test_a_wrong_key_and_a_wrong_body_have_their_statuses(path, key, body):
     """And neither is metered."""
     assert (key, body) == (answer(path, key="other").status, answer(path, [1]).status)
-    assert not metered(ask(path, key="other"))
-    assert not metered(ask(path, [1]))
-    assert metered(ask(path))
+    assert not is_metered(ask(path, key="other"))
+    assert not is_metered(ask(path, [1]))
+    assert is_metered(ask(path))
 
 
 def test_perplexity_refuses_a_key_in_html():
@@ -148,7 +148,7 @@ def test_perplexity_refuses_a_key_in_html():
 
 def quota(tokens: int, now: float = 0.0) -> Quota:
     """What a key has left of 2 requests and 60 tokens a minute."""
-    meter = Meter(RateLimits(requests_per_minute=2, tokens_per_minute=60))
+    meter = KeyLimiter(ProviderLimits(requests_per_minute=2, tokens_per_minute=60))
     meter.take("key", 50, 0.0)
     return meter.take("key", tokens, now)
 
@@ -209,9 +209,9 @@ def test_usage_is_what_a_limit_on_tokens_counts():
 def test_the_model_is_asked_once():
     """However often its answer's length is looked at."""
     asked = []
-    heard = Voice(lambda prompt: asked.append(prompt) or "It is.").hear(ask(PATHS[0]).request)
+    heard = Responder(lambda prompt: asked.append(prompt) or "It is.").parse(ask(PATHS[0]).request)
     heard.dialect.tokens(heard)
-    answer_to(heard, OK, None)
+    respond_to(heard, OK, None)
     assert ["What is it?"] == asked
 
 

@@ -18,7 +18,7 @@ async def test_no_sleep_lasts_inside_the_block():
     with no_waiting():
         SYSTEM_CLOCK.sleep(HOUR)
         await SYSTEM_CLOCK.sleep_async(HOUR)
-    assert SYSTEM_CLOCK.waiting
+    assert SYSTEM_CLOCK.sleep_enabled
 
 
 def test_blocks_may_be_nested_and_the_switch_entered_again():
@@ -31,8 +31,8 @@ def test_blocks_may_be_nested_and_the_switch_entered_again():
     with switch:
         with switch:
             pass
-        assert not SYSTEM_CLOCK.waiting
-    assert SYSTEM_CLOCK.waiting
+        assert not SYSTEM_CLOCK.sleep_enabled
+    assert SYSTEM_CLOCK.sleep_enabled
 
 
 def test_a_plain_function_may_be_decorated():
@@ -45,7 +45,7 @@ def test_a_plain_function_may_be_decorated():
         return hours + more
 
     assert (3, "slept", "Sleep.") == (slept(1, more=2), slept.__name__, slept.__doc__)
-    assert SYSTEM_CLOCK.waiting
+    assert SYSTEM_CLOCK.sleep_enabled
 
 
 async def test_an_async_function_may_be_decorated():
@@ -55,13 +55,13 @@ async def test_an_async_function_may_be_decorated():
     async def slept():
         await asyncio.sleep(0)
         await SYSTEM_CLOCK.sleep_async(HOUR)
-        return SYSTEM_CLOCK.waiting
+        return SYSTEM_CLOCK.sleep_enabled
 
     coroutine = slept()
-    assert SYSTEM_CLOCK.waiting
+    assert SYSTEM_CLOCK.sleep_enabled
     assert inspect.iscoroutinefunction(slept)
     assert False is await coroutine
-    assert SYSTEM_CLOCK.waiting
+    assert SYSTEM_CLOCK.sleep_enabled
 
 
 def test_a_generator_function_is_refused():
@@ -80,7 +80,7 @@ def test_many_threads_may_use_it_at_once():
     def work():
         for _ in range(500):
             with no_waiting():
-                if SYSTEM_CLOCK.waiting:
+                if SYSTEM_CLOCK.sleep_enabled:
                     wrong.append(1)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
@@ -88,4 +88,4 @@ def test_many_threads_may_use_it_at_once():
         thread.start()
     for thread in threads:
         thread.join()
-    assert ([], True) == (wrong, SYSTEM_CLOCK.waiting)
+    assert ([], True) == (wrong, SYSTEM_CLOCK.sleep_enabled)

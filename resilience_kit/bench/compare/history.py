@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from resilience_kit._checks import Checks
-from resilience_kit.bench.reading import LARGEST, parsed, read_file
+from resilience_kit.bench.json_reader import LARGEST, parse_json, read_file
 from resilience_kit.bench.results import BenchmarkSuite
 from resilience_kit.errors import ConfigurationError
 
@@ -29,7 +29,7 @@ def write_suite(suite: BenchmarkSuite, path: str | os.PathLike[str]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class HistoryData:
     """The runs in a history, the oldest first, and a sentence about each line that could not be read."""
 
     suites: tuple[BenchmarkSuite, ...]
@@ -45,8 +45,8 @@ class History:
 
     def __init__(self, path: str | os.PathLike[str], *, limit: int = 1000) -> None:
         checks = Checks("History")
-        checks.whole("limit", limit, 1)
-        checks.done()
+        checks.integer("limit", limit, 1)
+        checks.raise_if_any()
         self._path, self._limit = Path(path), limit
 
     def append(self, suite: BenchmarkSuite) -> None:
@@ -58,7 +58,7 @@ class History:
             file.write(line)
         self._trim()
 
-    def read(self) -> Past:
+    def read(self) -> HistoryData:
         """All runs that can be read; none when there is no file yet. Raises OSError."""
         suites: list[BenchmarkSuite] = []
         problems: list[str] = []
@@ -67,11 +67,11 @@ class History:
                 suites.append(self._suite(number, line))
             except ConfigurationError as error:
                 problems.append(str(error))
-        return Past(tuple(suites), tuple(problems))
+        return HistoryData(tuple(suites), tuple(problems))
 
     def _suite(self, number: int, line: bytes) -> BenchmarkSuite:
-        place = f"{self._path}, line {number}"
-        return BenchmarkSuite.from_dict(parsed(line, place), place)
+        location = f"{self._path}, line {number}"
+        return BenchmarkSuite.from_dict(parse_json(line, location), location)
 
     def _newest(self) -> deque[tuple[int, bytes]]:
         newest: deque[tuple[int, bytes]] = deque(maxlen=self._limit)

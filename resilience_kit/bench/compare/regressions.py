@@ -16,7 +16,7 @@ SLOWER, FASTER, SAME, LARGER, SMALLER = "slower", "faster", "same", "larger", "s
 TOO_FEW = "too few samples"
 #: Samples, on both sides, that a verdict about time needs.
 FEWEST_SAMPLES = 10
-_LEAST_BYTES = 1024
+_MIN_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class RegressionReport:
         return tuple(each for each in self.comparisons if each.regressed)
 
 
-def compared(now: BenchmarkSuite, baseline: BenchmarkSuite, threshold: float) -> RegressionReport:
+def compare(now: BenchmarkSuite, baseline: BenchmarkSuite, threshold: float) -> RegressionReport:
     """Hold a run against a baseline.
 
     Slower means: the median is more than `threshold` (a share) above the baseline's, and the middle halves of the samples do
@@ -121,9 +121,9 @@ def _time(then: BenchmarkResult, now: BenchmarkResult, threshold: float) -> Comp
 
 def _memory(name: str, then: float, now: float, threshold: float) -> Comparison:
     ratio, verdict = _ratio(now, then), SAME
-    if now > then * (1 + threshold) and now - then >= _LEAST_BYTES:
+    if now > then * (1 + threshold) and now - then >= _MIN_BYTES:
         verdict = LARGER
-    elif then > now * (1 + threshold) and then - now >= _LEAST_BYTES:
+    elif then > now * (1 + threshold) and then - now >= _MIN_BYTES:
         verdict = SMALLER
     return Comparison(name=name, what="memory", ratio=ratio, raw_ratio=ratio, machine=1.0, then=then, now=now, verdict=verdict)
 

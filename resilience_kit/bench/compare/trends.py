@@ -17,7 +17,7 @@ FEWEST_RUNS = 4
 #: At most so many of the newest runs are looked at: all pairs of them are.
 MOST_RUNS = 200
 #: A trend that amounts to less than this share is not told.
-LEAST_CHANGE = 0.05
+MIN_CHANGE = 0.05
 #: Seconds; a median of none would have no logarithm.
 _SHORTEST = 1e-9
 
@@ -67,7 +67,7 @@ def _trend(name: str, row: Sequence[BenchmarkResult], significance: float) -> Tr
     probability = min(rise_probability(medians), fall_probability(medians))
     if len(medians) < FEWEST_RUNS:
         verdict = TOO_FEW
-    elif probability > significance or abs(change) < LEAST_CHANGE:
+    elif probability > significance or abs(change) < MIN_CHANGE:
         verdict = SAME
     else:
         verdict = SLOWER if change > 0 else FASTER

@@ -16,7 +16,7 @@ POINTS = 10
 _STEPS = 200
 _LONGEST = 50_000_000
 _MOST_ROUNDS = 500
-_WHOLE = 1_000_000
+_SCALE = 1_000_000
 
 
 def work() -> int:
@@ -31,7 +31,7 @@ def work() -> int:
     return sum(sorted(table.values()))
 
 
-class Busy:
+class CpuShare:
     """For what share of some stretches of time a processor worked for this process.
 
     The median over the stretches, since other programs take the processor for long, but seldom; or the share of all of them
@@ -47,12 +47,12 @@ class Busy:
         self._worked += worked
         self._took += took
         if took:
-            self._shares.add(min(_WHOLE, worked * _WHOLE // took))
+            self._shares.add(min(_SCALE, worked * _SCALE // took))
 
     @property
     def share(self) -> float:
         """From 0.0 to 1.0; 1.0 while nothing is known."""
-        return min(1.0, max(self._shares.summary().median / _WHOLE, self._worked / self._took)) if self._took else 1.0
+        return min(1.0, max(self._shares.summary().median / _SCALE, self._worked / self._took)) if self._took else 1.0
 
 
 class Calibration:
@@ -60,13 +60,13 @@ class Calibration:
 
     def __init__(self, iterations: int, timer: Timer, cpu: Timer) -> None:
         self._timer, self._cpu, self._every = timer, cpu, -(-iterations // POINTS)
-        self._found: list[float] = []
-        self._busy = Busy(POINTS)
+        self._times: list[float] = []
+        self._own_cpu_share = CpuShare(POINTS)
 
-    def beside(self, number: int, nanoseconds: int) -> None:
+    def sample(self, number: int, nanoseconds: int) -> None:
         """After sample `number` (from 0), which took so long: time the work if it is due, once or for as long, 50 ms at most."""
         if number % self._every == 0:
-            self._found.append(self._timed(min(nanoseconds, _LONGEST)))
+            self._times.append(self._timed(min(nanoseconds, _LONGEST)))
 
     def _timed(self, nanoseconds: int) -> float:
         worked, began = self._cpu(), self._timer()
@@ -75,18 +75,18 @@ class Calibration:
             work()
             rounds += 1
             took = self._timer() - began
-        self._busy.add(self._cpu() - worked, took)
+        self._own_cpu_share.add(self._cpu() - worked, took)
         return took / rounds
 
     @property
     def seconds(self) -> float:
         """The median of what the work took."""
-        return statistics.median(self._found) / 1e9
+        return statistics.median(self._times) / 1e9
 
-    def needed(self, busy: Busy) -> float:
-        """For what share of the time a processor was needed, by something for which one worked as `busy` says.
+    def cpu_share(self, measured: CpuShare) -> float:
+        """For what share of the time a processor was needed, by something for which one worked as `measured` says.
 
         The calibration always needs one: where it had one for half of its time, other programs had it for the other half, and
         so it was for what is measured.
         """
-        return min(1.0, busy.share / (self._busy.share or 1.0))
+        return min(1.0, measured.share / (self._own_cpu_share.share or 1.0))

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 
-from resilience_kit._kinds import is_unfinished
-from resilience_kit.bench.measure.driving import Timer, refuse_unfinished
+from resilience_kit._callable_kinds import needs_driving
+from resilience_kit.bench.measure.driving import Timer, reject_unfinished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,13 +21,13 @@ class ConcurrencyResult:
     mode: str
     workers: int
     calls: int
-    one_after_the_other: float
-    at_once: float
+    sequential_seconds: float
+    concurrent_seconds: float
 
     @property
     def speedup(self) -> float:
         """How many times faster they were at once; 1.0 when neither took any time."""
-        return self.one_after_the_other / self.at_once if self.at_once else 1.0
+        return self.sequential_seconds / self.concurrent_seconds if self.concurrent_seconds else 1.0
 
     @property
     def efficiency(self) -> float:
@@ -40,14 +40,14 @@ def in_threads(f: Callable[[], object], workers: int, each: int, timer: Timer) -
 
     The first error of a thread leaves, when the calls that the other threads are in the middle of have ended.
     """
-    gate, stop = threading.Barrier(workers), threading.Event()
+    barrier, stop = threading.Barrier(workers), threading.Event()
 
     def work() -> tuple[int, int]:
-        gate.wait()
+        barrier.wait()
         began = timer()
         try:
             for _ in repeat(None, each):
-                _refuse(f())
+                _reject_unfinished(f())
                 if stop.is_set():
                     break
         except BaseException:
@@ -59,15 +59,15 @@ def in_threads(f: Callable[[], object], workers: int, each: int, timer: Timer) -
         try:
             running = [pool.submit(work) for _ in range(workers)]
         except BaseException:  # a thread that could not be started would be waited for
-            gate.abort()
+            barrier.abort()
             raise
         times = [future.result() for future in running]
     return (max(end for _, end in times) - min(began for began, _ in times)) / 1e9
 
 
-def _refuse(result: object) -> None:
-    if is_unfinished(result):
-        refuse_unfinished(result)
+def _reject_unfinished(result: object) -> None:
+    if needs_driving(result):
+        reject_unfinished(result)
 
 
 async def in_tasks(f: Callable[[], Awaitable[object]], workers: int, each: int, timer: Timer) -> float:

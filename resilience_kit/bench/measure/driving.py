@@ -11,16 +11,16 @@ from contextlib import closing
 from itertools import repeat
 from typing import Any, TypeVar, cast
 
-from resilience_kit._kinds import Kind, is_unfinished, kind_of
+from resilience_kit._callable_kinds import CallableKind, kind_of, needs_driving
 
 T = TypeVar("T")
 #: Yields how many calls to make, is sent the nanoseconds that they took, returns what it found out.
-Plan = Generator[int, Any, T]
+MeasurementPlan = Generator[int, Any, T]
 #: Gives nanoseconds that only ever grow.
 Timer = Callable[[], int]
 
 
-def drive(plan: Plan[T], f: Callable[[], object], timer: Timer) -> T:
+def drive(plan: MeasurementPlan[T], f: Callable[[], object], timer: Timer) -> T:
     """Run a plan with calls of a plain function. Raises TypeError when what a call gives has not done its work yet."""
     took: int | None = None
     with closing(plan):
@@ -32,7 +32,7 @@ def drive(plan: Plan[T], f: Callable[[], object], timer: Timer) -> T:
             took = _call(f, calls, timer)
 
 
-async def drive_async(plan: Plan[T], f: Callable[[], object], timer: Timer) -> T:
+async def drive_async(plan: MeasurementPlan[T], f: Callable[[], object], timer: Timer) -> T:
     """Run a plan with calls of a function of either kind; an async one is awaited, one call after the other."""
     asynchronous = is_async(f)
     took: int | None = None
@@ -50,9 +50,9 @@ async def drive_async(plan: Plan[T], f: Callable[[], object], timer: Timer) -> T
 def is_async(f: Callable[[], object]) -> bool:
     """Whether a function is to be awaited. Raises TypeError for what is neither a plain nor an async function."""
     kind = kind_of(f) if callable(f) else None
-    if kind not in {Kind.SYNC, Kind.ASYNC}:
+    if kind not in {CallableKind.SYNC, CallableKind.ASYNC}:
         raise TypeError(f"a benchmark calls a plain or an async function, got {kind.value if kind else type(f).__name__}")
-    return kind is Kind.ASYNC
+    return kind is CallableKind.ASYNC
 
 
 def _call(f: Callable[[], object], calls: int, timer: Timer) -> int:
@@ -61,8 +61,8 @@ def _call(f: Callable[[], object], calls: int, timer: Timer) -> int:
     for _ in repeat(None, calls):
         result = f()
     took = timer() - began
-    if is_unfinished(result):
-        refuse_unfinished(result)
+    if needs_driving(result):
+        reject_unfinished(result)
     return took
 
 
@@ -73,7 +73,7 @@ async def _await(f: Callable[[], Awaitable[object]], calls: int, timer: Timer) -
     return timer() - began
 
 
-def refuse_unfinished(result: object) -> None:
+def reject_unfinished(result: object) -> None:
     """Raise TypeError: a call whose work nobody waits for takes no time."""
     if isinstance(result, Coroutine):
         result.close()

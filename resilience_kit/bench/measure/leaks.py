@@ -15,17 +15,17 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-from resilience_kit.bench.measure.memory import held
+from resilience_kit.bench.measure.memory import traced_memory
 from resilience_kit.bench.measure.options import LeakOptions
 from resilience_kit.bench.measure.slopes import rise_probability, slope
-from resilience_kit.bench.measure.switches import FROZEN, TRACING, UNDISTURBED
+from resilience_kit.bench.measure.switches import FROZEN, GC_DISABLED, TRACING
 
 #: A leak's rate in the last stretch is at least this share of the one in the first.
-SUSTAINED = 0.5
+SUSTAINED_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Growth:
+class MemoryGrowth:
     """The second half of a stretch: `calls` calls in it, the bytes that each of them added, and the chance that it is noise."""
 
     calls: int
@@ -47,33 +47,33 @@ class LeakReport:
     probability: float
     calls: int
     reason: str
-    stretches: tuple[Growth, ...]
+    rounds: tuple[MemoryGrowth, ...]
     readings: tuple[tuple[int, int], ...]
 
     def __bool__(self) -> bool:
         return self.leaks
 
 
-def watched(name: str, options: LeakOptions) -> Generator[int, Any, LeakReport]:
+def leak_plan(name: str, options: LeakOptions) -> Generator[int, Any, LeakReport]:
     """A plan that calls until the memory stops growing, or until it has grown in every stretch."""
-    grown: list[Growth] = []
+    growths: list[MemoryGrowth] = []
     rows: list[tuple[int, array[int]]] = []
-    with TRACING, UNDISTURBED, FROZEN:
+    with TRACING, GC_DISABLED, FROZEN:
         yield 1
-        start = held()
+        start = traced_memory()
         for step in _steps(options):
-            row = yield from _readings(step, options.points)
+            row = yield from _readings(step, options.samples_per_round)
             rows.append((step, row))
-            grown.append(_growth(row[len(row) // 2 :], step, options))
-            if not grown[-1].grows:
+            growths.append(_growth(row[len(row) // 2 :], step, options))
+            if not growths[-1].grows:
                 break
-    return _report(name, grown, _plotted(rows, start))
+    return _report(name, growths, _plotted(rows, start))
 
 
 def _steps(options: LeakOptions) -> list[int]:
     """The calls between two readings, by stretch."""
-    calls = [options.iterations << max(0, number - 1) for number in range(options.stretches)]
-    return [-(-each // options.points) for each in calls]
+    calls = [options.iterations << max(0, number - 1) for number in range(options.rounds)]
+    return [-(-each // options.samples_per_round) for each in calls]
 
 
 def _readings(step: int, points: int) -> Generator[int, Any, array[int]]:
@@ -81,18 +81,21 @@ def _readings(step: int, points: int) -> Generator[int, Any, array[int]]:
     row = array("q", bytes(8 * points))
     for point in range(points):
         yield step
-        row[point] = held()
+        row[point] = traced_memory()
     return row
 
 
-def _growth(row: array[int], step: int, options: LeakOptions) -> Growth:
+def _growth(row: array[int], step: int, options: LeakOptions) -> MemoryGrowth:
     rate, probability, middle = slope(row) / step, rise_probability(row), len(row) // 2
-    return Growth(
+    return MemoryGrowth(
         calls=step * len(row),
         bytes_per_call=rate,
         probability=probability,
         grows=(
-            probability <= options.significance and rate >= options.least_bytes and row[0] < row[middle] and row[middle] < row[-1]
+            probability <= options.significance
+            and rate >= options.min_bytes_per_call
+            and row[0] < row[middle]
+            and row[middle] < row[-1]
         ),
     )
 
@@ -106,9 +109,9 @@ def _plotted(rows: list[tuple[int, array[int]]], start: int) -> tuple[tuple[int,
     return tuple(found)
 
 
-def _report(name: str, grown: list[Growth], readings: tuple[tuple[int, int], ...]) -> LeakReport:
-    first, last, calls = grown[0], grown[-1], readings[-1][0]
-    leaks = last.grows and last.bytes_per_call >= SUSTAINED * first.bytes_per_call
+def _report(name: str, growths: list[MemoryGrowth], readings: tuple[tuple[int, int], ...]) -> LeakReport:
+    first, last, calls = growths[0], growths[-1], readings[-1][0]
+    leaks = last.grows and last.bytes_per_call >= SUSTAINED_SHARE * first.bytes_per_call
     return LeakReport(
         name=name,
         leaks=leaks,
@@ -116,12 +119,12 @@ def _report(name: str, grown: list[Growth], readings: tuple[tuple[int, int], ...
         probability=last.probability,
         calls=calls,
         reason=_reason(leaks, first, last, calls),
-        stretches=tuple(grown),
+        rounds=tuple(growths),
         readings=readings,
     )
 
 
-def _reason(leaks: bool, first: Growth, last: Growth, calls: int) -> str:
+def _reason(leaks: bool, first: MemoryGrowth, last: MemoryGrowth, calls: int) -> str:
     rate = f"{last.bytes_per_call:.0f} bytes a call after {calls} calls"
     if leaks:
         return f"still grows by {rate}, as fast as at first"

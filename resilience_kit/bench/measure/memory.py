@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resilience_kit.bench.measure.switches import FROZEN, TRACING, UNDISTURBED
+from resilience_kit.bench.measure.switches import FROZEN, GC_DISABLED, TRACING
 
 if sys.platform != "win32":  # pragma: no branch - another system
     import resource
@@ -42,35 +42,35 @@ class MemoryUse:
     overhead: float
 
 
-def held() -> int:
+def traced_memory() -> int:
     """Bytes that Python holds and tracemalloc has seen allocated, garbage collected first."""
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
 
 
-def memory_of(calls: int, plain_seconds: float) -> Generator[int, Any, MemoryUse]:
-    """A plan that makes some calls under tracemalloc; `plain_seconds`: what one of them took without.
+def memory_plan(calls: int, untraced_seconds: float) -> Generator[int, Any, MemoryUse]:
+    """A plan that makes some calls under tracemalloc; `untraced_seconds`: what one of them took without.
 
     One more call comes first, which replaces what earlier ones had left before tracemalloc saw it. tracemalloc's peak is reset,
     also where it was on already.
     """
-    with TRACING, UNDISTURBED, FROZEN:
+    with TRACING, GC_DISABLED, FROZEN:
         yield 1
-        start, took, peak, own = held(), 0, 0, 0
+        start, took, peak, own = traced_memory(), 0, 0, 0
         for _ in range(calls):
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
             took += yield 1
             highest = tracemalloc.get_traced_memory()[1]
             peak, own = max(peak, highest), own + highest - before
-        kept = held() - start
+        kept = traced_memory() - start
     return MemoryUse(
         calls=calls,
         peak_bytes=max(0, peak - start),
         current_bytes=kept,
         per_call_bytes=own / calls,
         kept_per_call_bytes=kept / calls,
-        overhead=took / 1e9 / calls / plain_seconds if plain_seconds else 1.0,
+        overhead=took / 1e9 / calls / untraced_seconds if untraced_seconds else 1.0,
     )
 
 

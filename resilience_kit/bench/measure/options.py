@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from resilience_kit._checks import Checks
 
 #: A trend needs this many points before a test can call it more than chance at one in a thousand.
-FEWEST_POINTS = 10
+MIN_SAMPLES = 10
 _MOST_LOOPS = 1 << 20
 
 
@@ -16,7 +16,7 @@ class BenchOptions:
     """How a benchmark measures.
 
     `warmup`: calls before anything is measured. `loops`: calls to one timed sample; None finds a number for which reading the
-    clock costs at most a thousandth of a sample. `collector`: leave the garbage collector on while time is taken.
+    clock costs at most a thousandth of a sample. `gc_enabled`: leave the garbage collector on while time is taken.
     `memory`: follow the timing with a pass under tracemalloc. `memory_calls`: at most so many calls in that pass.
     `exact_samples`: up to so many samples percentiles are exact, beyond they are within 6 %.
     `memory_threshold_mb`: when `check_memory` and a result speak of too much memory (MiB).
@@ -28,7 +28,7 @@ class BenchOptions:
 
     warmup: int = 1
     loops: int | None = 1
-    collector: bool = False
+    gc_enabled: bool = False
     memory: bool = True
     memory_calls: int = 100
     exact_samples: int = 10_000
@@ -38,43 +38,43 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         checks = Checks("BenchOptions")
-        checks.whole("warmup", self.warmup, 0)
-        if self.loops is not None and checks.whole("loops", self.loops, 1):
+        checks.integer("warmup", self.warmup, 0)
+        if self.loops is not None and checks.integer("loops", self.loops, 1):
             checks.number("loops", self.loops, 1, _MOST_LOOPS)
-        checks.flag("collector", self.collector)
+        checks.flag("gc_enabled", self.gc_enabled)
         checks.flag("memory", self.memory)
-        checks.whole("memory_calls", self.memory_calls, 1)
-        checks.whole("exact_samples", self.exact_samples, 0)
+        checks.integer("memory_calls", self.memory_calls, 1)
+        checks.integer("exact_samples", self.exact_samples, 0)
         checks.number("memory_threshold_mb", self.memory_threshold_mb, 0)
         checks.number("regression_threshold", self.regression_threshold, 0)
         checks.number("significance", self.significance, 0, 1)
-        checks.done()
+        checks.raise_if_any()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakOptions:
     """When growing memory is called a leak.
 
-    `iterations`: calls in the first stretch. `stretches`: at most so many; each further one is as long as all before it, and
-    is run only while the memory goes on growing. `points`: how often the memory is read in a stretch; the first half of them
-    is warm-up. `significance`: the chance that noise without a trend passes for growth in one stretch. `least_bytes`: growth
-    of fewer bytes a call is not told.
+    `iterations`: calls in the first stretch. `rounds`: at most so many; each further one is as long as all before it, and
+    is run only while the memory goes on growing. `samples_per_round`: how often the memory is read in a stretch; the first half
+    of them is warm-up. `significance`: the chance that noise without a trend passes for growth in one stretch.
+    `min_bytes_per_call`: growth of fewer bytes a call is not told.
 
     Three stretches make at most four times `iterations` calls; a cache that is full after half of them is no leak. Raises
     ConfigurationError.
     """
 
     iterations: int = 400
-    stretches: int = 3
-    points: int = 40
+    rounds: int = 3
+    samples_per_round: int = 40
     significance: float = 0.001
-    least_bytes: float = 1.0
+    min_bytes_per_call: float = 1.0
 
     def __post_init__(self) -> None:
         checks = Checks("LeakOptions")
-        checks.whole("stretches", self.stretches, 1)
+        checks.integer("rounds", self.rounds, 1)
         checks.number("significance", self.significance, 0, 1)
-        checks.number("least_bytes", self.least_bytes, 0)
-        if checks.whole("points", self.points, 2 * FEWEST_POINTS):
-            checks.whole("iterations", self.iterations, self.points)
-        checks.done()
+        checks.number("min_bytes_per_call", self.min_bytes_per_call, 0)
+        if checks.integer("samples_per_round", self.samples_per_round, 2 * MIN_SAMPLES):
+            checks.integer("iterations", self.iterations, self.samples_per_round)
+        checks.raise_if_any()

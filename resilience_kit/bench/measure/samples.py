@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from resilience_kit.metrics import bucket_of, middle_of
+from resilience_kit.metrics import bucket_index, bucket_midpoint
 
 #: How far outside the middle half, in widths of that half, a sample is an outlier (Tukey, Exploratory Data Analysis, 1977).
 FENCE = 1.5
@@ -109,7 +109,7 @@ class Samples:
         self._total += value
         self._squares += value * value
         self._smallest, self._largest = min(self._smallest, value), max(self._largest, value)
-        self._buckets[bucket_of(value)] += 1
+        self._buckets[bucket_index(value)] += 1
         if self._count <= self._limit:
             self._kept.append(value)
         else:
@@ -122,7 +122,7 @@ class Samples:
 
     def distribution(self) -> list[tuple[float, int]]:
         """How many samples there are around which value, in ascending order."""
-        return [(middle_of(bucket), self._buckets[bucket]) for bucket in sorted(self._buckets)]
+        return [(bucket_midpoint(bucket), self._buckets[bucket]) for bucket in sorted(self._buckets)]
 
     def summary(self) -> Summary:
         """What they say so far."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
-from resilience_kit._fork import renew_after_fork
+from resilience_kit._fork import register_fork_aware
 
 
 class Switch:
@@ -24,7 +24,7 @@ class Switch:
         self._holders = 0
         self._moved = False
         self._lock = threading.Lock()
-        renew_after_fork(self)
+        register_fork_aware(self)
 
     def __enter__(self) -> None:
         with self._lock:
@@ -40,7 +40,7 @@ class Switch:
                 self._moved = False
                 self._put_back()
 
-    def renew_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: a lock that nobody holds. The threads that held the switch are gone, but not what they set."""
         self._lock = threading.Lock()
 
@@ -48,7 +48,7 @@ class Switch:
 #: tracemalloc is on.
 TRACING = Switch(tracemalloc.is_tracing, tracemalloc.start, tracemalloc.stop)
 #: The garbage collector does not run by itself.
-UNDISTURBED = Switch(lambda: not gc.isenabled(), gc.disable, gc.enable)
+GC_DISABLED = Switch(lambda: not gc.isenabled(), gc.disable, gc.enable)
 #: Objects that an interpreter may freeze by itself before any program runs: CPython 3.12 begins with some hundred, others with
 #: none. Whoever calls gc.freeze() freezes thousands.
 _OF_INTERPRETER: Final = 1000

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from resilience_kit.bench.measure.calibration import Busy, Calibration
+from resilience_kit.bench.measure.calibration import Calibration, CpuShare
 from resilience_kit.bench.measure.driving import Timer
 from resilience_kit.bench.measure.options import BenchOptions
 from resilience_kit.bench.measure.samples import Samples, Summary
-from resilience_kit.bench.measure.switches import UNDISTURBED
+from resilience_kit.bench.measure.switches import GC_DISABLED
 
 #: A sample is to take at least so many ticks of the clock.
 TICKS = 1000
@@ -49,21 +49,23 @@ def resolution(timer: Timer) -> int:
     return min(steps, default=1)
 
 
-def timed(iterations: int, options: BenchOptions, timer: Timer, cpu: Timer = time.process_time_ns) -> Generator[int, Any, Timing]:
+def timing_plan(
+    iterations: int, options: BenchOptions, timer: Timer, cpu: Timer = time.process_time_ns
+) -> Generator[int, Any, Timing]:
     """A plan that takes `iterations` samples."""
     step = resolution(timer)
     if options.warmup:
         yield options.warmup
-    loops = options.loops or (yield from _fitting(step * TICKS))
+    loops = options.loops or (yield from _calibrate_loops(step * TICKS))
     samples, calibration = Samples(options.exact_samples), Calibration(iterations, timer, cpu)
-    busy = Busy(options.exact_samples)
-    with nullcontext() if options.collector else UNDISTURBED:
+    measured = CpuShare(options.exact_samples)
+    with nullcontext() if options.gc_enabled else GC_DISABLED:
         for number in range(iterations):
             began = cpu()
             sample = yield loops
-            busy.add(cpu() - began, sample)
+            measured.add(cpu() - began, sample)
             samples.add(sample)
-            calibration.beside(number, sample)
+            calibration.sample(number, sample)
     unit = loops * 1e9
     return Timing(
         time=samples.summary().divided(unit),
@@ -71,11 +73,11 @@ def timed(iterations: int, options: BenchOptions, timer: Timer, cpu: Timer = tim
         loops=loops,
         resolution=step / 1e9,
         calibration=calibration.seconds,
-        cpu_share=calibration.needed(busy),
+        cpu_share=calibration.cpu_share(measured),
     )
 
 
-def _fitting(nanoseconds: int) -> Generator[int, Any, int]:
+def _calibrate_loops(nanoseconds: int) -> Generator[int, Any, int]:
     """The smallest power of two of calls that take so long."""
     loops = 1
     while (yield loops) < nanoseconds and loops < MOST_LOOPS:
@@ -83,7 +85,7 @@ def _fitting(nanoseconds: int) -> Generator[int, Any, int]:
     return loops
 
 
-def doubts(timing: Timing) -> list[str]:
+def quality_warnings(timing: Timing) -> list[str]:
     """Why the figures may not be worth much, in sentences."""
     found = []
     if timing.time.minimum * timing.loops < _FEW_TICKS * timing.resolution:

@@ -19,7 +19,7 @@ def write_report(report: Report, format: str) -> str:  # noqa: A002 - the word t
     """The report in a format. Raises ConfigurationError with the nearest name when there is none of that name."""
     checks = Checks("report")
     checks.one_of("format", format, _WRITERS)
-    checks.done()
+    checks.raise_if_any()
     return _WRITERS[format](report)
 
 

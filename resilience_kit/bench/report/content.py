@@ -13,7 +13,7 @@ from resilience_kit.bench.results import BenchmarkResult, BenchmarkSuite
 
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _SIZES = ((1024.0**2, "MiB"), (1024.0, "KiB"))
-HEAD = ("benchmark", "median", "p95", "p99", "stdev", "outliers", "memory a call", "target", "room", "verdict")
+HEAD = ("benchmark", "median", "p95", "p99", "stdev", "outliers", "memory a call", "target", "headroom", "verdict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def row(result: BenchmarkResult) -> tuple[str, ...]:
         str(time.outliers),
         size(result.memory.per_call_bytes) if result.memory else "-",
         seconds(result.target) if result.target is not None else "-",
-        f"{result.room:.0f}x" if result.room is not None else "-",
+        f"{result.headroom:.0f}x" if result.headroom is not None else "-",
         verdict(result),
     )
 
@@ -68,8 +68,8 @@ def verdict(result: BenchmarkResult) -> str:
 
 def headline(suite: BenchmarkSuite) -> str:
     """Whether it is well, in a sentence."""
-    told = f"{len(suite.results)} benchmarks in {seconds(suite.duration)}, {suite.timestamp}"
-    return f"{told}: " + ("all targets met" if suite.passed else f"over their targets: {', '.join(suite.missed)}")
+    summary = f"{len(suite.results)} benchmarks in {seconds(suite.duration)}, {suite.timestamp}"
+    return f"{summary}: " + ("all targets met" if suite.passed else f"over their targets: {', '.join(suite.failed_targets)}")
 
 
 def remarks(report: Report) -> Iterator[str]:

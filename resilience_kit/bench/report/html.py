@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from resilience_kit.bench.report.content import HEAD, Report, headline, remarks, row
-from resilience_kit.bench.report.plots import bars, histogram, line
+from resilience_kit.bench.report.plots import bars, histogram, trend_chart
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#222}"
@@ -40,15 +40,17 @@ def _body(report: Report) -> Iterator[str]:
     yield from _section("Samples", [_figure(each.name, histogram(each.distribution)) for each in report.suite.results])
     trends = report.trends.trends if report.trends else ()
     yield from _section(
-        "Trends", [_figure(f"{each.name}: {each.verdict}", line(list(enumerate(each.medians)))) for each in trends]
+        "Trends", [_figure(f"{each.name}: {each.verdict}", trend_chart(list(enumerate(each.medians)))) for each in trends]
     )
-    yield from _section("Memory held", [_figure(f"{each.name}: {each.reason}", line(each.readings)) for each in report.leaks])
+    yield from _section(
+        "Memory held", [_figure(f"{each.name}: {each.reason}", trend_chart(each.readings)) for each in report.leaks]
+    )
 
 
 def _table(rows: Iterable[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(each)}</th>" for each in HEAD)
-    lines = "\n".join(f"<tr>{''.join(map(_cell, each))}</tr>" for each in rows)
-    return f"<table>\n<tr>{head}</tr>\n{lines}\n</table>"
+    body = "\n".join(f"<tr>{''.join(map(_cell, each))}</tr>" for each in rows)
+    return f"<table>\n<tr>{head}</tr>\n{body}\n</table>"
 
 
 def _cell(text: str) -> str:

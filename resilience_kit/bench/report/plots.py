@@ -9,8 +9,8 @@ from html import escape
 from resilience_kit.bench.report.content import seconds
 from resilience_kit.bench.results import BenchmarkResult
 
-_GOOD, _BAD, _MARK, _LINE = "#3d7ea6", "#c2455c", "#222222", "#3d7ea6"
-_LEFT, _BAR, _GAP, _WIDE = 190, 16, 8, 640
+_GOOD, _BAD, _MARK, _CURVE_COLOUR = "#3d7ea6", "#c2455c", "#222222", "#3d7ea6"
+_LABEL_WIDTH, _BAR, _GAP, _WIDE = 190, 16, 8, 640
 _SMALL_WIDTH, _SMALL_HEIGHT, _EDGE = 300, 110, 18
 
 
@@ -21,37 +21,37 @@ def bars(results: Sequence[BenchmarkResult]) -> str:
     high = max(math.ceil(math.log10(max(values, default=1.0))), low + 1)
 
     def x(value: float) -> float:
-        return _LEFT + (math.log10(value) - low) / (high - low) * _WIDE if value else _LEFT
+        return _LABEL_WIDTH + (math.log10(value) - low) / (high - low) * _WIDE if value else _LABEL_WIDTH
 
     height = len(results) * (_BAR + _GAP) + 24
     parts = [_text(x(10.0**power), height - 6, seconds(10.0**power), "middle") for power in range(low, high + 1)]
     for number, result in enumerate(results):
         y = number * (_BAR + _GAP) + 4
-        parts.append(_text(_LEFT - 8, y + 12, result.name, "end"))
+        parts.append(_text(_LABEL_WIDTH - 8, y + 12, result.name, "end"))
         colour = _GOOD if result.meets_target else _BAD
-        parts.append(_box(_LEFT, y, x(result.time.median) - _LEFT, _BAR, colour, seconds(result.time.median)))
+        parts.append(_box(_LABEL_WIDTH, y, x(result.time.median) - _LABEL_WIDTH, _BAR, colour, seconds(result.time.median)))
         if result.target:
             parts.append(_box(x(result.target) - 1, y - 2, 2, _BAR + 4, _MARK, f"target {seconds(result.target)}"))
-    return _svg(_LEFT + _WIDE + 40, height, parts)
+    return _svg(_LABEL_WIDTH + _WIDE + 40, height, parts)
 
 
 def histogram(distribution: Sequence[tuple[float, int]]) -> str:
     """How many samples there are around which time, on a logarithmic scale of time."""
     if not distribution:
         return _svg(_SMALL_WIDTH, _SMALL_HEIGHT, [])
-    places = [math.log(value) if value > 0 else 0.0 for value, _ in distribution]
-    most, span = max(count for _, count in distribution), max(places) - min(places)
+    positions = [math.log(value) if value > 0 else 0.0 for value, _ in distribution]
+    most, span = max(count for _, count in distribution), max(positions) - min(positions)
     width, height = _SMALL_WIDTH - 20, _SMALL_HEIGHT - _EDGE
     parts = []
-    for place, (value, count) in zip(places, distribution, strict=True):
-        x = 6 + (place - min(places)) / span * width if span else width / 2
+    for position, (value, count) in zip(positions, distribution, strict=True):
+        x = 6 + (position - min(positions)) / span * width if span else width / 2
         tall = count / most * (height - 6)
         parts.append(_box(x, height - tall, 6, tall, _GOOD, f"{count} around {seconds(value)}"))
     ends = (_text(4, _SMALL_HEIGHT - 4, seconds(distribution[0][0])), seconds(distribution[-1][0]))
     return _svg(_SMALL_WIDTH, _SMALL_HEIGHT, [*parts, ends[0], _text(_SMALL_WIDTH - 4, _SMALL_HEIGHT - 4, ends[1], "end")])
 
 
-def line(points: Sequence[tuple[float, float]]) -> str:
+def trend_chart(points: Sequence[tuple[float, float]]) -> str:
     """A row of values from zero up."""
     if not points:
         return _svg(_SMALL_WIDTH, _SMALL_HEIGHT, [])
@@ -64,7 +64,7 @@ def line(points: Sequence[tuple[float, float]]) -> str:
         _SMALL_WIDTH,
         _SMALL_HEIGHT,
         [
-            f'<polyline points="{marks}" fill="none" stroke="{_LINE}" stroke-width="2"/>',
+            f'<polyline points="{marks}" fill="none" stroke="{_CURVE_COLOUR}" stroke-width="2"/>',
             _text(4, _SMALL_HEIGHT - 4, "0"),
             _text(_SMALL_WIDTH - 4, _SMALL_HEIGHT - 4, f"{points[-1][0]:g}", "end"),
         ],
@@ -75,12 +75,12 @@ def _svg(width: int, height: int, parts: Sequence[str]) -> str:
     return f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">{"".join(parts)}</svg>'
 
 
-def _text(x: float, y: float, words: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _box(x: float, y: float, width: float, height: float, colour: str, told: str) -> str:  # noqa: PLR0913 - SVG's own
+def _box(x: float, y: float, width: float, height: float, colour: str, tooltip: str) -> str:  # noqa: PLR0913 - SVG's own
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.5):.1f}" height="{height:.1f}" fill="{colour}">'
-        f"<title>{escape(told)}</title></rect>"
+        f"<title>{escape(tooltip)}</title></rect>"
     )

@@ -12,7 +12,7 @@ def to_text(report: Report) -> str:
     environment = ", ".join(f"{name} {value}" for name, value in report.suite.environment.items())
     lines = [report.suite.name, headline(report.suite), environment, "", *_table([HEAD, *map(row, report.suite.results)])]
     noted = list(remarks(report))
-    return "\n".join(map(_plain, [*lines, *(["", *noted] if noted else [])])) + "\n"
+    return "\n".join(map(_printable, [*lines, *(["", *noted] if noted else [])])) + "\n"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -26,5 +26,5 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _plain(line: str) -> str:
-    return "".join(sign if sign.isprintable() else "?" for sign in line)
+def _printable(text: str) -> str:
+    return "".join(sign if sign.isprintable() else "?" for sign in text)

@@ -27,15 +27,15 @@ class Strength(IntEnum):
     FIRM = 3
 
 
-def plain(code: str) -> str:
+def normalize_code(code: str) -> str:
     """`com.amazon#ThrottlingException:http://x`, `THROTTLING` and `throttling_error` all become `throttling`."""
-    word = code.rpartition("#")[2].partition(":")[0].casefold()
-    letters = "".join(sign for sign in word if sign.isalnum())
+    name = code.rpartition("#")[2].partition(":")[0].casefold()
+    letters = "".join(sign for sign in name if sign.isalnum())
     return letters.removesuffix("exception").removesuffix("error") or letters
 
 
 def _merged(tables: Iterable[Mapping[str, Verdict]], strength: Strength) -> dict[str, tuple[Strength, Verdict]]:
-    return {plain(code): (strength, verdict) for table in tables for code, verdict in table.items()}
+    return {normalize_code(code): (strength, verdict) for table in tables for code, verdict in table.items()}
 
 
 _PROVIDERS = (openai, anthropic, azure, google, aws, gateways, others, local)
@@ -46,34 +46,34 @@ _CODES = {
 }
 
 
-_LAYER_CODES = frozenset(map(plain, (*gateways.GENERIC, "ModelErrorException")))
+_LAYER_CODES = frozenset(map(normalize_code, (*gateways.GENERIC, "ModelErrorException")))
 
 
 @lru_cache(maxsize=2048)
-def meaning(code: str, provider: str | None = None) -> tuple[Strength, Verdict] | None:
+def lookup_code(code: str, provider: str | None = None) -> tuple[Strength, Verdict] | None:
     """How strong a code is and what it means, None for an unknown one."""
-    word = plain(code)
-    if word.isdecimal():
-        verdict = others.NUMBERS.get(provider or "", {}).get(word)
+    normalized = normalize_code(code)
+    if normalized.isdecimal():
+        verdict = others.NUMBERS.get(provider or "", {}).get(normalized)
         return None if verdict is None else (Strength.SOFT, verdict)
-    return _CODES.get(word) or _by_family(word)
+    return _CODES.get(normalized) or _by_family(normalized)
 
 
-def known(code: str) -> bool:
+def is_known_code(code: str) -> bool:
     """Return whether some table lists the code as a whole."""
-    return plain(code) in _CODES
+    return normalize_code(code) in _CODES
 
 
 @lru_cache(maxsize=2048)
 def names_layer(code: str) -> bool:
     """Return whether a code names only the layer that failed, which may have passed on what it was told itself."""
-    word = plain(code)
-    return word in _LAYER_CODES or any(layer in word for layer in LAYERS)
+    normalized = normalize_code(code)
+    return normalized in _LAYER_CODES or any(layer in normalized for layer in LAYERS)
 
 
-def _by_family(word: str) -> tuple[Strength, Verdict] | None:
+def _by_family(normalized: str) -> tuple[Strength, Verdict] | None:
     for parts, verdict in FAMILIES:
-        if any(part in word for part in parts):
-            layer = verdict in _LAYERED or (verdict is TIMEOUT and any(name in word for name in LAYERS))
+        if any(part in normalized for part in parts):
+            layer = verdict in _LAYERED or (verdict is TIMEOUT and any(name in normalized for name in LAYERS))
             return Strength.GENERIC if layer else Strength.SOFT, verdict
     return None

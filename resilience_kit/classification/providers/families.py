@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from resilience_kit.classification.verdicts import (
     AUTH,
+    BUDGET_HELD,
     CONFLICT,
     CONTENT_FILTER,
     CONTEXT_LENGTH,
-    HELD_MONEY,
     NOT_FOUND,
     OVERLOADED,
     PERMISSION,
@@ -25,7 +25,7 @@ from resilience_kit.outcome import Verdict
 LAYERS = ("upstream", "provider", "gateway", "badresponse", "relay", "proxy", "backend")
 
 FAMILIES: tuple[tuple[tuple[str, ...], Verdict], ...] = (
-    (("inflightbudget",), HELD_MONEY),
+    (("inflightbudget",), BUDGET_HELD),
     (("throttl", "ratelimit", "toomanyrequest", "concurrencylimit", "requestquota", "tokenquota", "ratequota"), RATE_LIMIT),
     (("billing", "spendlimit", "spendinglimit", "budget", "credit", "balance", "payment", "arrear", "quotaexceed"), QUOTA),
     (("insufficientquota", "exceededquota", "dailylimit", "monthlylimit", "usagelimit", "spendcap"), QUOTA),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from resilience_kit.classification.verdicts import (
+    BUDGET_HELD,
     CONTENT_FILTER,
     CONTEXT_LENGTH,
-    HELD_MONEY,
     INVALID_REQUEST,
     NOT_FOUND,
     OVERLOADED,
@@ -18,8 +18,8 @@ from resilience_kit.classification.verdicts import (
 
 FIRM = {
     "weight_exceeds_budget": QUOTA,
-    "in_flight_budget_exhausted": HELD_MONEY,
-    "openrouter_in_flight_budget": HELD_MONEY,
+    "in_flight_budget_exhausted": BUDGET_HELD,
+    "openrouter_in_flight_budget": BUDGET_HELD,
     "openrouter_credits": QUOTA,
     "openrouter_key_limit": QUOTA,
     "openrouter_guardrail_budget": QUOTA,

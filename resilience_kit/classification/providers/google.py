@@ -6,9 +6,8 @@ https://cloud.google.com/apis/design/errors#handling_errors and google.rpc.Code
 from __future__ import annotations
 
 from resilience_kit.classification.verdicts import (
-    ALREADY_THERE,
+    ALREADY_EXISTS,
     AUTH,
-    BROKEN_SERVER,
     CONFLICT,
     INVALID_REQUEST,
     NOT_FOUND,
@@ -17,6 +16,7 @@ from resilience_kit.classification.verdicts import (
     QUOTA,
     RATE_LIMIT,
     SERVER_ERROR,
+    SERVER_FAULT_PERMANENT,
     TIMEOUT,
     TRANSIENT,
     UNKNOWN,
@@ -41,9 +41,9 @@ FIRM = {
     "MODEL_CAPACITY_EXHAUSTED": OVERLOADED,
     "MODEL_OVERLOADED": OVERLOADED,
     "CANCELLED": UNKNOWN,
-    "DATA_LOSS": BROKEN_SERVER,
-    "UNIMPLEMENTED": BROKEN_SERVER,
-    "ALREADY_EXISTS": ALREADY_THERE,
+    "DATA_LOSS": SERVER_FAULT_PERMANENT,
+    "UNIMPLEMENTED": SERVER_FAULT_PERMANENT,
+    "ALREADY_EXISTS": ALREADY_EXISTS,
 }
 
 SOFT = {

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from resilience_kit._checks import nearest
-from resilience_kit.cli.config.alone import no_variables
-from resilience_kit.cli.config.operations import named_operations, of_all_others
-from resilience_kit.cli.mistake import Mistake
+from resilience_kit._checks import did_you_mean
+from resilience_kit.cli.config.isolated_environment import without_variables
+from resilience_kit.cli.config.operations import explain_unnamed, named_operations
+from resilience_kit.cli.errors import CliError
 from resilience_kit.cli.output import Output, table
 from resilience_kit.config import PRESETS, TEMPLATES, ResilienceSettings, ResilienceStrategy, get_template
 from resilience_kit.config.explain import Explanation, explain
@@ -41,24 +41,24 @@ def diff(output: Output, a: str, b: str) -> int:
 
 def _settings(named: str) -> ResilienceSettings:
     name, template = named.lower(), get_template(named)
-    with no_variables():
+    with without_variables():
         if template is not None:
             return ResilienceSettings(custom_config=template.settings())
         if name in NAMES:
             return ResilienceSettings(preset=name)
         if Path(named).exists() or Path(named).suffix.lower() in _SUFFIXES:
             return ResilienceSettings(config_file=named)
-    raise Mistake(f"{named!r} is no preset, strategy, template or file{nearest(named, NAMES)}")
+    raise CliError(f"{named!r} is no preset, strategy, template or file{did_you_mean(named, NAMES)}")
 
 
 def _differences(a: ResilienceSettings, b: ResilienceSettings) -> Iterator[Difference]:
-    yield from _between("", of_all_others(a), of_all_others(b))
+    yield from _compare_operation("", explain_unnamed(a), explain_unnamed(b))
     for name in sorted({*named_operations(a), *named_operations(b)}):
-        yield from _between(f"{name}.", explain(name, settings=a), explain(name, settings=b))
+        yield from _compare_operation(f"{name}.", explain(name, settings=a), explain(name, settings=b))
 
 
-def _between(place: str, a: Explanation, b: Explanation) -> Iterator[Difference]:
+def _compare_operation(prefix: str, a: Explanation, b: Explanation) -> Iterator[Difference]:
     """In what one operation differs. The preset's name is how a configuration is chosen, and not a part of it."""
-    for ours, theirs in zip(a.fields, b.fields, strict=True):
-        if ours.value != theirs.value and ours.name != "preset":
-            yield Difference(f"{place}{ours.name}", ours.value, theirs.value)
+    for field_a, field_b in zip(a.fields, b.fields, strict=True):
+        if field_a.value != field_b.value and field_a.name != "preset":
+            yield Difference(f"{prefix}{field_a.name}", field_a.value, field_b.value)

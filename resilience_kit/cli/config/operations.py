@@ -6,7 +6,7 @@ from resilience_kit.config import ResilienceSettings, get_preset, variable_of
 from resilience_kit.config.explain import ExplainedField, Explanation, explain
 
 #: Stands for the operations of which nobody speaks; brackets, so that nobody calls one of theirs the same.
-EVERY_OTHER = "(every other operation)"
+UNNAMED_OPERATIONS = "(every other operation)"
 
 
 def named_operations(settings: ResilienceSettings) -> list[str]:
@@ -15,20 +15,20 @@ def named_operations(settings: ResilienceSettings) -> list[str]:
     exact = {*get_preset(settings.preset).operation_overrides, *custom.get("operation_overrides", {})}
     taken = {variable_of(name) for name in exact}
     spelled = {*settings.operation_overrides, *settings.operations}
-    return sorted(exact | {settings.written_name(name) for name in spelled if variable_of(name) not in taken})
+    return sorted(exact | {settings.original_name(name) for name in spelled if variable_of(name) not in taken})
 
 
-def of_all_others(settings: ResilienceSettings) -> Explanation:
+def explain_unnamed(settings: ResilienceSettings) -> Explanation:
     """What protects an operation of which nobody speaks."""
-    return explain(EVERY_OTHER, settings=settings)
+    return explain(UNNAMED_OPERATIONS, settings=settings)
 
 
-def by_operation(settings: ResilienceSettings) -> dict[str, Explanation]:
+def explain_named(settings: ResilienceSettings) -> dict[str, Explanation]:
     """What protects each operation that is spoken of."""
     return {name: explain(name, settings=settings) for name in named_operations(settings)}
 
 
-def apart(explained: Explanation, other: Explanation) -> list[ExplainedField]:
+def differing_options(explained: Explanation, other: Explanation) -> list[ExplainedField]:
     """The options that have another value or another source than in `other`."""
     theirs = {each.name: (each.value, each.source) for each in other.fields}
     return [each for each in explained.fields if theirs.get(each.name) != (each.value, each.source)]

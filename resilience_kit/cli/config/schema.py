@@ -6,10 +6,10 @@ import json
 
 from resilience_kit.cli.output import Output
 from resilience_kit.config import json_schema
-from resilience_kit.config.schema import What
+from resilience_kit.config.schema import SchemaName
 
 
-def show_schema(output: Output, what: What) -> int:
+def show_schema(output: Output, what: SchemaName) -> int:
     """The JSON Schema, which is JSON for people too. Raises ConfigurationError for an unknown `what`."""
     schema = json_schema(what)
     output.show(schema, json.dumps(schema, indent=2))

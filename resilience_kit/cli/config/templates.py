@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from resilience_kit._checks import nearest
-from resilience_kit.cli.mistake import Mistake
+from resilience_kit._checks import did_you_mean
+from resilience_kit.cli.errors import CliError
 from resilience_kit.cli.output import Output, table
 from resilience_kit.config import TEMPLATES, Template, dump, get_template
 
@@ -21,7 +21,7 @@ def show_template(output: Output, name: str) -> int:
     """One template; for people as TOML, to begin a file with. Raises Mistake for a name that there is not."""
     template = get_template(name)
     if template is None:
-        raise Mistake(f"{name!r} is not the name of a template{nearest(name, TEMPLATES)}")
+        raise CliError(f"{name!r} is not the name of a template{did_you_mean(name, TEMPLATES)}")
     output.show(template.to_dict(), _toml(template))
     return 0
 

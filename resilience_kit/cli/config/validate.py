@@ -14,18 +14,18 @@ from typing import cast
 
 from rich.text import Text
 
-from resilience_kit.cli.config.alone import no_variables
-from resilience_kit.cli.config.code import operations_of
-from resilience_kit.cli.mistake import Mistake
-from resilience_kit.cli.output import Output, printable, written
+from resilience_kit.cli.config.app_loader import operations_of
+from resilience_kit.cli.config.isolated_environment import without_variables
+from resilience_kit.cli.errors import CliError
+from resilience_kit.cli.output import Output, format_value, printable
 from resilience_kit.config import ResilienceConfigValidator, ResilienceSettings, ValidationResult, resolve
-from resilience_kit.config.echo import dotted
 from resilience_kit.config.explain import BOUNDS, Explanation, explain
 from resilience_kit.config.near_names import near_names
-from resilience_kit.config.text import LARGEST, read_file
-from resilience_kit.config.validator.logic import Caution, cautions_of
-from resilience_kit.config.validator.result import refused
-from resilience_kit.config.validator.suggestions import suggested
+from resilience_kit.config.parsing import MAX_TEXT_BYTES, read_file
+from resilience_kit.config.redaction import dotted_path
+from resilience_kit.config.validator.consistency import ConfigWarning, config_warnings
+from resilience_kit.config.validator.result import invalid_result
+from resilience_kit.config.validator.suggestions import suggestions_for
 from resilience_kit.errors import ConfigurationError
 
 _STDIN = "stdin"
@@ -42,11 +42,11 @@ def validate(output: Output, file: str, *, strict: bool, app: str | None = None)
     operations = None if app is None else operations_of(app)
     with _on_disk(file) as path:
         try:
-            found = _strictly(path) if strict else _as_file(path, operations)
+            found = _validate_untrusted(path) if strict else _validate_file(path, operations)
         except ConfigurationError as error:
             wrong = [each._replace(path=each.path.replace(str(path), name, 1)) for each in error.errors]
-            found = refused(wrong, suggested(wrong))
-    output.show({"file": name, **found.to_dict()}, *_lines(name, found))
+            found = invalid_result(wrong, suggestions_for(wrong))
+    output.show({"file": name, **found.to_dict()}, *_report_lines(name, found))
     return int(not found)
 
 
@@ -67,90 +67,90 @@ def _on_disk(file: str) -> Iterator[Path]:
 def _is_stream(file: str) -> bool:
     """Whether a file has no name that says what it holds. Raises Mistake for what is no file at all."""
     if not file:
-        raise Mistake("the file's name is empty")
+        raise CliError("the file's name is empty")
     try:
         mode = Path(file).stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # the latter for a name that no file can have
-        raise Mistake(f"there is no file {file!r}") from None
+        raise CliError(f"there is no file {file!r}") from None
     if stat.S_ISREG(mode):
         return file.startswith("/dev/")
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
         return True
-    raise Mistake(f"{file!r} is a folder" if stat.S_ISDIR(mode) else f"{file!r} is a socket or a disk, and no file")
+    raise CliError(f"{file!r} is a folder" if stat.S_ISDIR(mode) else f"{file!r} is a socket or a disk, and no file")
 
 
 def _from_stdin() -> bytes:
     if sys.stdin is None:
-        raise Mistake("stdin is closed")
-    return sys.stdin.buffer.read(LARGEST + 1)
+        raise CliError("stdin is closed")
+    return sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
 
 
 def _from_stream(file: str) -> bytes:
     with Path(file).open("rb") as stream:
-        return stream.read(LARGEST + 1)
+        return stream.read(MAX_TEXT_BYTES + 1)
 
 
-def _as_file(path: Path, operations: Sequence[str] | None) -> ValidationResult:
+def _validate_file(path: Path, operations: Sequence[str] | None) -> ValidationResult:
     """As an application would load it that no variable speaks to. Raises ConfigurationError."""
-    with no_variables():
+    with without_variables():
         settings = ResilienceSettings(config_file=path)
-        found = [*_hardly_meant(settings), *_misspelt(settings, operations or ())]
+        found = [*_file_warnings(settings), *_misspelled_operations(settings, operations or ())]
     return ValidationResult(
         is_valid=True, warnings=[each.warning for each in found], suggestions=[each.suggestion for each in found]
     )
 
 
-def _misspelt(settings: ResilienceSettings, operations: Sequence[str]) -> Iterator[Caution]:
+def _misspelled_operations(settings: ResilienceSettings, operations: Sequence[str]) -> Iterator[ConfigWarning]:
     """Names in the file that are nearly those of the application's operations."""
     for near in near_names(settings.named_operations(), operations):
-        place = near.source.partition(": ")[2] or near.source
-        warning = f"{place}: the application has no operation {near.name!r}; did you mean {near.meant!r}?"
-        yield Caution(warning, f"{place}: write {near.meant!r}, if that is meant")
+        location = near.source.partition(": ")[2] or near.source
+        warning = f"{location}: the application has no operation {near.name!r}; did you mean {near.suggestion!r}?"
+        yield ConfigWarning(warning, f"{location}: write {near.suggestion!r}, if that is meant")
 
 
-def _hardly_meant(settings: ResilienceSettings) -> Iterator[Caution]:
+def _file_warnings(settings: ResilienceSettings) -> Iterator[ConfigWarning]:
     """What is odd for all operations, and what each section makes odd over all that the file says above it."""
     if settings.custom_config:
-        yield from cautions_of(settings.default)
+        yield from config_warnings(settings.default)
     for spelled, section in settings.operations.items():
-        name = settings.written_name(spelled)
-        found = [*_given_way(explain(name, settings=settings)), *_of_section(name, section.keys(), settings)]
-        place = dotted(("operations", name))
-        yield from (Caution(f"{place}.{each.warning}", f"{place}.{each.suggestion}") for each in found)
+        name = settings.original_name(spelled)
+        found = [*_clamped_settings(explain(name, settings=settings)), *_section_warnings(name, section.keys(), settings)]
+        location = dotted_path(("operations", name))
+        yield from (ConfigWarning(f"{location}.{each.warning}", f"{location}.{each.suggestion}") for each in found)
 
 
-def _given_way(explained: Explanation) -> Iterator[Caution]:
+def _clamped_settings(explained: Explanation) -> Iterator[ConfigWarning]:
     """What a section says and does not get, and what gives way to it."""
     for field in explained.fields:
         if field.note:
             bound, _ = BOUNDS[field.name]
-            yield Caution(f"{field.name}: {field.note}, which is {written(field.value)}", f"{bound}: give it, too")
+            yield ConfigWarning(f"{field.name}: {field.note}, which is {format_value(field.value)}", f"{bound}: give it, too")
 
 
-def _of_section(name: str, section: AbstractSet[str], settings: ResilienceSettings) -> Iterator[Caution]:
+def _section_warnings(name: str, section: AbstractSet[str], settings: ResilienceSettings) -> Iterator[ConfigWarning]:
     """Cautions that are not there without the section. An attempt timeout alone is a bound, which most attempts do not reach."""
     if section == {"attempt_timeout"}:
         return
     without = settings.model_copy(update={"operations": {}, "operation_overrides": {}})
-    known = {*cautions_of(resolve(name, settings=without))}
-    yield from (each for each in cautions_of(resolve(name, settings=settings)) if each not in known)
+    known = {*config_warnings(resolve(name, settings=without))}
+    yield from (each for each in config_warnings(resolve(name, settings=settings)) if each not in known)
 
 
-def _strictly(path: Path) -> ValidationResult:
+def _validate_untrusted(path: Path) -> ValidationResult:
     """As the validator would judge it, put before strangers. Raises ConfigurationError for what is no JSON or TOML at all."""
     validator = ResilienceConfigValidator()
     if path.suffix.lower() == ".json":
         with path.open("rb") as file:
-            return validator.validate_json_string(file.read(LARGEST))
+            return validator.validate_json_string(file.read(MAX_TEXT_BYTES))
     return validator.validate_custom_config(cast("Mapping[str, object]", read_file(path)))
 
 
-def _lines(name: str, found: ValidationResult) -> Iterator[Text]:
+def _report_lines(name: str, found: ValidationResult) -> Iterator[Text]:
     verdict = ("valid", "green") if found else ("not valid", "bold red")
     yield Text.assemble(f"{printable(name)}: ", verdict)
-    for word, style, sentences in (
+    for label, style, sentences in (
         ("error", "red", found.errors),
         ("warning", "yellow", found.warnings),
         ("suggestion", "cyan", found.suggestions),
     ):
-        yield from (Text.assemble((f"{word:<12}", style), printable(each)) for each in sentences)
+        yield from (Text.assemble((f"{label:<12}", style), printable(each)) for each in sentences)

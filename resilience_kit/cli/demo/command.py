@@ -11,12 +11,12 @@ from pathlib import Path
 from rich.console import Console
 
 from resilience_kit.cli.demo import traffic
-from resilience_kit.cli.demo.figures import report
-from resilience_kit.cli.demo.lines import LineView
-from resilience_kit.cli.demo.picture import draw
 from resilience_kit.cli.demo.recording import Recording
+from resilience_kit.cli.demo.run_statistics import report
 from resilience_kit.cli.demo.scenario import Scenario
-from resilience_kit.cli.demo.screen import ScreenView
+from resilience_kit.cli.demo.svg import draw
+from resilience_kit.cli.demo.terminal_view import TerminalView
+from resilience_kit.cli.demo.text_view import TextView
 
 
 def run_demo(scenario: Scenario, *, picture: Path, as_json: bool) -> None:
@@ -27,9 +27,9 @@ def run_demo(scenario: Scenario, *, picture: Path, as_json: bool) -> None:
     recording = _run_silently(scenario) if as_json else _run_visibly(scenario)
     picture.write_text(draw(recording), encoding="utf-8")
     if as_json:
-        _say(json.dumps({**report(recording), "picture": str(picture)}, indent=2))
+        _write_stdout(json.dumps({**report(recording), "picture": str(picture)}, indent=2))
     else:
-        _say(f"timeline: {picture}")
+        _write_stdout(f"timeline: {picture}")
 
 
 def _run_silently(scenario: Scenario) -> Recording:
@@ -38,12 +38,12 @@ def _run_silently(scenario: Scenario) -> Recording:
 
 def _run_visibly(scenario: Scenario) -> Recording:
     console = Console()
-    with ScreenView(console) if console.is_terminal else LineView(_say) as view:
+    with TerminalView(console) if console.is_terminal else TextView(_write_stdout) as view:
         recording = asyncio.run(traffic.run(scenario, view.show))
     view.finish(recording)
     return recording
 
 
-def _say(line: str) -> None:
+def _write_stdout(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from resilience_kit.cli.demo.scenario import Scenario
 
-PLAIN, SDK, KIT = "plain client", "SDK, 2 retries", "resilience_kit"
+UNPROTECTED, SDK, PROTECTED = "plain client", "SDK, 2 retries", "resilience_kit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class CallRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class BreakerTransition:
     """The breaker went to `state`."""
 
     at: float
@@ -44,7 +44,7 @@ class Side:
     sent: list[float] = field(default_factory=list)
     received: list[float] = field(default_factory=list)
     retries: int = 0
-    moves: list[Move] = field(default_factory=list)
+    transitions: list[BreakerTransition] = field(default_factory=list)
 
     def count_retry(self) -> None:
         """One more."""
@@ -58,19 +58,19 @@ class Side:
     @property
     def state(self) -> str:
         """The breaker's state now."""
-        return self.moves[-1].state if self.moves else "closed"
+        return self.transitions[-1].state if self.transitions else "closed"
 
 
 @dataclass(slots=True)
 class Recording:
-    """All sides of one run. `late` is the worst delay of a call behind its planned time, in seconds."""
+    """All sides of one run. `max_lag` is the worst delay of a call behind its planned time, in seconds."""
 
     scenario: Scenario
-    plain: Side = field(default_factory=lambda: Side(PLAIN))
+    unprotected: Side = field(default_factory=lambda: Side(UNPROTECTED))
     sdk: Side = field(default_factory=lambda: Side(SDK))
-    kit: Side = field(default_factory=lambda: Side(KIT))
+    protected: Side = field(default_factory=lambda: Side(PROTECTED))
     now: float = 0.0
-    late: float = 0.0
+    max_lag: float = 0.0
 
     @property
     def length(self) -> float:
@@ -80,4 +80,4 @@ class Recording:
     @property
     def sides(self) -> tuple[Side, Side, Side]:
         """Plain first, the kit last."""
-        return self.plain, self.sdk, self.kit
+        return self.unprotected, self.sdk, self.protected

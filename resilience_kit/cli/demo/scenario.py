@@ -18,7 +18,7 @@ RETRY_AFTER = 0.1
 FAULT_RATES = {Fault.rate_limited(RETRY_AFTER): 0.05, Fault.server_error(): 0.02}
 LATENCY = (0.01, 0.03)
 #: The protected client sends at most this many times the normal rate: what has waited is spread over the time after an outage.
-PACE = 1.6
+MAX_RATE_FACTOR = 1.6
 
 
 class Phase(StrEnum):
@@ -49,7 +49,7 @@ class Scenario:
         return ResilienceConfig(
             retry=RetryConfig(max_attempts=4, base_delay=0.1, max_delay=1.0),
             circuit_breaker=CircuitBreakerConfig(failure_threshold=3, recovery_timeout=1.0),
-            rate_limit=RateLimitConfig(rate=PACE * self.rate, burst=self.rate / 50),
+            rate_limit=RateLimitConfig(rate=MAX_RATE_FACTOR * self.rate, burst=self.rate / 50),
             deadline=30.0,
             circuit_open="wait",
         )
@@ -62,10 +62,10 @@ class Scenario:
 
     def phase(self, at: float) -> Phase:
         """The phase at a time."""
-        start, turn, end = self.outage
+        start, refused_from, end = self.outage
         if at < start:
             return Phase.BEFORE
-        if at < turn:
+        if at < refused_from:
             return Phase.FAILING
         return Phase.REFUSING if at < end else Phase.AFTER
 
@@ -79,18 +79,18 @@ class Scenario:
 
     def provider(self) -> FakeAIProvider:
         """A service with this scenario's faults. A call's first attempt meets the same fault and latency in every provider."""
-        start, turn, end = self.outage
+        start, refused_from, end = self.outage
         return FakeAIProvider(
-            SeededFaults(FAULT_RATES, self.seed, key=_call_of),
-            outages=(Outage(start, turn, Fault.unavailable()), Outage(turn, end, REFUSE)),
+            SeededFaults(FAULT_RATES, self.seed, key=_call_id),
+            outages=(Outage(start, refused_from, Fault.unavailable()), Outage(refused_from, end, REFUSE)),
             latency=self._latency,
         )
 
     def _latency(self, request: ReceivedRequest) -> float:
         if self.phase(request.at) is Phase.FAILING:
             return 0.0  # a 503 of this kind comes from the door, not from the model
-        return random.Random(f"{self.seed}/latency/{_call_of(request)}").uniform(*LATENCY)  # noqa: S311 - repeatable by intent
+        return random.Random(f"{self.seed}/latency/{_call_id(request)}").uniform(*LATENCY)  # noqa: S311 - repeatable by intent
 
 
-def _call_of(request: ReceivedRequest) -> str:
+def _call_id(request: ReceivedRequest) -> str:
     return request.headers.get(CALL_HEADER, "")

@@ -18,26 +18,26 @@ LONGEST_HINT = 120.0
 RETRIED = frozenset({408, 409, 429})
 SERVER_ERRORS = 500
 
-Ask = Callable[[int], Awaitable[object]]
+SendCall = Callable[[int], Awaitable[object]]
 
 
 def with_sdk_retries(
-    ask: Callable[[int], Awaitable[object]], on_retry: Callable[[], object]
+    send: Callable[[int], Awaitable[object]], on_retry: Callable[[], object]
 ) -> Callable[[int], Awaitable[object]]:
-    """`ask`, asked again as the SDKs would; `on_retry` is called before each retry."""
+    """`send`, asked again as the SDKs would; `on_retry` is called before each retry."""
 
-    async def asked(number: int) -> object:
+    async def send_with_retries(number: int) -> object:
         for retry in range(RETRIES):
             try:
-                return await ask(number)
+                return await send(number)
             except (httpx.TransportError, httpx.HTTPStatusError) as error:
                 if not is_retried(error):
                     raise
                 await asyncio.sleep(delay(retry, error))
                 on_retry()
-        return await ask(number)
+        return await send(number)
 
-    return asked
+    return send_with_retries
 
 
 def is_retried(error: httpx.HTTPError) -> bool:

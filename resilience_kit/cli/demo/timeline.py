@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from resilience_kit.cli.demo.figures import PATIENCE
 from resilience_kit.cli.demo.recording import Recording, Side
+from resilience_kit.cli.demo.run_statistics import SLOW_CALL_THRESHOLD
 
 BARS = "▁▂▃▄▅▆▇█"
-STATE_SIGNS = {"closed": "─", "half_open": "▒", "open": "█"}
+STATE_SYMBOLS = {"closed": "─", "half_open": "▒", "open": "█"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def slices(side: Side, duration: float, count: int) -> list[Slice]:
     """`count` slices of equal length; what comes after `duration` belongs to the last one."""
     kinds = [[0, 0, 0, 0] for _ in range(count)]
     for call in side.calls:
-        kind = 2 if call.error is not None else int(call.latency > PATIENCE)
+        kind = 2 if call.error is not None else int(call.latency > SLOW_CALL_THRESHOLD)
         kinds[_index(call.issued, duration, count)][kind] += 1
     for at in side.sent:
         kinds[_index(at, duration, count)][3] += 1
@@ -49,7 +49,7 @@ def slices(side: Side, duration: float, count: int) -> list[Slice]:
 
 def spans(side: Side, end: float) -> list[Span]:
     """The breaker's states from zero to `end`."""
-    edges = [(0.0, "closed"), *((move.at, move.state) for move in side.moves)]
+    edges = [(0.0, "closed"), *((move.at, move.state) for move in side.transitions)]
     ends = [at for at, _ in edges[1:]] + [max(end, edges[-1][0])]
     return [Span(state, start, stop) for (start, state), stop in zip(edges, ends, strict=True)]
 
@@ -60,15 +60,15 @@ def sparkline(values: Sequence[float], top: float | None = None) -> str:
     return "".join(" " if value <= 0 else BARS[min(len(BARS) - 1, int(value / top * len(BARS)))] for value in values)
 
 
-def state_line(recording: Recording, count: int) -> str:
+def state_sparkline(recording: Recording, count: int) -> str:
     """The breaker's worst state in each slice: open, half-open between, closed."""
     duration = recording.length
-    line = []
+    symbols = []
     for index in range(count):
         start, end = index * duration / count, (index + 1) * duration / count
-        seen = {span.state for span in spans(recording.kit, duration) if span.start < end and span.end > start}
-        line.append(next((sign for state, sign in reversed(STATE_SIGNS.items()) if state in seen), "?"))
-    return "".join(line)
+        seen = {span.state for span in spans(recording.protected, duration) if span.start < end and span.end > start}
+        symbols.append(next((sign for state, sign in reversed(STATE_SYMBOLS.items()) if state in seen), "?"))
+    return "".join(symbols)
 
 
 def sparklines(recording: Recording, count: int) -> list[tuple[str, str]]:
@@ -77,11 +77,11 @@ def sparklines(recording: Recording, count: int) -> list[tuple[str, str]]:
     sides = [(side, slices(side, duration, count)) for side in recording.sides]
     top_calls = max((part.issued for _, parts in sides for part in parts), default=1)
     top_sent = _top_sent(parts for _, parts in sides)
-    lines = []
+    labelled = []
     for side, parts in sides:
-        lines.append((f"{side.name}: calls answered", sparkline([part.answered + part.late for part in parts], top_calls)))
-        lines.append((f"{side.name}: sent upstream", sparkline([part.sent for part in parts], top_sent)))
-    return [*lines, ("breaker: ─ closed  █ open", state_line(recording, count))]
+        labelled.append((f"{side.name}: calls answered", sparkline([part.answered + part.late for part in parts], top_calls)))
+        labelled.append((f"{side.name}: sent upstream", sparkline([part.sent for part in parts], top_sent)))
+    return [*labelled, ("breaker: ─ closed  █ open", state_sparkline(recording, count))]
 
 
 def _top_sent(all_parts: Iterable[Sequence[Slice]]) -> int:

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, contextmanager
 
 import httpx
 
-from resilience_kit.cli.demo.recording import CallRecord, Move, Recording, Side
+from resilience_kit.cli.demo.recording import BreakerTransition, CallRecord, Recording, Side
 from resilience_kit.cli.demo.scenario import CALL_HEADER, Scenario
 from resilience_kit.cli.demo.sdk import with_sdk_retries
 from resilience_kit.cli.demo.upstream import Upstream
@@ -25,31 +25,31 @@ REFRESH = 0.25
 GRACE = 3.0
 UNFINISHED = "no answer by the end"
 
-Ask = Callable[[int], Awaitable[object]]
-Look = Callable[[], object]
+SendCall = Callable[[int], Awaitable[object]]
+RefreshView = Callable[[], object]
 
 
-class Lane:
+class TrafficLane:
     """One client with a service of its own. `protect` wraps the attempt: not at all, with an SDK's retries, or with the kit."""
 
-    def __init__(self, side: Side, url: str, protect: Callable[[Ask], Ask]) -> None:
+    def __init__(self, side: Side, url: str, protect: Callable[[SendCall], SendCall]) -> None:
         self.side, self.epoch = side, 0.0
-        self._url, self._ask = f"{url}/chat/completions", protect(self._attempt)
-        self._places: asyncio.LifoQueue[httpx.AsyncHTTPTransport] = asyncio.LifoQueue()
+        self._url, self._send = f"{url}/chat/completions", protect(self._attempt)
+        self._clients: asyncio.LifoQueue[httpx.AsyncHTTPTransport] = asyncio.LifoQueue()
 
     async def open(self, stack: AsyncExitStack) -> None:
         """Open the connections: one httpx transport each; a client around them and a shared pool would make the loop late."""
         no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         for _ in range(CONNECTIONS):
             transport = httpx.AsyncHTTPTransport(verify=no_tls, limits=httpx.Limits(max_connections=1))
-            self._places.put_nowait(await stack.enter_async_context(transport))
+            self._clients.put_nowait(await stack.enter_async_context(transport))
 
     async def call(self, number: int, issued: float) -> None:
         """One call as its user sees it; its end is written down, whatever it is."""
         error: str | None = UNFINISHED
         self.side.issued += 1
         try:
-            await self._ask(number)
+            await self._send(number)
             error = None
         except Exception as raised:  # noqa: BLE001 - the user sees every error, so the report counts every error
             error = _name(raised)
@@ -61,14 +61,14 @@ class Lane:
         return time.monotonic() - self.epoch
 
     async def _attempt(self, number: int) -> object:
-        transport = await self._places.get()
+        transport = await self._clients.get()
         try:
             self.side.sent.append(self.now())
             request = httpx.Request("POST", self._url, headers={CALL_HEADER: str(number)}, json=QUESTION)
             response = await transport.handle_async_request(request)
             await response.aread()
         finally:
-            self._places.put_nowait(transport)
+            self._clients.put_nowait(transport)
         response.request = request
         response.raise_for_status()
         return response.json()
@@ -77,88 +77,88 @@ class Lane:
 async def run(scenario: Scenario, watch: Callable[[Recording], object]) -> Recording:
     """Run the whole scenario; `watch` is shown the recording four times a second and once at the end."""
     recording = Recording(scenario)
-    with _operator_unheard():
-        kit = AIServiceResilience()
-    protections: list[Callable[[Ask], Ask]] = [
+    with _without_operator_environment():
+        resilience = AIServiceResilience()
+    protections: list[Callable[[SendCall], SendCall]] = [
         _unprotected,
         lambda ask: with_sdk_retries(ask, recording.sdk.count_retry),
-        kit.with_resilience(OPERATION, custom_config=scenario.strategy),
+        resilience.with_resilience(OPERATION, custom_config=scenario.strategy),
     ]
     with Upstream(scenario, len(protections)) as upstream:
         async with AsyncExitStack() as stack:
-            lanes = [Lane(*parts) for parts in zip(recording.sides, upstream.urls, protections, strict=True)]
+            lanes = [TrafficLane(*parts) for parts in zip(recording.sides, upstream.urls, protections, strict=True)]
             for lane in lanes:
                 await lane.open(stack)
-            kit.add_listener(lambda event: _note_move(event, lanes[-1]))
+            resilience.add_listener(lambda event: _record_transition(event, lanes[-1]))
             _start(lanes, upstream)
-            await _traffic(recording, lanes, lambda: watch(_standing(recording, lanes, kit)))
-        _note_received(recording, upstream)
+            await _traffic(recording, lanes, lambda: watch(_update_recording(recording, lanes, resilience)))
+        _record_received(recording, upstream)
     return recording
 
 
-def _start(lanes: Sequence[Lane], upstream: Upstream) -> None:
+def _start(lanes: Sequence[TrafficLane], upstream: Upstream) -> None:
     upstream.start()
-    begun = time.monotonic()
+    started = time.monotonic()
     for lane in lanes:
-        lane.epoch = begun
+        lane.epoch = started
 
 
-async def _traffic(recording: Recording, lanes: Sequence[Lane], look: Look) -> None:
+async def _traffic(recording: Recording, lanes: Sequence[TrafficLane], refresh: RefreshView) -> None:
     async with asyncio.TaskGroup() as background:
-        looking = background.create_task(_repeat(look))
+        refresher = background.create_task(_repeat(refresh))
         calls = await _issue(recording, lanes, background)
         _, unfinished = await asyncio.wait(calls, timeout=GRACE)
-        for task in (*unfinished, looking):
+        for task in (*unfinished, refresher):
             task.cancel()
-    look()
+    refresh()
 
 
-async def _issue(recording: Recording, lanes: Sequence[Lane], background: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+async def _issue(recording: Recording, lanes: Sequence[TrafficLane], background: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
     calls = []
     for number, at in enumerate(recording.scenario.arrivals()):
         await asyncio.sleep(at - lanes[0].now())
         issued = lanes[0].now()
-        recording.late = max(recording.late, issued - at)
+        recording.max_lag = max(recording.max_lag, issued - at)
         calls += [background.create_task(lane.call(number, issued)) for lane in lanes]
     return calls
 
 
-async def _repeat(look: Look) -> None:
+async def _repeat(refresh: RefreshView) -> None:
     while True:
-        look()
+        refresh()
         await asyncio.sleep(REFRESH)
 
 
-def _standing(recording: Recording, lanes: Sequence[Lane], kit: AIServiceResilience) -> Recording:
+def _update_recording(recording: Recording, lanes: Sequence[TrafficLane], resilience: AIServiceResilience) -> Recording:
     recording.now = lanes[0].now()
-    recording.kit.retries = kit.get_metrics()["operations"][OPERATION]["retry_attempts"]
+    recording.protected.retries = resilience.get_metrics()["operations"][OPERATION]["retry_attempts"]
     return recording
 
 
-def _note_move(event: Event, lane: Lane) -> None:
+def _record_transition(event: Event, lane: TrafficLane) -> None:
     if isinstance(event, StateChanged):
-        lane.side.moves.append(Move(event.at - lane.epoch, event.new))
+        lane.side.transitions.append(BreakerTransition(event.at - lane.epoch, event.new))
 
 
-def _note_received(recording: Recording, upstream: Upstream) -> None:
+def _record_received(recording: Recording, upstream: Upstream) -> None:
     for side, received in zip(recording.sides, upstream.finish(), strict=True):
         side.received = received
 
 
 @contextmanager
-def _operator_unheard() -> Iterator[None]:
+def _without_operator_environment() -> Iterator[None]:
     """The demo shows its own strategy, whatever the environment says about real operations."""
-    theirs = {name: value for name, value in os.environ.items() if name.upper().startswith("RESILIENCE_")}
-    for name in theirs:
+    removed = {name: value for name, value in os.environ.items() if name.upper().startswith("RESILIENCE_")}
+    for name in removed:
         del os.environ[name]
     try:
         yield
     finally:
-        os.environ.update(theirs)
+        os.environ.update(removed)
 
 
-def _unprotected(ask: Ask) -> Ask:
-    return ask
+def _unprotected(send: SendCall) -> SendCall:
+    return send
 
 
 def _name(error: Exception) -> str:

@@ -28,14 +28,14 @@ class Upstream:
     """Equal services in a child process, one a client. Raises ChildProcessError when they cannot run."""
 
     def __init__(self, scenario: Scenario, count: int) -> None:
-        words = json.dumps({"scenario": asdict(scenario), "count": count})
+        arguments = json.dumps({"scenario": asdict(scenario), "count": count})
         self._child = subprocess.Popen(  # noqa: S603 - our own module in our own interpreter
-            [sys.executable, "-m", MODULE, words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", MODULE, arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def __enter__(self) -> Self:
         try:
-            self.urls = cast("list[str]", self._hear())
+            self.urls = cast("list[str]", self._receive())
         except BaseException:
             self._end()
             raise
@@ -50,52 +50,52 @@ class Upstream:
 
     def start(self) -> None:
         """Time zero of every service is now."""
-        self._tell(START)
-        self._hear()
+        self._send(START)
+        self._receive()
 
     def finish(self) -> list[list[float]]:
         """End the services; the times at which requests arrived at each."""
         cast("IO[str]", self._child.stdin).close()
-        return cast("list[list[float]]", self._hear())
+        return cast("list[list[float]]", self._receive())
 
-    def _tell(self, word: str) -> None:
+    def _send(self, message: str) -> None:
         stdin = cast("IO[str]", self._child.stdin)
-        stdin.write(word)
+        stdin.write(message)
         stdin.flush()
 
-    def _hear(self) -> object:
-        line = cast("IO[str]", self._child.stdout).readline()
-        said = json.loads(line) if line else {"error": "the demo's services ended unexpectedly"}
-        if isinstance(said, dict):
-            raise ChildProcessError(said["error"])
-        return said
+    def _receive(self) -> object:
+        encoded = cast("IO[str]", self._child.stdout).readline()
+        reply = json.loads(encoded) if encoded else {"error": "the demo's services ended unexpectedly"}
+        if isinstance(reply, dict):
+            raise ChildProcessError(reply["error"])
+        return reply
 
 
 def serve(scenario: Scenario, count: int) -> None:
     """The child's life."""
     with ExitStack() as stack:
         providers = [stack.enter_context(scenario.provider()) for _ in range(count)]
-        _say([provider.openai_url for provider in providers])
+        _send_to_parent([provider.openai_url for provider in providers])
         for _ in iter(sys.stdin.readline, ""):
             for provider in providers:
                 provider.restart_schedule()
-            _say([])
-        _say([[request.at for request in provider.requests] for provider in providers])
+            _send_to_parent([])
+        _send_to_parent([[request.at for request in provider.requests] for provider in providers])
 
 
-def _say(said: object) -> None:
-    sys.stdout.write(json.dumps(said) + "\n")
+def _send_to_parent(message: object) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
-def main(words: str) -> None:
+def main(encoded: str) -> None:
     """Serve; a missing library is told to the parent in a sentence. Ctrl-C is the parent's to answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    given = json.loads(words)
+    arguments = json.loads(encoded)
     try:
-        serve(Scenario(**given["scenario"]), given["count"])
+        serve(Scenario(**arguments["scenario"]), arguments["count"])
     except ResilienceError as error:
-        _say({"error": str(error)})
+        _send_to_parent({"error": str(error)})
 
 
 if __name__ == "__main__":

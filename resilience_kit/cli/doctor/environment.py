@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from resilience_kit.cli.doctor.finding import Finding, Health
+from resilience_kit.cli.doctor.finding import Finding, Severity
 from resilience_kit.config import PRESETS, ResilienceSettings, recommend_preset, variable_of
 from resilience_kit.config.near_names import near_names
 from resilience_kit.errors import ConfigurationError, Violation
@@ -14,65 +14,65 @@ from resilience_kit.errors import ConfigurationError, Violation
 _PREFIX = "RESILIENCE_"
 
 
-def look_at_environment(operations: Sequence[str] = ()) -> Iterator[Finding]:
+def inspect_environment(operations: Sequence[str] = ()) -> Iterator[Finding]:
     """The RESILIENCE_* variables and the file that one of them may name, read as an application would read them.
 
     `operations`: those of the application; names that presets and the file have for operations are known as well.
     """
     read, warnings = _read()
     yield _variables(os.environ)
-    yield from (Finding("environment", "warning", Health.NOTE, text) for text in warnings)
+    yield from (Finding("environment", "warning", Severity.INFO, text) for text in warnings)
     if not isinstance(read, ResilienceSettings):
-        yield from map(_wrong, read)
+        yield from map(_violation_finding, read)
         return
     yield _preset(read)
-    yield from _misspelt(read, operations)
+    yield from _near_name_findings(read, operations)
     if not read.enabled:
-        yield Finding("environment", "RESILIENCE_ENABLED", Health.NOTE, "every protection is switched off")
+        yield Finding("environment", "RESILIENCE_ENABLED", Severity.INFO, "every protection is switched off")
 
 
-class _Ear(logging.Handler):
+class _LogCapture(logging.Handler):
     """Keeps what is logged."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.heard: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one record's text."""
-        self.heard.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
 def _read() -> tuple[ResilienceSettings | Sequence[Violation], list[str]]:
     """The settings or what is wrong with them, and what the kit logs meanwhile."""
-    logger, ear = logging.getLogger("resilience_kit"), _Ear()
-    logger.addHandler(ear)
+    logger, capture = logging.getLogger("resilience_kit"), _LogCapture()
+    logger.addHandler(capture)
     try:
-        return ResilienceSettings(), ear.heard
+        return ResilienceSettings(), capture.messages
     except ConfigurationError as error:
-        return error.errors, ear.heard
+        return error.errors, capture.messages
     finally:
-        logger.removeHandler(ear)
+        logger.removeHandler(capture)
 
 
-def _wrong(found: Violation) -> Finding:
+def _violation_finding(found: Violation) -> Finding:
     """What is wrong, without the value, which may be a secret in the wrong place."""
     return Finding(
         "environment",
         found.path,
-        Health.PROBLEM,
+        Severity.PROBLEM,
         found.rule,
         "mend it: get_orchestrator(), or else the first protected call, raises this",
     )
 
 
 def _variables(variables: Mapping[str, str]) -> Finding:
-    ours = sorted(name for name in variables if name.upper().startswith(_PREFIX))
-    text = ", ".join(ours) if ours else "none is set: the defaults rule"
-    return Finding("environment", "variables", Health.FINE, text)
+    names = sorted(name for name in variables if name.upper().startswith(_PREFIX))
+    text = ", ".join(names) if names else "none is set: the defaults rule"
+    return Finding("environment", "variables", Severity.OK, text)
 
 
-def _misspelt(settings: ResilienceSettings, operations: Sequence[str]) -> Iterator[Finding]:
+def _near_name_findings(settings: ResilienceSettings, operations: Sequence[str]) -> Iterator[Finding]:
     """Operations that the environment names, and that are nearly one that is known."""
     named = settings.named_operations()
     of_file = {name for name, source in named.items() if source.startswith("file ")}
@@ -81,14 +81,14 @@ def _misspelt(settings: ResilienceSettings, operations: Sequence[str]) -> Iterat
     others = {name: source for name, source in named.items() if name not in of_file}
     found |= {(each.source, each.name): each for each in near_names(others, of_file)}
     for near in found.values():
-        remedy = f"write {variable_of(near.meant)} or {near.meant!r}, if that is meant"
-        text = f"names the operation {near.name!r}; did you mean {near.meant!r}?"
-        yield Finding("environment", near.source, Health.NOTE, text, remedy)
+        remedy = f"write {variable_of(near.suggestion)} or {near.suggestion!r}, if that is meant"
+        text = f"names the operation {near.name!r}; did you mean {near.suggestion!r}?"
+        yield Finding("environment", near.source, Severity.INFO, text, remedy)
 
 
 def _preset(settings: ResilienceSettings) -> Finding:
     advice = recommend_preset()
     if advice.preset_name in {settings.preset, "simple"}:
-        return Finding("environment", "preset", Health.FINE, settings.preset)
+        return Finding("environment", "preset", Severity.OK, settings.preset)
     text = f"{settings.preset}; {advice.preset_name} is what fits here ({advice.reasoning})"
-    return Finding("environment", "preset", Health.NOTE, text, f"set RESILIENCE_PRESET={advice.preset_name}, if that is so")
+    return Finding("environment", "preset", Severity.INFO, text, f"set RESILIENCE_PRESET={advice.preset_name}, if that is so")

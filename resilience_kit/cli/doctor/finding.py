@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 
-class Health(StrEnum):
+class Severity(StrEnum):
     """How good a finding is. Only a problem is something to mend."""
 
-    FINE = "fine"
-    NOTE = "note"
+    OK = "ok"
+    INFO = "info"
     PROBLEM = "problem"
 
 
@@ -20,7 +20,7 @@ class Finding:
 
     area: str
     subject: str
-    health: Health
+    severity: Severity
     text: str
     remedy: str = ""
 

@@ -10,39 +10,39 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 
 from packaging.requirements import Requirement
 
-from resilience_kit.cli.doctor.finding import Finding, Health
+from resilience_kit.cli.doctor.finding import Finding, Severity
 
 DISTRIBUTION = "ai-resilience-kit"
 _CLIENTS = ("openai", "anthropic")
-_GATHERING = frozenset({"all", "demo"})  # extras that only gather others
+_AGGREGATE_EXTRAS = frozenset({"all", "demo"})  # extras that only gather others
 
 
-def look_at_libraries() -> Iterator[Finding]:
+def inspect_libraries() -> Iterator[Finding]:
     """What is installed, and whether it is what the kit was tested with."""
     yield _python()
-    yield from _kit()
+    yield from _own_distribution()
     yield from (_client(name, found) for name in _CLIENTS if (found := _installed(name)) is not None)
 
 
 def _python() -> Finding:
     text = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}"
     if getattr(sys, "_is_gil_enabled", lambda: True)():
-        return Finding("libraries", "Python", Health.FINE, text)
-    return Finding("libraries", "Python", Health.NOTE, f"{text}, without its global lock: counting takes a lock of its own")
+        return Finding("libraries", "Python", Severity.OK, text)
+    return Finding("libraries", "Python", Severity.INFO, f"{text}, without its global lock: counting takes a lock of its own")
 
 
-def _kit() -> Iterator[Finding]:
+def _own_distribution() -> Iterator[Finding]:
     """The kit itself and what its metadata asks for, the extras last."""
     try:
-        kit = distribution(DISTRIBUTION)
+        package = distribution(DISTRIBUTION)
     except PackageNotFoundError:
         text = "is not installed: it runs from a folder, and what it needs is not known"
-        yield Finding("libraries", DISTRIBUTION, Health.NOTE, text, f"pip install {DISTRIBUTION}")
+        yield Finding("libraries", DISTRIBUTION, Severity.INFO, text, f"pip install {DISTRIBUTION}")
         return
-    yield Finding("libraries", DISTRIBUTION, Health.FINE, kit.version)
-    wanted = [Requirement(text) for text in kit.requires or []]
+    yield Finding("libraries", DISTRIBUTION, Severity.OK, package.version)
+    wanted = [Requirement(text) for text in package.requires or []]
     yield from (_library(each) for each in wanted if _is_for(each, ""))
-    for extra in sorted(set(kit.metadata.get_all("Provides-Extra") or []) - _GATHERING):
+    for extra in sorted(set(package.metadata.get_all("Provides-Extra") or []) - _AGGREGATE_EXTRAS):
         yield _extra(extra, [each for each in wanted if _is_for(each, extra) and not _is_for(each, "")])
 
 
@@ -67,10 +67,10 @@ def _range(wanted: Requirement) -> str:
 def _library(wanted: Requirement) -> Finding:
     found, remedy = _installed(wanted.name), f"pip install '{wanted.name}{_range(wanted)}'"
     if found is None:
-        return Finding("libraries", wanted.name, Health.PROBLEM, "is not installed", remedy)
+        return Finding("libraries", wanted.name, Severity.PROBLEM, "is not installed", remedy)
     if not _is_supported(wanted, found):
-        return Finding("libraries", wanted.name, Health.PROBLEM, f"{found} is not supported, {_range(wanted)} is", remedy)
-    return Finding("libraries", wanted.name, Health.FINE, f"{found} (supported: {_range(wanted)})")
+        return Finding("libraries", wanted.name, Severity.PROBLEM, f"{found} is not supported, {_range(wanted)} is", remedy)
+    return Finding("libraries", wanted.name, Severity.OK, f"{found} (supported: {_range(wanted)})")
 
 
 def _extra(name: str, wanted: list[Requirement]) -> Finding:
@@ -78,13 +78,13 @@ def _extra(name: str, wanted: list[Requirement]) -> Finding:
     remedy = f"pip install '{DISTRIBUTION}[{name}]'"
     missing = [each for each, its_version in found.items() if its_version is None]
     if missing:
-        return Finding("extras", name, Health.NOTE, f"not installed: {', '.join(missing)}", f"{remedy}, if it is wanted")
+        return Finding("extras", name, Severity.INFO, f"not installed: {', '.join(missing)}", f"{remedy}, if it is wanted")
     others = [f"{each.name} {found[each.name]}" for each in wanted if not _is_supported(each, str(found[each.name]))]
     if others:
-        return Finding("extras", name, Health.PROBLEM, f"not supported: {', '.join(others)}", f"{remedy} --upgrade")
-    return Finding("extras", name, Health.FINE, ", ".join(f"{each} {its_version}" for each, its_version in found.items()))
+        return Finding("extras", name, Severity.PROBLEM, f"not supported: {', '.join(others)}", f"{remedy} --upgrade")
+    return Finding("extras", name, Severity.OK, ", ".join(f"{each} {its_version}" for each, its_version in found.items()))
 
 
 def _client(name: str, found: str) -> Finding:
     text = f"{found}; its clients retry by themselves, which the kit notices and does not multiply"
-    return Finding("clients", name, Health.NOTE, text, "build them with max_retries=0 and leave retrying to the operation")
+    return Finding("clients", name, Severity.INFO, text, "build them with max_retries=0 and leave retrying to the operation")

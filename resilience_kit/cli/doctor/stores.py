@@ -9,31 +9,31 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from resilience_kit._database_url import clean_database_url
-from resilience_kit.cli.doctor.finding import Finding, Health
+from resilience_kit.cli.doctor.finding import Finding, Severity
 
 #: libpq's other way to write a connection string, whose values may be in apostrophes.
 _PAIRS = re.compile(r"(?:[a-z_]+=(?:'(?:[^'\\]|\\.)*'|[^\s'=]*)(?:\s+|$))+$")
 _QUOTED = re.compile(r"='(?:[^'\\]|\\.)*'")
 #: Seconds to wait for a connection to one address of a host.
-PATIENCE = 1.0
+CONNECT_TIMEOUT = 1.0
 #: Variable -> the port that its URL need not name.
 STORES = {"DATABASE_URL": 5432, "REDIS_URL": 6379}
 
 
-def look_at_stores() -> Iterator[Finding]:
+def inspect_stores() -> Iterator[Finding]:
     """One line a store that is named. Of a URL no more than host and port are shown: the rest may hold a password."""
     for name, port in STORES.items():
         text = os.environ.get(name)
-        yield _look(name, text, port) if text else _told(name, "not set")
+        yield _inspect_store(name, text, port) if text else _ok_finding(name, "not set")
 
 
-def _look(name: str, text: str, port: int) -> Finding:
+def _inspect_store(name: str, text: str, port: int) -> Finding:
     try:
         where = _host(text, port)
     except ValueError:
         remedy = f"write scheme://user:password@host:{port}/name, with %2F for / in a password, %23 for #, %3F for ?, %40 for @"
-        return Finding("stores", name, Health.PROBLEM, "cannot be read as a URL", remedy)
-    return _reached(name, *where) if where else _told(name, "names no host, so there is nothing to reach")
+        return Finding("stores", name, Severity.PROBLEM, "cannot be read as a URL", remedy)
+    return _check_connection(name, *where) if where else _ok_finding(name, "names no host, so there is nothing to reach")
 
 
 def _host(text: str, port: int) -> tuple[str, int] | None:
@@ -54,22 +54,22 @@ def _host_of_pairs(text: str, port: int) -> tuple[str, int] | None:
     return (host, int(pairs.get("port") or port)) if host and not host.startswith(("/", "@")) else None
 
 
-def _reached(name: str, host: str, port: int) -> Finding:
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _check_connection(name: str, host: str, port: int) -> Finding:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        socket.create_connection((host, port), PATIENCE).close()
+        socket.create_connection((host, port), CONNECT_TIMEOUT).close()
     except (OSError, UnicodeError) as error:  # the latter of a host's name that cannot be one
         return Finding(
-            "stores", name, Health.PROBLEM, f"{place} cannot be reached: {_reason(error)}", "start it, or mend the URL"
+            "stores", name, Severity.PROBLEM, f"{address} cannot be reached: {_reason(error)}", "start it, or mend the URL"
         )
-    return _told(name, f"{place} can be reached")
+    return _ok_finding(name, f"{address} can be reached")
 
 
 def _reason(error: OSError | UnicodeError) -> str:
     if isinstance(error, TimeoutError):
-        return f"no answer within {PATIENCE:g} s"
+        return f"no answer within {CONNECT_TIMEOUT:g} s"
     return getattr(error, "strerror", None) or type(error).__name__
 
 
-def _told(name: str, text: str) -> Finding:
-    return Finding("stores", name, Health.FINE, text)
+def _ok_finding(name: str, text: str) -> Finding:
+    return Finding("stores", name, Severity.OK, text)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from resilience_kit.config.validator.door import RateLimitInfo, RateLimits
+from resilience_kit.config.validator.client_rate_limiter import ClientRateLimits, RateLimitInfo
 from resilience_kit.config.validator.result import ValidationResult
 from resilience_kit.config.validator.validator import ResilienceConfigValidator
 
 ConfigValidator = ResilienceConfigValidator
 
-__all__ = ["ConfigValidator", "RateLimitInfo", "RateLimits", "ResilienceConfigValidator", "ValidationResult"]
+__all__ = ["ClientRateLimits", "ConfigValidator", "RateLimitInfo", "ResilienceConfigValidator", "ValidationResult"]

@@ -38,7 +38,9 @@ class ValidationResult:
         }
 
 
-def refused(found: Iterable[Violation], suggestions: Iterable[str] = (), retry_after: float | None = None) -> ValidationResult:
+def invalid_result(
+    found: Iterable[Violation], suggestions: Iterable[str] = (), retry_after: float | None = None
+) -> ValidationResult:
     """An invalid result that tells of every violation."""
     violations = tuple(found)
     return ValidationResult(

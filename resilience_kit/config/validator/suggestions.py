@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from resilience_kit._redaction import names_a_secret
+from resilience_kit._redaction import is_secret_name
 from resilience_kit.errors import Violation
 
 
-def suggested(found: Iterable[Violation]) -> Iterator[str]:
+def suggestions_for(found: Iterable[Violation]) -> Iterator[str]:
     """The hints in the rules that were broken, each once and with its place; and where secrets belong."""
-    yield from dict.fromkeys(each for violation in found for each in _of(violation))
+    yield from dict.fromkeys(each for violation in found for each in _suggestions(violation))
 
 
-def _of(violation: Violation) -> Iterator[str]:
+def _suggestions(violation: Violation) -> Iterator[str]:
     hint = violation.rule.partition("; ")[2]
     if hint.startswith("did you mean"):
         yield f"{violation.path}: {hint}"
-    if names_a_secret(violation.path):
+    if is_secret_name(violation.path):
         yield f"{violation.path}: take it out; a configuration holds no secrets"

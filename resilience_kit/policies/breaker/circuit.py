@@ -19,17 +19,24 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import circuitbreaker as library
 
+from resilience_kit._callable_kinds import VALUE_TYPES, CallableKind, is_awaitable, kind_of, needs_driving
 from resilience_kit._checks import Checks
-from resilience_kit._kinds import FINISHED_TYPES, Kind, is_awaitable, is_unfinished, kind_of
-from resilience_kit._spelling import spelled
-from resilience_kit.errors import GuardKind, is_refusal_class
+from resilience_kit._keyword_hints import suggests_keywords_for_class
+from resilience_kit.errors import GuardKind, is_rejection_class
 from resilience_kit.events import EventStream
 from resilience_kit.outcome import Outcome, OutcomeKind
 from resilience_kit.policies.breaker import wrap
 from resilience_kit.policies.breaker.core import BreakerCore
-from resilience_kit.policies.breaker.monitor import show_to_library
-from resilience_kit.policies.breaker.options import CircuitBreakerConfig, Expected, check_options, listed
-from resilience_kit.policies.breaker.states import CircuitState, Token, Trials, enclosing_trial, running_trials, under
+from resilience_kit.policies.breaker.monitor import register_weakly
+from resilience_kit.policies.breaker.options import CircuitBreakerConfig, Expected, as_tuple, validate_options
+from resilience_kit.policies.breaker.states import (
+    CircuitState,
+    HalfOpenSnapshot,
+    Token,
+    enclosing_trial,
+    running_trials,
+    running_trials_with,
+)
 from resilience_kit.policies.breaker.store import BreakerStore
 from resilience_kit.policies.breaker.window import FailureRateWindow
 
@@ -40,7 +47,7 @@ R = TypeVar("R")
 _entered: ContextVar[tuple[tuple[BreakerCore, Token, float], ...]] = ContextVar("resilience_kit_breaker", default=())
 
 
-@spelled
+@suggests_keywords_for_class
 class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]  # the library has no types
     """Stops calling a service that keeps failing, and finds out when it is back.
 
@@ -78,7 +85,7 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         options = _unchecked(
             failure_threshold=type(self).FAILURE_THRESHOLD if failure_threshold is None else failure_threshold,
             recovery_timeout=type(self).RECOVERY_TIMEOUT if seconds is None else seconds,
-            expected_exception=listed(self._class_expected() if expected_exception is None else expected_exception),
+            expected_exception=as_tuple(self._class_expected() if expected_exception is None else expected_exception),
             excluded_exceptions=excluded_exceptions,
             half_open_max_calls=half_open_max_calls,
             success_threshold=success_threshold,
@@ -89,10 +96,10 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         both = recovery_timeout is not None and recovery_time is not None
         _check(options, name, fallback_function, clock, recovery_time if both else None)
         super().__init__(options, name, clock=clock, store=store, events=events, random=random)
-        self._expect(options.expected_exception)
+        self._set_expected(options.expected_exception)
         self._fallback_function = fallback_function or self.FALLBACK_FUNCTION
         if name is not None:
-            self._introduce()
+            self._register()
 
     @classmethod
     def from_config(
@@ -114,19 +121,19 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         found: Any = getattr_static(cls, "EXPECTED_EXCEPTION")
         return found.__func__ if isinstance(found, staticmethod) else found
 
-    def _introduce(self) -> None:
-        show_to_library(self)
+    def _register(self) -> None:
+        register_weakly(self)
         self.restore()
 
     def reconfigure(self, config: CircuitBreakerConfig) -> None:
         """Obey other options from the next outcome on. The state, its open time and the failures so far stay."""
         if config.expected_exception is None:
             config = replace(config, expected_exception=self._options.expected_exception)
-        self._expect(config.expected_exception)
+        self._set_expected(config.expected_exception)
         super().reconfigure(config)
 
-    def _expect(self, expected: Expected | None) -> None:
-        self.is_failure, self._expects_refusals = _predicate(expected), names_a_refusal(expected)
+    def _set_expected(self, expected: Expected | None) -> None:
+        self.is_failure, self._expects_rejections = _predicate(expected), names_rejection(expected)
 
     # --- calling through it ----------------------------------------------------------------------------------------------
 
@@ -136,11 +143,11 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         What an async function gives, or a plain one that gives something to await or iterate, comes back as the same kind of
         thing. It is judged by how its own work ends; where that has not begun yet, the breaker is asked again when it does.
         """
-        return self.run(self.enter(), func, *args, **kwargs)
+        return self.run(self.acquire(), func, *args, **kwargs)
 
     async def call_async(self, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Await `func`. Raises `CircuitBreakerOpenError`."""
-        return await self.run_async(self.enter(), func, *args, **kwargs)
+        return await self.run_async(self.acquire(), func, *args, **kwargs)
 
     @overload
     async def execute(self, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -150,37 +157,37 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
 
     async def execute(self, func: Callable[P, Awaitable[R] | R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call an async or a plain function; a plain one runs in the loop's own thread."""
-        if kind_of(func) is Kind.ASYNC:
+        if kind_of(func) is CallableKind.ASYNC:
             return await self.call_async(func, *args, **kwargs)  # type: ignore[arg-type]  # seen to be async
         result: Any = self.call(func, *args, **kwargs)
         return await result if is_awaitable(result) else result  # type: ignore[no-any-return]  # either way an R
 
     def run(self, token: Token, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `func` for a caller who has a token already."""
-        if token.gate:
+        if token.needs_admission:
             func = wrap.under_trial(token, func)
         started = self.now()
         try:
             result = func(*args, **kwargs)
         except BaseException as error:
-            self.ended_badly(token, error, started)
+            self.record_error(token, error, started)
             raise
-        if type(result) not in FINISHED_TYPES and is_unfinished(result):
-            return wrap.unfinished(self, token, started, result)  # type: ignore[no-any-return]  # the same kind of thing
-        self.ended_well(token, started)
+        if type(result) not in VALUE_TYPES and needs_driving(result):
+            return wrap.wrap_pending_result(self, token, started, result)  # type: ignore[no-any-return]  # the same kind of thing
+        self.record_success(token, started)
         return result
 
     async def run_async(self, token: Token, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Await `func` for a caller who has a token already."""
-        if token.gate:
+        if token.needs_admission:
             func = wrap.under_trial_async(token, func)
         started = self.now()
         try:
             result = await func(*args, **kwargs)
         except BaseException as error:
-            self.ended_badly(token, error, started)
+            self.record_error(token, error, started)
             raise
-        self.ended_well(token, started)
+        self.record_success(token, started)
         return result
 
     def call_generator(self, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -195,7 +202,7 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         """Protect a function of any of the four kinds; `fallback_function` answers while the circuit refuses."""
         if self._name is None:
             self._name = getattr(function, "__qualname__", None) or type(function).__qualname__
-            self._introduce()
+            self._register()
         return wrap.protect(self, function)
 
     def __call__(self, wrapped: Callable[P, R]) -> Callable[P, R]:
@@ -203,9 +210,9 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         return self.decorate(wrapped)
 
     def __enter__(self) -> Self:
-        token = self.enter()
-        if token.gate:
-            running_trials.set(under((token,)))
+        token = self.acquire()
+        if token.needs_admission:
+            running_trials.set(running_trials_with((token,)))
         _entered.set((*_entered.get(), (self, token, self.now())))
         return self
 
@@ -213,17 +220,17 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         blocks = _entered.get()
-        place = next((place for place in reversed(range(len(blocks))) if blocks[place][0] is self), None)
-        if place is None:
+        index = next((place for place in reversed(range(len(blocks))) if blocks[place][0] is self), None)
+        if index is None:
             return  # left in another context than it was entered in: a trial's lease will end by itself
-        _entered.set(blocks[:place] + blocks[place + 1 :])
-        _, token, started = blocks[place]
-        if token.gate:
+        _entered.set(blocks[:index] + blocks[index + 1 :])
+        _, token, started = blocks[index]
+        if token.needs_admission:
             running_trials.set(tuple(trial for trial in running_trials.get() if trial is not token))
         if exc_value is None:
-            self.ended_well(token, started)
+            self.record_success(token, started)
         else:
-            self.ended_badly(token, exc_value, started)
+            self.record_error(token, exc_value, started)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -237,16 +244,16 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
 
     def admit(self, cost: float = 1.0) -> BreakerPermit:  # noqa: ARG002 - every call costs one
         """See `Guard.admit`."""
-        return BreakerPermit(self, self.enter())
+        return BreakerPermit(self, self.acquire())
 
     def fits(self, cost: float = 1.0) -> bool:  # noqa: ARG002 - every call costs one
         """Whether a call would be let in now."""
         snapshot = self.snapshot
-        if not snapshot.gate:
+        if not snapshot.needs_admission:
             return True
         now = self.now()
-        if self._is_full(snapshot, now):
-            return type(snapshot) is Trials and enclosing_trial(snapshot, now) is not None
+        if self._trials_exhausted(snapshot, now):
+            return type(snapshot) is HalfOpenSnapshot and enclosing_trial(snapshot, now) is not None
         return snapshot.until <= now
 
     # --- reading ---------------------------------------------------------------------------------------------------------
@@ -297,8 +304,8 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         checks = Checks(type(self).__name__)
         if value is not None:
             checks.number("last_failure_time", value)
-        checks.done()
-        self.move_opening(value)
+        checks.raise_if_any()
+        self.set_opened_at(value)
 
     @property
     def open_remaining(self) -> float:
@@ -347,14 +354,14 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
     def trials_in_flight(self) -> int:
         """Half-open calls under way."""
         snapshot = self.snapshot
-        return len(snapshot.running(self.now())) if isinstance(snapshot, Trials) else 0
+        return len(snapshot.active_trials(self.now())) if isinstance(snapshot, HalfOpenSnapshot) else 0
 
     @property
     def metrics(self) -> dict[str, object]:
         """Totals since the start, and the last 100 state changes; `at` is in monotonic seconds."""
         with self._lock:
             failures, changes = self._failures_total, tuple(self._changes or ())
-        successes, rejections = (0, 0) if self._others is None else (count() for count in self._others)
+        successes, rejections = (0, 0) if self._external_counters is None else (count() for count in self._external_counters)
         return {
             "success_count": self._successes.value + successes,
             "failure_count": failures,
@@ -391,12 +398,12 @@ class BreakerPermit:
     def settle(self, outcome: Outcome) -> None:
         """See `Permit.settle`."""
         if outcome.kind is OutcomeKind.SUCCESS:
-            self._breaker.ended_well(self.token, self._started)
+            self._breaker.record_success(self.token, self._started)
         elif outcome.kind is OutcomeKind.FAILURE and outcome.error is not None:
             hint = None if outcome.verdict is None else outcome.verdict.retry_after
-            self._breaker.ended_badly(self.token, outcome.error, self._started, hint)
+            self._breaker.record_error(self.token, outcome.error, self._started, hint)
         else:
-            self._breaker.released(self.token)
+            self._breaker.release(self.token)
 
 
 EnhancedCircuitBreaker = CircuitBreaker
@@ -406,10 +413,10 @@ EnhancedCircuitBreaker = CircuitBreaker
 _any_exception = library.build_failure_predicate(Exception)
 
 
-def names_a_refusal(expected: Expected | None) -> bool:
+def names_rejection(expected: Expected | None) -> bool:
     """Whether a class of refusals is among the expected ones by name. A predicate names none, whatever it says of one."""
     classes = expected if isinstance(expected, tuple | list) else (expected,)
-    return any(isinstance(each, type) and is_refusal_class(each) for each in classes)
+    return any(isinstance(each, type) and is_rejection_class(each) for each in classes)
 
 
 def _predicate(expected: Expected | None) -> Callable[[type[BaseException], BaseException], bool]:
@@ -426,12 +433,12 @@ def _unchecked(**fields: object) -> CircuitBreakerConfig:
 
 def _check(options: CircuitBreakerConfig, name: object, fallback: object, clock: object, second_timeout: object) -> None:
     checks = Checks("CircuitBreaker")
-    check_options(checks, options)
+    validate_options(checks, options)
     checks.instance("name", name, str, type(None))
     if fallback is not None and not callable(fallback):
-        checks.fail("fallback_function", "must be callable", fallback)
+        checks.add("fallback_function", "must be callable", fallback)
     if second_timeout is not None:
-        checks.fail("recovery_time", "is another name of recovery_timeout: give one of them", second_timeout)
+        checks.add("recovery_time", "is another name of recovery_timeout: give one of them", second_timeout)
     if clock is not None and not callable(clock):
-        checks.fail("clock", "must be a callable that gives monotonic seconds", clock)
-    checks.done()
+        checks.add("clock", "must be a callable that gives monotonic seconds", clock)
+    checks.raise_if_any()

@@ -6,23 +6,23 @@ _DEPTH = 3
 _LISTS = frozenset({list, tuple})
 
 
-def without_frames(error: BaseException, depth: int = _DEPTH) -> BaseException:
+def strip_traceback(error: BaseException, depth: int = _DEPTH) -> BaseException:
     """A copy of an error that keeps no traceback, and so no frames and locals, alive; errors inside it are copied likewise."""
     kind = type(error)
     if depth == 0:
         return Exception(kind.__name__)
     try:
-        copy = kind.__new__(kind, *[_bare(value, depth) for value in error.args])
+        copy = kind.__new__(kind, *[_strip(value, depth) for value in error.args])
         for name, value in error.__dict__.items():
-            copy.__dict__[name] = _bare(value, depth)
+            copy.__dict__[name] = _strip(value, depth)
     except Exception:  # noqa: BLE001 - an error class may do anything in __new__
         return Exception(kind.__name__)
     return copy
 
 
-def _bare(value: object, depth: int) -> object:
+def _strip(value: object, depth: int) -> object:
     if isinstance(value, BaseException):
-        return without_frames(value, depth - 1)
+        return strip_traceback(value, depth - 1)
     if type(value) in _LISTS and any(isinstance(entry, BaseException) for entry in value):  # type: ignore[attr-defined]
-        return [_bare(entry, depth) for entry in value]  # type: ignore[attr-defined]
+        return [_strip(entry, depth) for entry in value]  # type: ignore[attr-defined]
     return value

@@ -27,7 +27,7 @@ class _Removal:
             entries.pop(key, None)
 
 
-def show_to_library(breaker: CircuitBreaker) -> None:
+def register_weakly(breaker: CircuitBreaker) -> None:
     """Put a weak entry under the breaker's name; an older breaker of that name is moved to `name#2`, `name#3` and so on.
 
     The entry goes in the same step in which the breaker dies: a dead proxy in there would make the monitor's own methods
@@ -40,7 +40,7 @@ def show_to_library(breaker: CircuitBreaker) -> None:
         _move_aside(entries, name, older)
 
 
-def hide_from_library() -> Callable[[], None]:
+def unregister_all() -> Callable[[], None]:
     """Empty the monitor; the function returned puts back the breakers of before that are still alive, in place of others."""
     entries = CircuitBreakerMonitor.circuit_breakers
     kept = dict(entries)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from resilience_kit._checks import Checks
-from resilience_kit._spelling import spelled
+from resilience_kit._keyword_hints import suggests_keywords_for_class
 from resilience_kit.policies.breaker.window import FailureRateWindow
 
 Expected = type[BaseException] | Iterable[type[BaseException]] | Callable[[type[BaseException], BaseException], bool]
 
 
-@spelled
+@suggests_keywords_for_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitBreakerConfig:
     """When a circuit opens, for how long, and what closes it again.
@@ -37,31 +37,31 @@ class CircuitBreakerConfig:
     max_recovery_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "expected_exception", listed(self.expected_exception))
+        object.__setattr__(self, "expected_exception", as_tuple(self.expected_exception))
         checks = Checks("CircuitBreakerConfig")
-        check_options(checks, self)
-        checks.done()
+        validate_options(checks, self)
+        checks.raise_if_any()
 
 
-def listed(expected: Expected | None) -> Expected | None:
+def as_tuple(expected: Expected | None) -> Expected | None:
     """`expected_exception` with any iterable as a tuple: one that can be read once would be empty when it is needed."""
     text = isinstance(expected, (str, bytes))  # which the checks refuse
     return tuple(expected) if isinstance(expected, Iterable) and not text else expected
 
 
-def check_options(checks: Checks, options: CircuitBreakerConfig) -> None:
+def validate_options(checks: Checks, options: CircuitBreakerConfig) -> None:
     """Note every field of `options` that breaks a rule."""
     first, longest = options.recovery_timeout, options.max_recovery_timeout
-    checks.whole("failure_threshold", options.failure_threshold, 1)
+    checks.integer("failure_threshold", options.failure_threshold, 1)
     good = checks.seconds("recovery_timeout", first)
-    checks.whole("half_open_max_calls", options.half_open_max_calls, 1)
-    checks.whole("success_threshold", options.success_threshold, 1)
+    checks.integer("half_open_max_calls", options.half_open_max_calls, 1)
+    checks.integer("success_threshold", options.success_threshold, 1)
     checks.seconds("trial_lease", options.trial_lease)
     checks.instance("window", options.window, FailureRateWindow, type(None))
     checks.exception_types("excluded_exceptions", options.excluded_exceptions)
     _check_expected(checks, options.expected_exception)
     if checks.optional_seconds("max_recovery_timeout", longest) and good and longest is not None and longest < first:
-        checks.fail("max_recovery_timeout", f"must be at least recovery_timeout {first}", longest)
+        checks.add("max_recovery_timeout", f"must be at least recovery_timeout {first}", longest)
 
 
 def _check_expected(checks: Checks, expected: object) -> None:
@@ -69,7 +69,7 @@ def _check_expected(checks: Checks, expected: object) -> None:
         return
     if isinstance(expected, tuple) and expected and all(_is_exception(entry) for entry in expected):
         return
-    checks.fail(
+    checks.add(
         "expected_exception", "must be an exception class, some of them, or a predicate (type, instance) -> bool", expected
     )
 

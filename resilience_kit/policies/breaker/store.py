@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from resilience_kit._fork import renew_after_fork
+from resilience_kit._fork import register_fork_aware
 from resilience_kit._worker import Worker
 from resilience_kit.policies.breaker.states import CircuitState
 
@@ -45,7 +45,7 @@ class BreakerStore(Protocol):
 
 
 #: Seconds that a thread without an event loop waits for a store to be read.
-LONGEST_LOAD: Final = 1.0
+LOAD_TIMEOUT: Final = 1.0
 
 
 class StoreThread:
@@ -53,12 +53,12 @@ class StoreThread:
 
     def __init__(self) -> None:
         self._worker: Worker[Callable[[], object]] = Worker("resilience_kit stores", lambda work: work())
-        self._late: Future[StoredState | None] | None = None
-        renew_after_fork(self)
+        self._overdue_load: Future[StoredState | None] | None = None
+        register_fork_aware(self)
 
-    def renew_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: the parent's thread answers nobody here, so that nothing is late."""
-        self._late = None
+        self._overdue_load = None
 
     def submit(self, work: Callable[[], object]) -> None:
         """Have something done that catches its own errors."""
@@ -70,23 +70,23 @@ class StoreThread:
 
         def work() -> None:
             try:
-                kept = store.load(name)
+                stored = store.load(name)
             except Exception as error:  # noqa: BLE001 - told to whoever waits
                 result.set_exception(error)
             else:
-                result.set_result(kept)
+                result.set_result(stored)
 
         self._worker.submit(work)
         return result
 
     def may_wait(self) -> bool:
         """Whether the present thread may wait for a store: no event loop stands still meanwhile, and none was late before."""
-        return not _on_event_loop() and (self._late is None or self._late.done())
+        return not _on_event_loop() and (self._overdue_load is None or self._overdue_load.done())
 
     def wait(self, result: Future[StoredState | None]) -> bool:
         """Wait for what a store says, for a bounded time; tells whether it is there."""
-        self._worker.flush(LONGEST_LOAD)
-        self._late = None if result.done() else result
+        self._worker.flush(LOAD_TIMEOUT)
+        self._overdue_load = None if result.done() else result
         return result.done()
 
     def flush(self, timeout: float | None) -> bool:

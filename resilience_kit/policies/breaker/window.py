@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from resilience_kit._checks import Checks
-from resilience_kit._spelling import spelled
+from resilience_kit._keyword_hints import suggests_keywords_for_class
 
 _BUCKETS = 20
 _DEFAULT_MINIMUM = 10
 #: Seconds; below this a bucket would be shorter than what clocks tell apart.
-_SHORTEST = 1e-3
+_MIN_SECONDS = 1e-3
 
 
-@spelled
+@suggests_keywords_for_class
 @dataclass(frozen=True, slots=True)
 class FailureRateWindow:
     """When a share of recent calls opens the circuit.
@@ -41,21 +41,21 @@ class FailureRateWindow:
         checks = Checks("FailureRateWindow")
         checks.one_of("kind", self.kind, ("count", "time"))
         if self.kind == "count":
-            checks.whole("size", self.size, 1)
+            checks.integer("size", self.size, 1)
         else:
-            checks.number("size", self.size, _SHORTEST)
+            checks.number("size", self.size, _MIN_SECONDS)
         checks.number("failure_rate", self.failure_rate, 1e-9, 1.0)
         if self.minimum_calls is not None:
-            checks.whole("minimum_calls", self.minimum_calls, 1)
+            checks.integer("minimum_calls", self.minimum_calls, 1)
         checks.optional_seconds("slow_call_duration", self.slow_call_duration)
         checks.number("slow_call_rate", self.slow_call_rate, 1e-9, 1.0)
-        checks.done()
+        checks.raise_if_any()
         if self.kind == "count" and self.minimum_calls is not None and self.minimum_calls > self.size:
-            checks.fail("minimum_calls", f"must be at most the window's size {self.size}, or it never judges", self.minimum_calls)
-            checks.done()
+            checks.add("minimum_calls", f"must be at most the window's size {self.size}, or it never judges", self.minimum_calls)
+            checks.raise_if_any()
 
     @property
-    def least_calls(self) -> int:
+    def effective_minimum_calls(self) -> int:
         """`minimum_calls`, with its default put in."""
         if self.minimum_calls is not None:
             return self.minimum_calls
@@ -66,7 +66,7 @@ class FailureRateWindow:
         return self.slow_call_duration is not None and duration > self.slow_call_duration
 
 
-class Tally(Protocol):
+class SlidingWindow(Protocol):
     """Counts recent calls."""
 
     calls: int
@@ -78,48 +78,48 @@ class Tally(Protocol):
         ...
 
 
-class _LastCalls:
+class _CountWindow:
     """The last `size` calls."""
 
     def __init__(self, size: int) -> None:
-        self._kept: deque[tuple[bool, bool]] = deque()
+        self._entries: deque[tuple[bool, bool]] = deque()
         self._size = size
         self.calls = self.failed = self.slow = 0
 
     def add(self, now: float, *, failed: bool, slow: bool) -> None:  # noqa: ARG002 - time does not matter here
-        self._kept.append((failed, slow))
+        self._entries.append((failed, slow))
         self.failed += failed
         self.slow += slow
-        if len(self._kept) > self._size:
-            old_failed, old_slow = self._kept.popleft()
+        if len(self._entries) > self._size:
+            old_failed, old_slow = self._entries.popleft()
             self.failed -= old_failed
             self.slow -= old_slow
-        self.calls = len(self._kept)
+        self.calls = len(self._entries)
 
 
-class _LastSeconds:
+class _TimeWindow:
     """The last `size` seconds, in buckets of [number, calls, failed, slow]."""
 
     def __init__(self, size: float) -> None:
-        self._kept: deque[list[int]] = deque()
+        self._entries: deque[list[int]] = deque()
         self._width = size / _BUCKETS
         self.calls = self.failed = self.slow = 0
 
     def add(self, now: float, *, failed: bool, slow: bool) -> None:
         number = int(now // self._width)
-        self._forget(number - _BUCKETS)
-        if not self._kept or self._kept[-1][0] != number:
-            self._kept.append([number, 0, 0, 0])
-        self._count(self._kept[-1], (1, int(failed), int(slow)))
+        self._evict(number - _BUCKETS)
+        if not self._entries or self._entries[-1][0] != number:
+            self._entries.append([number, 0, 0, 0])
+        self._count(self._entries[-1], (1, int(failed), int(slow)))
 
     def _count(self, bucket: list[int], call: tuple[int, int, int]) -> None:
-        for place, amount in enumerate(call, start=1):
-            bucket[place] += amount
+        for column, amount in enumerate(call, start=1):
+            bucket[column] += amount
         self._total(call, 1)
 
-    def _forget(self, number: int) -> None:
-        while self._kept and self._kept[0][0] <= number:
-            _, calls, failed, slow = self._kept.popleft()
+    def _evict(self, number: int) -> None:
+        while self._entries and self._entries[0][0] <= number:
+            _, calls, failed, slow = self._entries.popleft()
             self._total((calls, failed, slow), -1)
 
     def _total(self, call: tuple[int, int, int], sign: int) -> None:
@@ -128,17 +128,17 @@ class _LastSeconds:
         self.slow += sign * call[2]
 
 
-def tally(window: FailureRateWindow) -> Tally:
+def make_window(window: FailureRateWindow) -> SlidingWindow:
     """An empty tally for a window."""
-    return _LastCalls(int(window.size)) if window.kind == "count" else _LastSeconds(window.size)
+    return _CountWindow(int(window.size)) if window.kind == "count" else _TimeWindow(window.size)
 
 
-def judge(window: FailureRateWindow, counted: Tally) -> str | None:
+def open_reason(window: FailureRateWindow, recent: SlidingWindow) -> str | None:
     """Why the circuit should open now, or None."""
-    if counted.calls < window.least_calls:
+    if recent.calls < window.effective_minimum_calls:
         return None
-    if counted.failed / counted.calls >= window.failure_rate:
-        return f"{counted.failed} of {counted.calls} calls failed"
-    if counted.slow / counted.calls >= window.slow_call_rate:
-        return f"{counted.slow} of {counted.calls} calls were slow"
+    if recent.failed / recent.calls >= window.failure_rate:
+        return f"{recent.failed} of {recent.calls} calls failed"
+    if recent.slow / recent.calls >= window.slow_call_rate:
+        return f"{recent.slow} of {recent.calls} calls were slow"
     return None

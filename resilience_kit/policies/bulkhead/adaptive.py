@@ -13,57 +13,57 @@ from typing import Final
 from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind
 from resilience_kit.policies.bulkhead.options import AdaptiveLimit
 
-_TROUBLE: Final = frozenset({FailureKind.RATE_LIMIT, FailureKind.OVERLOADED, FailureKind.TIMEOUT})
+_OVERLOAD_KINDS: Final = frozenset({FailureKind.RATE_LIMIT, FailureKind.OVERLOADED, FailureKind.TIMEOUT})
 #: Calm rounds at a step of one call, and the largest step as a share of the limit.
-_CAREFUL: Final = 4
-_BOLDEST: Final = 0.25
+_PROBE_ROUNDS: Final = 4
+_MAX_STEP_SHARE: Final = 0.25
 
 
-class Finder:
-    """The limit as it moves between the minimum and `most`. Not thread-safe: its owner's lock is held."""
+class AIMDLimit:
+    """The limit as it moves between the minimum and `maximum`. Not thread-safe: its owner's lock is held."""
 
-    __slots__ = ("_calm", "_exact", "_most", "_options", "_progress", "_step", "decreases")
+    __slots__ = ("_calm_rounds", "_exact_limit", "_maximum", "_options", "_progress", "_step", "decreases")
 
-    def __init__(self, options: AdaptiveLimit, most: int) -> None:
-        self._options, self._most = options, most
-        self._exact = float(min(options.initial, most))
-        self._step, self._progress, self._calm = 1.0, 0.0, 0
+    def __init__(self, options: AdaptiveLimit, maximum: int) -> None:
+        self._options, self._maximum = options, maximum
+        self._exact_limit = float(min(options.initial, maximum))
+        self._step, self._progress, self._calm_rounds = 1.0, 0.0, 0
         self.decreases = 0
 
     @property
     def limit(self) -> int:
         """Calls at once."""
-        return int(self._exact)
+        return int(self._exact_limit)
 
     @property
-    def can_fall(self) -> bool:
+    def above_minimum(self) -> bool:
         """Whether it is above the minimum."""
-        return self._exact > self._options.minimum
+        return self._exact_limit > self._options.minimum
 
-    def hear(self, outcome: Outcome, decreases: int, *, in_use: bool) -> None:
+    def on_outcome(self, outcome: Outcome, decreases: int, *, in_use: bool) -> None:
         """An attempt ended that was admitted after so many decreases; `in_use`: there was no room left beside it."""
-        if self._is_trouble(outcome):
+        if self._is_overload(outcome):
             if decreases == self.decreases:
-                self._fall()
+                self._decrease()
         elif outcome.kind is OutcomeKind.SUCCESS and in_use:
-            self._rise()
+            self._increase()
 
-    def _is_trouble(self, outcome: Outcome) -> bool:
+    def _is_overload(self, outcome: Outcome) -> bool:
         if outcome.verdict is not None:
-            return outcome.verdict.kind in _TROUBLE
+            return outcome.verdict.kind in _OVERLOAD_KINDS
         slow = self._options.slow_call_duration
         return outcome.kind is OutcomeKind.SUCCESS and slow is not None and outcome.duration > slow
 
-    def _fall(self) -> None:
-        self._exact = max(float(self._options.minimum), self._exact * self._options.backoff)
+    def _decrease(self) -> None:
+        self._exact_limit = max(float(self._options.minimum), self._exact_limit * self._options.backoff)
         self.decreases += 1
-        self._step, self._progress, self._calm = 1.0, 0.0, 0
+        self._step, self._progress, self._calm_rounds = 1.0, 0.0, 0
 
-    def _rise(self) -> None:
-        self._progress += 1.0 / self._exact
-        self._exact = min(float(self._most), self._exact + self._step / self._exact)
+    def _increase(self) -> None:
+        self._progress += 1.0 / self._exact_limit
+        self._exact_limit = min(float(self._maximum), self._exact_limit + self._step / self._exact_limit)
         if self._progress >= 1.0:
             self._progress = 0.0
-            self._calm += 1
-            if self._calm > _CAREFUL:
-                self._step = max(1.0, min(self._step * 2.0, self._exact * _BOLDEST))
+            self._calm_rounds += 1
+            if self._calm_rounds > _PROBE_ROUNDS:
+                self._step = max(1.0, min(self._step * 2.0, self._exact_limit * _MAX_STEP_SHARE))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from resilience_kit._checks import Checks
-from resilience_kit._spelling import spelled
+from resilience_kit._keyword_hints import suggests_keywords_for_class
 
 
-@spelled
+@suggests_keywords_for_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptiveLimit:
     """How the number of calls under way finds what the service can take: additive increase, multiplicative decrease.
@@ -28,14 +28,14 @@ class AdaptiveLimit:
 
     def __post_init__(self) -> None:
         checks = Checks("AdaptiveLimit")
-        low = self.minimum if checks.whole("minimum", self.minimum, 1) else 1
-        checks.whole("initial", self.initial, low)
+        low = self.minimum if checks.integer("minimum", self.minimum, 1) else 1
+        checks.integer("initial", self.initial, low)
         checks.number("backoff", self.backoff, 0.1, 0.99)
         checks.optional_seconds("slow_call_duration", self.slow_call_duration)
-        checks.done()
+        checks.raise_if_any()
 
 
-@spelled
+@suggests_keywords_for_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkheadConfig:
     """How many calls of an operation may be under way at once.
@@ -52,11 +52,11 @@ class BulkheadConfig:
 
     def __post_init__(self) -> None:
         checks = Checks("BulkheadConfig")
-        good = checks.whole("max_concurrent", self.max_concurrent, 1)
+        good = checks.integer("max_concurrent", self.max_concurrent, 1)
         if self.max_queue is not None:
-            checks.whole("max_queue", self.max_queue, 0)
+            checks.integer("max_queue", self.max_queue, 0)
         checks.optional_seconds("max_wait", self.max_wait, zero=True)
         checks.instance("adaptive", self.adaptive, AdaptiveLimit, type(None))
         if good and isinstance(self.adaptive, AdaptiveLimit) and self.adaptive.minimum > self.max_concurrent:
-            checks.fail("max_concurrent", f"must be at least adaptive.minimum {self.adaptive.minimum}", self.max_concurrent)
-        checks.done()
+            checks.add("max_concurrent", f"must be at least adaptive.minimum {self.adaptive.minimum}", self.max_concurrent)
+        checks.raise_if_any()

@@ -22,12 +22,12 @@ from resilience_kit.errors import ConfigurationError, GuardKind
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Outcome, OutcomeKind, Streamed
 from resilience_kit.policies.rate_limit.consumption import CostClass
 from resilience_kit.policies.rate_limit.options import OWNER, Cost, RateLimitConfig, Usage, checked_cost
-from resilience_kit.policies.rate_limit.pool import Pool, Waiter
+from resilience_kit.policies.rate_limit.token_buckets import RateLimitWaiter, TokenBuckets
 
 _logger = logging.getLogger("resilience_kit")
 
 
-class _Weight(NamedTuple):
+class _CostRule(NamedTuple):
     """What a call of one bucket costs, before and after."""
 
     cost: Cost
@@ -41,7 +41,7 @@ class RateLimitPermit:
 
     wait = 0.0
 
-    def __init__(self, limiter: RateLimiter, costs: Sequence[float], cost_class: CostClass, turn: Waiter | None) -> None:
+    def __init__(self, limiter: RateLimiter, costs: Sequence[float], cost_class: CostClass, turn: RateLimitWaiter | None) -> None:
         self._limiter, self.costs, self.cost_class, self.turn = limiter, costs, cost_class, turn
 
     def settle(self, outcome: Outcome) -> None:
@@ -60,83 +60,87 @@ class RateLimiter:
     def __init__(self, *configs: RateLimitConfig, name: str = "rate limit", clock: Clock = SYSTEM_CLOCK) -> None:
         _check(configs, clock)
         self.name = self._label = name
-        self.configs = tuple(config.bucket for config in configs)
-        self._complained = False
-        self._pool = Pool(configs, name, clock)
-        self._weigh(configs)
+        self.configs = tuple(config.shared_part for config in configs)
+        self._usage_error_logged = False
+        self._token_buckets = TokenBuckets(configs, name, clock)
+        self._set_cost_rules(configs)
 
     @property
     def waiting(self) -> int:
         """Callers in the line."""
-        return self._pool.line.length
+        return self._token_buckets.queue.length
 
-    def weighing(self, *configs: RateLimitConfig) -> RateLimiter:
+    def with_costs(self, *configs: RateLimitConfig) -> RateLimiter:
         """The same buckets and line, for calls whose `cost` and `usage` are those of other configs of the same limits."""
-        if tuple(config.bucket for config in configs) != self.configs:
+        if tuple(config.shared_part for config in configs) != self.configs:
             rule = "must have the same rate, period, burst and max_wait as the limiter"
-            raise ConfigurationError([("RateLimiter.weighing", rule, configs)])
+            raise ConfigurationError([("RateLimiter.with_costs", rule, configs)])
         other = copy.copy(self)
-        other._weigh(configs)  # noqa: SLF001 - its own class
+        other._set_cost_rules(configs)  # noqa: SLF001 - its own class
         return other
 
-    def _weigh(self, configs: Sequence[RateLimitConfig]) -> None:
-        self._weights = tuple(_Weight(config.cost, config.usage) for config in configs)
+    def _set_cost_rules(self, configs: Sequence[RateLimitConfig]) -> None:
+        self._cost_rules = tuple(_CostRule(config.cost, config.usage) for config in configs)
         #: What every call costs; None where that depends on its arguments.
-        self._same = None if any(callable(config.cost) for config in configs) else self._costs(1.0)
-        self._learns = tuple(config.usage is not None for config in configs)
-        self._family = _family_of(self._weights)
+        self._fixed_costs = None if any(callable(config.cost) for config in configs) else self._costs(1.0)
+        self._has_usage = tuple(config.usage is not None for config in configs)
+        self._rule_key = _rule_key_of(self._cost_rules)
         #: What calls are alike in their use; None where that depends on their costs.
-        self._one_class = None if any(self._learns) else self._pool.exact
-        if self._same is not None:
-            self._one_class = self._class_of(self._same)
+        self._fixed_class = None if any(self._has_usage) else self._token_buckets.exact_class
+        if self._fixed_costs is not None:
+            self._fixed_class = self._cost_class_of(self._fixed_costs)
 
-    def _class_of(self, costs: Sequence[float]) -> CostClass:
-        return self._pool.class_of(self._family, self._learns, costs) if any(self._learns) else self._pool.exact
+    def _cost_class_of(self, costs: Sequence[float]) -> CostClass:
+        return (
+            self._token_buckets.cost_class_of(self._rule_key, self._has_usage, costs)
+            if any(self._has_usage)
+            else self._token_buckets.exact_class
+        )
 
     def _costs(self, cost: float) -> Sequence[float]:
-        return tuple(cost if callable(each) else cost * each for each, _ in self._weights)
+        return tuple(cost if callable(each) else cost * each for each, _ in self._cost_rules)
 
     def admit(self, cost: float = 1.0) -> RateLimitPermit:
         """Leave to start, perhaps with a turn to wait for; raises `RateLimitExceededError`.
 
         `cost` stands for that of a config whose cost is a function, and multiplies the others.
         """
-        is_usual = self._same is not None and cost == 1.0
-        costs = self._same if is_usual and self._same is not None else self._costs(checked_cost(cost))
-        cost_class = self._one_class if is_usual and self._one_class is not None else self._class_of(costs)
-        return RateLimitPermit(self, costs, cost_class, self._pool.take_or_join(costs, cost_class))
+        is_fixed = self._fixed_costs is not None and cost == 1.0
+        costs = self._fixed_costs if is_fixed and self._fixed_costs is not None else self._costs(checked_cost(cost))
+        cost_class = self._fixed_class if is_fixed and self._fixed_class is not None else self._cost_class_of(costs)
+        return RateLimitPermit(self, costs, cost_class, self._token_buckets.take_or_enqueue(costs, cost_class))
 
     def admit_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> RateLimitPermit:
         """`admit` for a call with these arguments."""
-        costs = self._same
+        costs = self._fixed_costs
         if costs is None:
-            costs = self._asked_costs(args, kwargs)
-        cost_class = self._one_class or self._class_of(costs)
-        return RateLimitPermit(self, costs, cost_class, self._pool.take_or_join(costs, cost_class))
+            costs = self._costs_of_call(args, kwargs)
+        cost_class = self._fixed_class or self._cost_class_of(costs)
+        return RateLimitPermit(self, costs, cost_class, self._token_buckets.take_or_enqueue(costs, cost_class))
 
-    def _asked_costs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[float]:
+    def _costs_of_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[float]:
         try:
-            return tuple(checked_cost(each(*args, **kwargs)) if callable(each) else each for each, _ in self._weights)
+            return tuple(checked_cost(each(*args, **kwargs)) if callable(each) else each for each, _ in self._cost_rules)
         except Exception as error:
             error.add_note(f"resilience_kit: from {OWNER}.cost of {self._label!r}, which is given the call's own arguments")
             raise
 
     def fits(self, cost: float = 1.0) -> bool:
         """Whether a call of `cost` could start at once."""
-        return self._pool.fits(self._costs(checked_cost(cost)))
+        return self._token_buckets.fits(self._costs(checked_cost(cost)))
 
     def settle(self, permit: RateLimitPermit, outcome: Outcome) -> None:
         """See `RateLimitPermit.settle`."""
-        guarded, turn = self._pool.guarded, permit.turn
-        if guarded.is_mine():
-            guarded.put_off(functools.partial(self.settle, permit, outcome))
+        deferring_lock, ticket = self._token_buckets.deferring_lock, permit.turn
+        if deferring_lock.held_by_current_thread():
+            deferring_lock.defer(functools.partial(self.settle, permit, outcome))
             return
-        if turn is not None and self._pool.left(turn):
+        if ticket is not None and self._token_buckets.cancel(ticket):
             return
         if permit.cost_class.reports_usage:
             self._settle_usage(permit, outcome)
         elif not outcome.begun:
-            self._pool.give_back(permit.costs)
+            self._token_buckets.refund(permit.costs)
 
     def _settle_usage(self, permit: RateLimitPermit, outcome: Outcome) -> None:
         """A good answer tells what its call used. What failed, or was cancelled on its way, has used its estimate."""
@@ -146,49 +150,49 @@ class RateLimiter:
         elif outcome.kind is OutcomeKind.SUCCESS:
             seconds = outcome.duration
             if outcome.value is not None:
-                pairs = zip(self._weights, costs, strict=True)
-                used = tuple(self._used(weight.usage, cost, outcome.value) for weight, cost in pairs)
-        self._pool.settle(costs, used, permit.cost_class, seconds)
+                pairs = zip(self._cost_rules, costs, strict=True)
+                used = tuple(self._used(rule.usage, cost, outcome.value) for rule, cost in pairs)
+        self._token_buckets.settle(costs, used, permit.cost_class, seconds)
 
     def _used(self, usage: Usage | None, estimate: float, value: object) -> float:
         if usage is None:
             return estimate
         try:
-            used = _asked(usage, value)
+            used = _reported_usage(usage, value)
             return estimate if used is None else checked_cost(used, "usage")
         except Exception as error:  # noqa: BLE001 - the call has gone well, whatever its usage cannot make of the answer
-            self._complain(error)
+            self._log_usage_error_once(error)
             return estimate
 
-    def _complain(self, error: Exception) -> None:
+    def _log_usage_error_once(self, error: Exception) -> None:
         """Once, and without the error's text, which may be the answer's."""
-        if not self._complained:
-            self._complained = True
+        if not self._usage_error_logged:
+            self._usage_error_logged = True
             where = traceback.extract_tb(error.__traceback__)[-1]
-            words = "usage of %r failed, its estimate stands here and from now on wherever it fails: %s in %s, line %s"
-            _logger.error(words, self._label, type(error).__name__, where.filename, where.lineno)
+            message = "usage of %r failed, its estimate stands here and from now on wherever it fails: %s in %s, line %s"
+            _logger.error(message, self._label, type(error).__name__, where.filename, where.lineno)
 
 
-def _asked(usage: Usage, value: object) -> float | None:
+def _reported_usage(usage: Usage, value: object) -> float | None:
     if not isinstance(value, Streamed):
         return usage(value)
     return next((used for item in reversed(value.items) if (used := usage(item)) is not None), None)
 
 
-def _family_of(weights: Sequence[_Weight]) -> Hashable:
+def _rule_key_of(rules: Sequence[_CostRule]) -> Hashable:
     """What tells the calls of one function of cost and usage from those of others."""
     try:
-        hash(family := tuple(weights))
+        hash(family := tuple(rules))
     except TypeError:
-        return tuple((id(cost), id(usage)) for cost, usage in weights)
+        return tuple((id(cost), id(usage)) for cost, usage in rules)
     return family
 
 
 def _check(configs: Sequence[object], clock: object) -> None:
     checks = Checks("RateLimiter")
     if not configs:
-        checks.fail("configs", "must be at least one RateLimitConfig", configs)
+        checks.add("configs", "must be at least one RateLimitConfig", configs)
     for config in configs:
         checks.instance("configs", config, RateLimitConfig)
-    checks.provides("clock", clock, "monotonic")
-    checks.done()
+    checks.has_methods("clock", clock, "monotonic")
+    checks.raise_if_any()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from resilience_kit._checks import Checks
-from resilience_kit._spelling import spelled
+from resilience_kit._keyword_hints import suggests_keywords_for_class
 from resilience_kit.errors import ConfigurationError
 
 OWNER: Final = "RateLimitConfig"
@@ -17,7 +17,7 @@ Cost = float | Callable[..., float]
 Usage = Callable[[Any], float | None]
 
 
-@spelled
+@suggests_keywords_for_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimitConfig:
     """How much may be started in a time.
@@ -48,15 +48,15 @@ class RateLimitConfig:
         if not callable(self.cost):
             checks.positive("cost", self.cost, ", or a function of the call's arguments")
         checks.optional_callable("usage", self.usage, "the answer")
-        checks.done()
+        checks.raise_if_any()
 
     @property
-    def size(self) -> float:
+    def capacity(self) -> float:
         """Units that the bucket holds."""
         return max(1.0, self.rate / self.period) if self.burst is None else self.burst
 
     @property
-    def bucket(self) -> RateLimitConfig:
+    def shared_part(self) -> RateLimitConfig:
         """The same without what is said of single calls."""
         return replace(self, cost=1.0, usage=None)
 

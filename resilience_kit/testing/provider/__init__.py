@@ -3,9 +3,9 @@
 Importing it needs no extra; starting it needs `pip install 'ai-resilience-kit[testing]'`.
 """
 
-from resilience_kit.testing.provider.faults import OK, REFUSE, Fault, FaultKind, Outage, Plan, ReceivedRequest, SeededFaults
+from resilience_kit.testing.provider.faults import OK, REFUSE, Fault, FaultKind, FaultPlan, Outage, ReceivedRequest, SeededFaults
 from resilience_kit.testing.provider.latency import SeededLatency
-from resilience_kit.testing.provider.limits import Capacity, RateLimits
+from resilience_kit.testing.provider.limits import Capacity, ProviderLimits
 from resilience_kit.testing.provider.provider import FakeAIProvider
 
 __all__ = [
@@ -15,9 +15,9 @@ __all__ = [
     "FakeAIProvider",
     "Fault",
     "FaultKind",
+    "FaultPlan",
     "Outage",
-    "Plan",
-    "RateLimits",
+    "ProviderLimits",
     "ReceivedRequest",
     "SeededFaults",
     "SeededLatency",

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from resilience_kit.testing.provider._dialect import Ask, Body
-from resilience_kit.testing.provider._words import Reply, named_event, number, text_of
+from resilience_kit.testing.provider._common import Reply, named_event, number, text_of
+from resilience_kit.testing.provider._dialect import Body, ParsedRequest
 from resilience_kit.testing.provider.faults import Fault, FaultKind
-from resilience_kit.testing.provider.limits import Quota, Reading, Refusal
+from resilience_kit.testing.provider.limits import LimitReading, LimitRejection, Quota
 
 MESSAGES = "/v1/messages"
 STREAM_TYPE = "text/event-stream; charset=utf-8"
@@ -27,13 +27,13 @@ ERRORS: Mapping[FaultKind, tuple[int, str, str]] = {
 }
 
 
-def error(kind: FaultKind, request_id: str, refusal: Refusal | None) -> tuple[int, object] | None:
+def error(kind: FaultKind, request_id: str, rejection: LimitRejection | None) -> tuple[int, object] | None:
     """Status and body of a fault."""
     if kind not in ERRORS:
         return None
     status, type_, message = ERRORS[kind]
-    told = _told(refusal) if kind is FaultKind.RATE_LIMITED and refusal else message
-    return status, error_body(type_, told, request_id)
+    text = _rate_limit_message(rejection) if kind is FaultKind.RATE_LIMITED and rejection else message
+    return status, error_body(type_, text, request_id)
 
 
 def error_body(type_: str, message: str, request_id: str) -> dict[str, object]:
@@ -41,7 +41,7 @@ def error_body(type_: str, message: str, request_id: str) -> dict[str, object]:
     return {"type": "error", "error": {"type": type_, "message": message}, "request_id": request_id}
 
 
-def refusal(status: int, message: str, request_id: str) -> tuple[int, object]:
+def request_error(status: int, message: str, request_id: str) -> tuple[int, object]:
     """Status and body for a request that is itself wrong."""
     type_ = {401: "authentication_error", 404: "not_found_error"}.get(status, "invalid_request_error")
     return status, error_body(type_, message, request_id)
@@ -72,19 +72,19 @@ def _unlimited(fault: Fault, now: datetime) -> dict[str, str]:
     }
 
 
-def _limited(readings: tuple[Reading, ...], now: datetime) -> dict[str, str]:
+def _limited(readings: tuple[LimitReading, ...], now: datetime) -> dict[str, str]:
     """Its `tokens` are those of the prompt and of the answer together. The service itself rounds what is left to thousands."""
-    told: dict[str, str] = {}
+    head: dict[str, str] = {}
     for reading in readings:
-        told[f"anthropic-ratelimit-{reading.unit}-limit"] = str(reading.limit)
-        told[f"anthropic-ratelimit-{reading.unit}-remaining"] = str(reading.remaining)
-        told[f"anthropic-ratelimit-{reading.unit}-reset"] = _rfc3339(now, reading.full)
-    return told
+        head[f"anthropic-ratelimit-{reading.unit}-limit"] = str(reading.limit)
+        head[f"anthropic-ratelimit-{reading.unit}-remaining"] = str(reading.remaining)
+        head[f"anthropic-ratelimit-{reading.unit}-reset"] = _rfc3339(now, reading.seconds_to_full)
+    return head
 
 
-def _told(refusal: Refusal) -> str:
+def _rate_limit_message(rejection: LimitRejection) -> str:
     return (
-        f"This request would exceed the rate limit for your organization of {refusal.limit:,} {refusal.unit} per minute. "
+        f"This request would exceed the rate limit for your organization of {rejection.limit:,} {rejection.unit} per minute. "
         "You can see the response headers for current usage. "
         "Please reduce the prompt length or the maximum tokens requested, or try again later."
     )
@@ -100,30 +100,30 @@ def max_tokens(body: Body) -> int | None:
     return number(body.get("max_tokens"))
 
 
-def tokens(ask: Ask) -> int:
+def tokens(parsed: ParsedRequest) -> int:
     """Those of the usage."""
-    return ask.reply.tokens
+    return parsed.reply.tokens
 
 
-def streams(ask: Ask) -> bool:
+def streams(parsed: ParsedRequest) -> bool:
     """When it is told to."""
-    return bool(ask.body.get("stream"))
+    return bool(parsed.body.get("stream"))
 
 
-def whole(ask: Ask) -> object:
+def completion(parsed: ParsedRequest) -> object:
     """A plain message."""
-    return _head(ask) | {
-        "content": [{"type": "text", "text": ask.reply.text}],
-        "stop_reason": _stop(ask.reply),
-        "usage": {"input_tokens": ask.reply.input_tokens, "output_tokens": ask.reply.output_tokens},
+    return _head(parsed) | {
+        "content": [{"type": "text", "text": parsed.reply.text}],
+        "stop_reason": _stop(parsed.reply),
+        "usage": {"input_tokens": parsed.reply.input_tokens, "output_tokens": parsed.reply.output_tokens},
     }
 
 
-def events(ask: Ask) -> list[bytes]:
+def stream_events(parsed: ParsedRequest) -> list[bytes]:
     """A streamed message, a word at a time, `message_stop` last."""
-    reply = ask.reply
-    start = _head(ask) | {"content": [], "usage": {"input_tokens": reply.input_tokens, "output_tokens": 1}}
-    deltas = [{"type": "text_delta", "text": word} for word in reply.words]
+    reply = parsed.reply
+    start = _head(parsed) | {"content": [], "usage": {"input_tokens": reply.input_tokens, "output_tokens": 1}}
+    deltas = [{"type": "text_delta", "text": chunk} for chunk in reply.chunks]
     end = {"delta": {"stop_reason": _stop(reply), "stop_sequence": None}, "usage": {"output_tokens": reply.output_tokens}}
     return [
         named_event("message_start", {"message": start}),
@@ -142,19 +142,19 @@ def stream_error(request_id: str) -> bytes:
     return named_event("error", error_body(type_, message, request_id))
 
 
-def _head(ask: Ask) -> dict[str, object]:
+def _head(parsed: ParsedRequest) -> dict[str, object]:
     return {
-        "id": f"msg_{ask.request_id}",
+        "id": f"msg_{parsed.request_id}",
         "type": "message",
         "role": "assistant",
-        "model": ask.model,
+        "model": parsed.model,
         "stop_reason": None,
         "stop_sequence": None,
     }
 
 
 def _stop(reply: Reply) -> str:
-    return "max_tokens" if reply.cut else "end_turn"
+    return "max_tokens" if reply.is_truncated else "end_turn"
 
 
 def _rfc3339(now: datetime, seconds: float) -> str:

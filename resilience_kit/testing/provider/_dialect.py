@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Protocol
 
-from resilience_kit.testing.provider._words import Reply
+from resilience_kit.testing.provider._common import Reply
 from resilience_kit.testing.provider.faults import Fault, FaultKind, ReceivedRequest
-from resilience_kit.testing.provider.limits import Quota, Refusal
+from resilience_kit.testing.provider.limits import LimitRejection, Quota
 
 Body = Mapping[str, object]
 
 
-class Ask:
+class ParsedRequest:
     """A request as its dialect reads it. `wrong`: status and message of a refusal when the request itself is wrong."""
 
     def __init__(
@@ -21,11 +21,11 @@ class Ask:
         request: ReceivedRequest,
         dialect: Dialect,
         body: Body,
-        says: Callable[[str], str],
+        make_reply: Callable[[str], str],
         wrong: tuple[int, str] | None = None,
     ) -> None:
         self.request, self.dialect, self.body, self.wrong = request, dialect, body, wrong
-        self._says = says
+        self._make_reply = make_reply
 
     @property
     def path(self) -> str:
@@ -43,7 +43,7 @@ class Ask:
     def reply(self) -> Reply:
         """The answer and its usage. The text is asked for once, when somebody wants to know."""
         prompt = self.dialect.prompt(self.body)
-        return Reply.to(prompt, self._says(prompt), self.dialect.max_tokens(self.body))
+        return Reply.for_prompt(prompt, self._make_reply(prompt), self.dialect.max_tokens(self.body))
 
 
 class Dialect(Protocol):
@@ -59,16 +59,16 @@ class Dialect(Protocol):
     def max_tokens(self, body: Body, /) -> int | None:
         """The limit on the answer, None without one."""
 
-    def tokens(self, ask: Ask, /) -> int:
+    def tokens(self, parsed: ParsedRequest, /) -> int:
         """What a tokens-per-minute limit counts for a request."""
 
-    def streams(self, ask: Ask, /) -> bool:
+    def streams(self, parsed: ParsedRequest, /) -> bool:
         """Whether the answer is streamed."""
 
-    def whole(self, ask: Ask, /) -> object:
+    def completion(self, parsed: ParsedRequest, /) -> object:
         """A plain answer."""
 
-    def events(self, ask: Ask, /) -> list[bytes]:
+    def stream_events(self, parsed: ParsedRequest, /) -> list[bytes]:
         """A streamed answer."""
 
     def stream_error(self, request_id: str, /) -> bytes:
@@ -80,8 +80,8 @@ class Dialect(Protocol):
     def hint(self, wait: float, /) -> float | None:
         """The wait in seconds as the service tells it when a limit is exceeded; None when it keeps it to itself."""
 
-    def error(self, kind: FaultKind, request_id: str, refusal: Refusal | None, /) -> tuple[int, object] | None:
+    def error(self, kind: FaultKind, request_id: str, rejection: LimitRejection | None, /) -> tuple[int, object] | None:
         """Status and body of a fault; None when the fault is not told by an error object."""
 
-    def refusal(self, status: int, message: str, request_id: str, /) -> tuple[int, object]:
+    def request_error(self, status: int, message: str, request_id: str, /) -> tuple[int, object]:
         """Status and body for a request that is itself wrong. A `str` is HTML."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from resilience_kit.testing.provider._dialect import Ask, Body
-from resilience_kit.testing.provider._words import encode, text_of
+from resilience_kit.testing.provider._common import encode, text_of
+from resilience_kit.testing.provider._dialect import Body, ParsedRequest
 from resilience_kit.testing.provider.faults import Fault, FaultKind
-from resilience_kit.testing.provider.limits import Quota, Refusal
+from resilience_kit.testing.provider.limits import LimitRejection, Quota
 
 QUERY, STREAM, INSERT, HEALTH = "/query", "/query/stream", "/documents/text", "/health"
 NO_MONEY = (
@@ -41,14 +41,14 @@ def max_tokens(_body: Body) -> None:
     """There is no limit on the answer."""
 
 
-def tokens(ask: Ask) -> int:
+def tokens(parsed: ParsedRequest) -> int:
     """The words of the question and its answer, or of the text that is inserted."""
-    return ask.reply.tokens if ask.path != INSERT else len(text_of(ask.body.get("text")).split())
+    return parsed.reply.tokens if parsed.path != INSERT else len(text_of(parsed.body.get("text")).split())
 
 
-def streams(ask: Ask) -> bool:
+def streams(parsed: ParsedRequest) -> bool:
     """By its path, on which a single line may be asked for."""
-    return ask.path == STREAM
+    return parsed.path == STREAM
 
 
 def headers(request_id: str, _fault: Fault, _quota: Quota | None) -> dict[str, str]:
@@ -60,7 +60,7 @@ def hint(_wait: float) -> None:
     """It does not say how long to wait."""
 
 
-def error(kind: FaultKind, _request_id: str, _refusal: Refusal | None) -> tuple[int, object] | None:
+def error(kind: FaultKind, _request_id: str, _rejection: LimitRejection | None) -> tuple[int, object] | None:
     """Status and body of a fault."""
     if kind is FaultKind.ERROR_IN_BODY:
         return 200, FAILED
@@ -70,37 +70,37 @@ def error(kind: FaultKind, _request_id: str, _refusal: Refusal | None) -> tuple[
     return status, {"detail": detail}
 
 
-def refusal(status: int, message: str, _request_id: str) -> tuple[int, object]:
+def request_error(status: int, message: str, _request_id: str) -> tuple[int, object]:
     """Status and body for a request that is itself wrong: 403 for the key, 422 for the body."""
     if status == 400:  # noqa: PLR2004 - no JSON
         return 422, {"detail": [{"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error", "input": {}}]}
     return (403, {"detail": "Invalid API Key"}) if status == 401 else (status, {"detail": message})  # noqa: PLR2004 - the key
 
 
-def whole(ask: Ask) -> object:
+def completion(parsed: ParsedRequest) -> object:
     """The health, the receipt of an insertion, or the answer to a question."""
-    if ask.path == HEALTH:
+    if parsed.path == HEALTH:
         return _health()
-    if ask.path == INSERT:
-        return {"status": "success", "message": ACCEPTED, "track_id": f"insert_{ask.request_id}"}
-    return {"response": ask.reply.text, "references": _references(ask.body)}
+    if parsed.path == INSERT:
+        return {"status": "success", "message": ACCEPTED, "track_id": f"insert_{parsed.request_id}"}
+    return {"response": parsed.reply.text, "references": _references(parsed.body)}
 
 
-def events(ask: Ask) -> list[bytes]:
+def stream_events(parsed: ParsedRequest) -> list[bytes]:
     """The references, then a word a line; one line for all of it with `"stream": false`."""
-    references = _references(ask.body)
+    references = _references(parsed.body)
     first: list[object] = [] if references is None else [{"references": references}]
-    if ask.body.get("stream") is False:
-        return [_line({"response": ask.reply.text} | ({} if references is None else {"references": references}))]
-    return [_line(part) for part in (*first, *({"response": word} for word in ask.reply.words))]
+    if parsed.body.get("stream") is False:
+        return [_ndjson({"response": parsed.reply.text} | ({} if references is None else {"references": references}))]
+    return [_ndjson(part) for part in (*first, *({"response": chunk} for chunk in parsed.reply.chunks))]
 
 
 def stream_error(_request_id: str) -> bytes:
     """The line of a stream that fails after its 200."""
-    return _line(FAILED)
+    return _ndjson(FAILED)
 
 
-def _line(value: object) -> bytes:
+def _ndjson(value: object) -> bytes:
     return encode(value) + b"\n"
 
 

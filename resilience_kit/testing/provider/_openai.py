@@ -8,10 +8,10 @@ import math
 import struct
 from collections.abc import Mapping
 
-from resilience_kit.testing.provider._dialect import Ask, Body
-from resilience_kit.testing.provider._words import Reply, data_event, go_duration, number, text_of, whole_milliseconds
+from resilience_kit.testing.provider._common import Reply, ceil_milliseconds, data_event, go_duration, number, text_of
+from resilience_kit.testing.provider._dialect import Body, ParsedRequest
 from resilience_kit.testing.provider.faults import Fault, FaultKind
-from resilience_kit.testing.provider.limits import Quota, Reading, Refusal
+from resilience_kit.testing.provider.limits import LimitReading, LimitRejection, Quota
 
 CHAT, EMBEDDINGS = "/v1/chat/completions", "/v1/embeddings"
 STREAM_TYPE = "text/event-stream; charset=utf-8"
@@ -54,10 +54,10 @@ _UNLIMITED = {
 }
 
 
-def error(kind: FaultKind, _request_id: str, refusal: Refusal | None) -> tuple[int, object] | None:
+def error(kind: FaultKind, _request_id: str, rejection: LimitRejection | None) -> tuple[int, object] | None:
     """Status and body of a fault."""
-    if kind is FaultKind.RATE_LIMITED and refusal is not None:
-        return 429, error_body(_told(refusal), refusal.unit, "rate_limit_exceeded")
+    if kind is FaultKind.RATE_LIMITED and rejection is not None:
+        return 429, error_body(_rate_limit_message(rejection), rejection.unit, "rate_limit_exceeded")
     if kind not in ERRORS:
         return None
     status, message, type_, code = ERRORS[kind]
@@ -69,7 +69,7 @@ def error_body(message: str, type_: str, code: str | None = None) -> dict[str, o
     return {"error": {"message": message, "type": type_, "param": None, "code": code}}
 
 
-def refusal(status: int, message: str, _request_id: str) -> tuple[int, object]:
+def request_error(status: int, message: str, _request_id: str) -> tuple[int, object]:
     """Status and body for a request that is itself wrong."""
     code = {401: "invalid_api_key", 404: "not_found"}.get(status)
     return status, error_body(message, "invalid_request_error", code)
@@ -88,7 +88,7 @@ def headers(request_id: str, fault: Fault, quota: Quota | None) -> dict[str, str
 
 def hint(wait: float) -> float:
     """To the millisecond."""
-    return whole_milliseconds(wait) / 1000
+    return ceil_milliseconds(wait) / 1000
 
 
 def _unlimited(fault: Fault) -> dict[str, str]:
@@ -98,22 +98,22 @@ def _unlimited(fault: Fault) -> dict[str, str]:
     return _UNLIMITED | {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": reset}
 
 
-def _limited(readings: tuple[Reading, ...]) -> dict[str, str]:
-    told: dict[str, str] = {}
+def _limited(readings: tuple[LimitReading, ...]) -> dict[str, str]:
+    head: dict[str, str] = {}
     for reading in readings:
-        told[f"x-ratelimit-limit-{reading.unit}"] = str(reading.limit)
-        told[f"x-ratelimit-remaining-{reading.unit}"] = str(reading.remaining)
-        told[f"x-ratelimit-reset-{reading.unit}"] = go_duration(reading.full)
-    return told
+        head[f"x-ratelimit-limit-{reading.unit}"] = str(reading.limit)
+        head[f"x-ratelimit-remaining-{reading.unit}"] = str(reading.remaining)
+        head[f"x-ratelimit-reset-{reading.unit}"] = go_duration(reading.seconds_to_full)
+    return head
 
 
-def _told(refusal: Refusal) -> str:
-    where = f"in organization org-fake on {_SHORT[refusal.unit]}: Limit {refusal.limit}"
-    if refusal.wait is None:
+def _rate_limit_message(rejection: LimitRejection) -> str:
+    where = f"in organization org-fake on {_SHORT[rejection.unit]}: Limit {rejection.limit}"
+    if rejection.wait is None:
         reduce = "The input or output tokens must be reduced in order to run successfully."
-        return f"Request too large for the model {where}, Requested {refusal.requested}. {reduce}"
-    used = f"Used {refusal.used}, Requested {refusal.requested}"
-    return f"Rate limit reached for the model {where}, {used}. Please try again in {go_duration(refusal.wait)}."
+        return f"Request too large for the model {where}, Requested {rejection.requested}. {reduce}"
+    used = f"Used {rejection.used}, Requested {rejection.requested}"
+    return f"Rate limit reached for the model {where}, {used}. Please try again in {go_duration(rejection.wait)}."
 
 
 def prompt(body: Body) -> str:
@@ -126,37 +126,37 @@ def max_tokens(body: Body) -> int | None:
     return number(body.get("max_completion_tokens") or body.get("max_tokens"))
 
 
-def tokens(ask: Ask) -> int:
+def tokens(parsed: ParsedRequest) -> int:
     """Those of the usage."""
-    return _embedded(ask.body) if ask.path == EMBEDDINGS else ask.reply.tokens
+    return _embedded(parsed.body) if parsed.path == EMBEDDINGS else parsed.reply.tokens
 
 
-def streams(ask: Ask) -> bool:
+def streams(parsed: ParsedRequest) -> bool:
     """A chat does when it is told to."""
-    return ask.path != EMBEDDINGS and bool(ask.body.get("stream"))
+    return parsed.path != EMBEDDINGS and bool(parsed.body.get("stream"))
 
 
-def whole(ask: Ask) -> object:
+def completion(parsed: ParsedRequest) -> object:
     """A plain chat completion, or embeddings."""
-    if ask.path == EMBEDDINGS:
-        return _embeddings(ask.model, ask.body)
-    message = {"role": "assistant", "content": ask.reply.text, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(ask.reply)}
-    return _head(ask, "chat.completion") | {"choices": [choice], "usage": _usage(ask.reply)}
+    if parsed.path == EMBEDDINGS:
+        return _embeddings(parsed.model, parsed.body)
+    message = {"role": "assistant", "content": parsed.reply.text, "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(parsed.reply)}
+    return _head(parsed, "chat.completion") | {"choices": [choice], "usage": _usage(parsed.reply)}
 
 
-def events(ask: Ask) -> list[bytes]:
+def stream_events(parsed: ParsedRequest) -> list[bytes]:
     """A streamed chat completion, a word at a time, `[DONE]` last."""
-    head = _head(ask, "chat.completion.chunk")
+    head = _head(parsed, "chat.completion.chunk")
     deltas: list[dict[str, object]] = [
         {"role": "assistant", "content": ""},
-        *[dict[str, object](content=word) for word in ask.reply.words],
+        *[dict[str, object](content=chunk) for chunk in parsed.reply.chunks],
     ]
     chunks = [head | {"choices": [_choice(delta, None)]} for delta in deltas]
-    chunks.append(head | {"choices": [_choice({}, finish_reason(ask.reply))]})
-    options = ask.body.get("stream_options")
+    chunks.append(head | {"choices": [_choice({}, finish_reason(parsed.reply))]})
+    options = parsed.body.get("stream_options")
     if isinstance(options, dict) and options.get("include_usage"):
-        chunks.append(head | {"choices": [], "usage": _usage(ask.reply)})
+        chunks.append(head | {"choices": [], "usage": _usage(parsed.reply)})
     return [*map(data_event, chunks), DONE]
 
 
@@ -168,7 +168,7 @@ def stream_error(_request_id: str) -> bytes:
 
 def finish_reason(reply: Reply) -> str:
     """Why the answer ends."""
-    return "length" if reply.cut else "stop"
+    return "length" if reply.is_truncated else "stop"
 
 
 def _embeddings(model: str, body: Body) -> dict[str, object]:
@@ -184,8 +184,8 @@ def _embeddings(model: str, body: Body) -> dict[str, object]:
 
 
 def _inputs(body: Body) -> list[object]:
-    given = body.get("input")
-    return given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
+    value = body.get("input")
+    return value if isinstance(value, list) and value and not isinstance(value[0], int) else [value]
 
 
 def _embedded(body: Body) -> int:
@@ -200,12 +200,12 @@ def _vector(text: object, size: int, *, coded: bool) -> list[float] | str:
     return base64.b64encode(struct.pack(f"<{size}f", *vector)).decode() if coded else vector
 
 
-def _head(ask: Ask, kind: str) -> dict[str, object]:
+def _head(parsed: ParsedRequest, kind: str) -> dict[str, object]:
     return {
-        "id": f"chatcmpl-{ask.request_id}",
+        "id": f"chatcmpl-{parsed.request_id}",
         "object": kind,
         "created": CREATED,
-        "model": ask.model,
+        "model": parsed.model,
         "system_fingerprint": "fp_fake",
     }
 

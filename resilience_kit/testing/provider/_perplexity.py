@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from resilience_kit.testing.provider import _openai
-from resilience_kit.testing.provider._dialect import Ask
-from resilience_kit.testing.provider._words import Reply, data_event
+from resilience_kit.testing.provider._common import Reply, data_event
+from resilience_kit.testing.provider._dialect import ParsedRequest
 from resilience_kit.testing.provider.faults import Fault, FaultKind
-from resilience_kit.testing.provider.limits import Quota, Refusal
+from resilience_kit.testing.provider.limits import LimitRejection, Quota
 
 CHAT = "/chat/completions"
 STREAM_TYPE = _openai.STREAM_TYPE
@@ -53,7 +53,7 @@ def hint(_wait: float) -> None:
     """It does not say how long to wait."""
 
 
-def error(kind: FaultKind, _request_id: str, _refusal: Refusal | None) -> tuple[int, object] | None:
+def error(kind: FaultKind, _request_id: str, _rejection: LimitRejection | None) -> tuple[int, object] | None:
     """Status and body of a fault."""
     if kind not in ERRORS:
         return None
@@ -66,24 +66,24 @@ def error_body(message: str, type_: str, code: int) -> dict[str, object]:
     return {"error": {"message": message, "type": type_, "code": code}}
 
 
-def refusal(status: int, message: str, _request_id: str) -> tuple[int, object]:
+def request_error(status: int, message: str, _request_id: str) -> tuple[int, object]:
     """Status and body for a request that is itself wrong."""
     return status, UNAUTHORIZED if status == 401 else error_body(message, "bad_request", status)  # noqa: PLR2004 - named there
 
 
-def whole(ask: Ask) -> object:
+def completion(parsed: ParsedRequest) -> object:
     """A plain chat completion with its sources."""
-    return _chunk(ask, "chat.completion", ask.reply.text, "", _openai.finish_reason(ask.reply))
+    return _completion_chunk(parsed, "chat.completion", parsed.reply.text, "", _openai.finish_reason(parsed.reply))
 
 
-def events(ask: Ask) -> list[bytes]:
+def stream_events(parsed: ParsedRequest) -> list[bytes]:
     """A streamed chat completion, a word at a time; the last chunk says why it ends."""
     kind, so_far, chunks = "chat.completion.chunk", "", []
-    for word in ask.reply.words:
-        so_far += word
-        chunks.append(_chunk(ask, kind, so_far, word, None))
-    chunks.append(_chunk(ask, kind, so_far, "", _openai.finish_reason(ask.reply)))
-    return [*map(data_event, chunks), *([_openai.DONE] if ask.model == WITH_DONE else [])]
+    for chunk in parsed.reply.chunks:
+        so_far += chunk
+        chunks.append(_completion_chunk(parsed, kind, so_far, chunk, None))
+    chunks.append(_completion_chunk(parsed, kind, so_far, "", _openai.finish_reason(parsed.reply)))
+    return [*map(data_event, chunks), *([_openai.DONE] if parsed.model == WITH_DONE else [])]
 
 
 def stream_error(request_id: str) -> bytes:
@@ -92,7 +92,7 @@ def stream_error(request_id: str) -> bytes:
     return data_event(error_body(message, type_, 500) | {"id": request_id})
 
 
-def _chunk(ask: Ask, kind: str, content: str, delta: str, finish_reason: str | None) -> dict[str, object]:
+def _completion_chunk(parsed: ParsedRequest, kind: str, content: str, delta: str, finish_reason: str | None) -> dict[str, object]:
     choice = {
         "index": 0,
         "finish_reason": finish_reason,
@@ -100,10 +100,10 @@ def _chunk(ask: Ask, kind: str, content: str, delta: str, finish_reason: str | N
         "delta": {"role": "assistant", "content": delta},
     }
     return {
-        "id": ask.request_id,
-        "model": ask.model,
+        "id": parsed.request_id,
+        "model": parsed.model,
         "created": _openai.CREATED,
-        "usage": _usage(ask.reply, len(content.split())),
+        "usage": _usage(parsed.reply, len(content.split())),
         "citations": [SEARCHED],
         "search_results": [_result()],
         "object": kind,
@@ -123,16 +123,16 @@ def _result() -> dict[str, object]:
 
 
 def _usage(reply: Reply, output: int) -> dict[str, object]:
-    given, said = (count * _A_MILLION / 1e6 for count in (reply.input_tokens, output))
+    input_cost, output_cost = (count * _A_MILLION / 1e6 for count in (reply.input_tokens, output))
     return {
         "prompt_tokens": reply.input_tokens,
         "completion_tokens": output,
         "total_tokens": reply.input_tokens + output,
         "search_context_size": "low",
         "cost": {
-            "input_tokens_cost": round(given, 6),
-            "output_tokens_cost": round(said, 6),
+            "input_tokens_cost": round(input_cost, 6),
+            "output_tokens_cost": round(output_cost, 6),
             "request_cost": _A_SEARCH,
-            "total_cost": round(given + said + _A_SEARCH, 6),
+            "total_cost": round(input_cost + output_cost + _A_SEARCH, 6),
         },
     }

@@ -47,7 +47,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Make this object known to the application as `scope["state"]["connection"]`."""
-        self.gone = asyncio.Event()
+        self.connection_closed = asyncio.Event()
         self.app_state = {**self.app_state, "connection": self}
         super().connection_made(transport)
 
@@ -55,39 +55,39 @@ class Connection(H11Protocol):
         """Wake whoever is pausing before an answer that nobody waits for now."""
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
-        self.gone.set()
+        self.connection_closed.set()
 
     async def pause(self, seconds: float) -> bool:
         """Wait; whether the client is still there afterwards."""
         if seconds > 0.0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self.gone.wait()
-        return not self.gone.is_set()
+                    await self.connection_closed.wait()
+        return not self.connection_closed.is_set()
 
-    async def stays_until(self, turn: asyncio.Future[None]) -> bool:
+    async def wait_for_slot(self, slot: asyncio.Future[None]) -> bool:
         """Wait for a turn; False when the client left first."""
-        leaving = asyncio.ensure_future(self.gone.wait())
+        leaving = asyncio.ensure_future(self.connection_closed.wait())
         try:
-            await asyncio.wait((turn, leaving), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((slot, leaving), return_when=asyncio.FIRST_COMPLETED)
         finally:
             leaving.cancel()
-        return not self.gone.is_set()
+        return not self.connection_closed.is_set()
 
     def cut(self) -> None:
         """Close after what has been written; the answer stays unfinished."""
-        self._leave()
+        self._mark_disconnected()
         self.transport.close()
 
     def reset(self) -> None:
         """Send a reset at once."""
-        self._leave()
+        self._mark_disconnected()
         raw = self.transport.get_extra_info("socket")
         with suppress(OSError):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.transport.abort()
 
-    def _leave(self) -> None:
+    def _mark_disconnected(self) -> None:
         if self.cycle is not None:
             self.cycle.disconnected = True
 
@@ -100,8 +100,8 @@ class Server:
         self._config.load()
         self._state = ServerState()
         self._on_connect = on_connect
-        self._keeper = _bound(host, port)
-        self.port: int = self._keeper.getsockname()[1]
+        self._port_holder = _bound(host, port)
+        self.port: int = self._port_holder.getsockname()[1]
         self._host = host
         self._listener: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
@@ -115,17 +115,17 @@ class Server:
     def start(self) -> None:
         """Listen; returns when a client can connect."""
         self._thread.start()
-        self.do(self.listen)
+        self.run_on_loop(self.listen)
 
     def stop(self) -> None:
         """Reset what is open and end the thread."""
-        self.do(self._wind_up)
+        self.run_on_loop(self._shut_down)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._keeper.close()
+        self._port_holder.close()
 
-    def do(self, action: Callable[[], Awaitable[None]]) -> None:
+    def run_on_loop(self, action: Callable[[], Awaitable[None]]) -> None:
         """Run a coroutine function on the server's loop and wait for it; from the loop itself, only begin it."""
         if threading.current_thread() is self._thread:
             _keep(self._state.tasks, self._loop.create_task(_run(action)))
@@ -146,9 +146,9 @@ class Server:
         for connection in self._connections():
             connection.reset()
 
-    def later(self, clock: Clock, seconds: float, action: Callable[[], Awaitable[None]]) -> Timer:
+    def schedule(self, clock: Clock, seconds: float, action: Callable[[], Awaitable[None]]) -> Timer:
         """Have an action done when `seconds` have passed on a clock. Call it on the server's loop."""
-        return clock.call_later(max(0.0, seconds), lambda: self.do(action))
+        return clock.call_later(max(0.0, seconds), lambda: self.run_on_loop(action))
 
     def _connections(self) -> list[Connection]:
         return cast("list[Connection]", list(self._state.connections))
@@ -161,10 +161,10 @@ class Server:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
 
-    async def _wind_up(self) -> None:
+    async def _shut_down(self) -> None:
         connections = self._connections()
         await self.refuse()
-        await asyncio.gather(*(connection.gone.wait() for connection in connections))
+        await asyncio.gather(*(connection.connection_closed.wait() for connection in connections))
         if self._state.tasks:
             await asyncio.wait(self._state.tasks, timeout=GRACE)
         await self._loop.shutdown_asyncgens()

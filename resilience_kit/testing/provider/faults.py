@@ -53,8 +53,8 @@ class Fault:
         checks.one_of("kind", self.kind, FaultKind)
         checks.seconds("delay", self.delay, zero=True)
         checks.optional_seconds("retry_after", self.retry_after, zero=True)
-        checks.whole("after", self.after, 0)
-        checks.done()
+        checks.integer("after", self.after, 0)
+        checks.raise_if_any()
 
     @classmethod
     def rate_limited(cls, retry_after: float | None = 1.0, *, delay: float = 0.0) -> Fault:
@@ -139,10 +139,10 @@ class Outage:
         checks.seconds("end", self.end)
         if self.mode != REFUSE:
             checks.instance("mode", self.mode, Fault)
-        checks.done()
+        checks.raise_if_any()
         if self.end <= self.start:
-            checks.fail("end", "must come after start", self.end)
-        checks.done()
+            checks.add("end", "must come after start", self.end)
+        checks.raise_if_any()
 
     def covers(self, at: float) -> bool:
         """Whether a request at this time meets the outage."""
@@ -180,7 +180,7 @@ class ReceivedRequest:
         return json.loads(self.body)
 
 
-Plan = Callable[[ReceivedRequest], Fault | None]
+FaultPlan = Callable[[ReceivedRequest], Fault | None]
 
 
 class SeededFaults:
@@ -198,10 +198,10 @@ class SeededFaults:
         for fault, rate in rates.items():
             checks.instance("rates", fault, Fault)
             checks.number("rates", rate, 0.0, 1.0)
-        checks.done()
+        checks.raise_if_any()
         if sum(rates.values()) > 1.0 + 1e-9:
-            checks.fail("rates", "must sum up to at most 1", sum(rates.values()))
-        checks.done()
+            checks.add("rates", "must sum up to at most 1", sum(rates.values()))
+        checks.raise_if_any()
         self._rates, self._seed, self._key = dict(rates), seed, key
         self._seen: Counter[str] = Counter()
 
@@ -213,15 +213,15 @@ class SeededFaults:
 
     def draw(self, key: str, turn: int) -> Fault:
         """The fault of the request number `turn` (from 1) under `key`."""
-        left = random.Random(f"{self._seed}/{key}/{turn}").random()  # noqa: S311 - repeatable by intent, keeps no secret
+        drawn = random.Random(f"{self._seed}/{key}/{turn}").random()  # noqa: S311 - repeatable by intent, keeps no secret
         for fault, rate in self._rates.items():
-            left -= rate
-            if left < 0.0:
+            drawn -= rate
+            if drawn < 0.0:
                 return fault
         return OK
 
 
-def as_plan(faults: Fault | Iterable[Fault] | Plan) -> Plan:
+def as_plan(faults: Fault | Iterable[Fault] | FaultPlan) -> FaultPlan:
     """A plan from a fault for every request, one fault a request with good answers afterwards, or a plan."""
     if isinstance(faults, Fault):
         return lambda _request: faults
@@ -236,8 +236,8 @@ class _Script:
         checks = Checks("FakeAIProvider")
         for fault in script:
             checks.instance("faults", fault, Fault)
-        checks.done()
-        self._left: Iterator[Fault] = iter(script)
+        checks.raise_if_any()
+        self._remaining: Iterator[Fault] = iter(script)
 
     def __call__(self, _request: ReceivedRequest) -> Fault:
-        return next(self._left, OK)
+        return next(self._remaining, OK)

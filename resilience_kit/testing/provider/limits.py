@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 MINUTE = 60
 #: Nanotokens: what floating point adds up to must not refuse a request that came exactly on time.
-_HAIR = 1e-9
+_ROUNDING = 1e-9
 
 Unit = Literal["requests", "tokens"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimits:
+class ProviderLimits:
     """How much each key may use.
 
     `requests_per_minute`: None: as many as it likes.
@@ -40,38 +40,36 @@ class RateLimits:
     burst_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        checks = Checks("RateLimits")
-        good = [checks.whole(field, value, 1) for field, value in self._given()]
+        checks = Checks("ProviderLimits")
+        good = [checks.integer(field, value, 1) for field, value in self._configured()]
         if checks.seconds("burst_seconds", self.burst_seconds) and all(good):
             self._check_burst(checks)
         if not good:
-            checks.fail("requests_per_minute", "must be given, or tokens_per_minute", None)
-        checks.done()
+            checks.add("requests_per_minute", "must be given, or tokens_per_minute", None)
+        checks.raise_if_any()
 
-    def _given(self) -> list[tuple[str, int]]:
+    def _configured(self) -> list[tuple[str, int]]:
         fields = {"requests_per_minute": self.requests_per_minute, "tokens_per_minute": self.tokens_per_minute}
         return [(name, value) for name, value in fields.items() if value is not None]
 
     def _check_burst(self, checks: Checks) -> None:
-        least = max((MINUTE / value for _, value in self._given()), default=0.0)
-        if self.burst_seconds < least - _HAIR:
-            checks.fail(
-                "burst_seconds", f"must hold one request and one token, which takes {least:g} seconds", self.burst_seconds
-            )
+        least = max((MINUTE / value for _, value in self._configured()), default=0.0)
+        if self.burst_seconds < least - _ROUNDING:
+            checks.add("burst_seconds", f"must hold one request and one token, which takes {least:g} seconds", self.burst_seconds)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """A bucket after a request: `remaining` whole units of `limit` a minute, and the seconds until it is `full` again."""
+class LimitReading:
+    """A bucket after a request: `remaining` whole units of `limit` a minute, and the seconds until it is full again."""
 
     unit: Unit
     limit: int
     remaining: int
-    full: float
+    seconds_to_full: float
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class LimitRejection:
     """Why a request was refused: the bucket, and the seconds until it has enough; None when it never will."""
 
     unit: Unit
@@ -85,11 +83,11 @@ class Refusal:
 class Quota:
     """What a key has left after a request, and the refusal when there was one."""
 
-    readings: tuple[Reading, ...]
-    refusal: Refusal | None = None
+    readings: tuple[LimitReading, ...]
+    rejection: LimitRejection | None = None
 
 
-class _Bucket:
+class _RefillingBucket:
     """Holds `burst_seconds` of a rate. What was used flows back at that rate."""
 
     def __init__(self, unit: Unit, limit: int, burst_seconds: float) -> None:
@@ -98,7 +96,7 @@ class _Bucket:
         self._size = self._rate * burst_seconds
         self._used, self._at = 0.0, -math.inf
 
-    def flow(self, now: float) -> None:
+    def refill(self, now: float) -> None:
         """Let it refill until `now`."""
         self._used = max(0.0, self._used - (now - self._at) * self._rate)
         self._at = now
@@ -106,113 +104,113 @@ class _Bucket:
     def take(self, amount: int) -> None:
         self._used += amount
 
-    def refusal(self, amount: int) -> Refusal | None:
+    def rejection(self, amount: int) -> LimitRejection | None:
         """Why it cannot give this much now; None when it can."""
         lacking = self._used + amount - self._size
-        if lacking <= _HAIR:
+        if lacking <= _ROUNDING:
             return None
-        wait = lacking / self._rate if amount <= self._size + _HAIR else None
-        return Refusal(self.unit, self._limit, self._limit - self._remaining(), amount, wait)
+        wait = lacking / self._rate if amount <= self._size + _ROUNDING else None
+        return LimitRejection(self.unit, self._limit, self._limit - self._remaining(), amount, wait)
 
-    def reading(self) -> Reading:
-        return Reading(self.unit, self._limit, self._remaining(), self._used / self._rate)
+    def reading(self) -> LimitReading:
+        return LimitReading(self.unit, self._limit, self._remaining(), self._used / self._rate)
 
     def _remaining(self) -> int:
-        return math.floor(self._size - self._used + _HAIR)
+        return math.floor(self._size - self._used + _ROUNDING)
 
 
-class Meter:
+class KeyLimiter:
     """Holds every key to the same limits, each with buckets of its own. Not thread-safe: the provider's loop asks it."""
 
-    def __init__(self, limits: RateLimits) -> None:
+    def __init__(self, limits: ProviderLimits) -> None:
         self._limits = limits
-        self._keys: dict[str, tuple[_Bucket, ...]] = {}
+        self._keys: dict[str, tuple[_RefillingBucket, ...]] = {}
 
     def take(self, key: str, tokens: int, now: float) -> Quota:
         """Take a request and its tokens from the key's buckets, or nothing; the longest wait decides."""
         buckets = self._keys.setdefault(key, tuple(self._new()))
         amounts = [tokens if bucket.unit == "tokens" else 1 for bucket in buckets]
         for bucket in buckets:
-            bucket.flow(now)
-        refusals = [bucket.refusal(amount) for bucket, amount in zip(buckets, amounts, strict=True)]
-        refusal = _worst(refusal for refusal in refusals if refusal is not None)
-        if refusal is None:
+            bucket.refill(now)
+        rejections = [bucket.rejection(amount) for bucket, amount in zip(buckets, amounts, strict=True)]
+        rejection = _longest_wait(refusal for refusal in rejections if refusal is not None)
+        if rejection is None:
             for bucket, amount in zip(buckets, amounts, strict=True):
                 bucket.take(amount)
-        return Quota(tuple(bucket.reading() for bucket in buckets), refusal)
+        return Quota(tuple(bucket.reading() for bucket in buckets), rejection)
 
-    def _new(self) -> Iterator[_Bucket]:
+    def _new(self) -> Iterator[_RefillingBucket]:
         if self._limits.requests_per_minute is not None:
-            yield _Bucket("requests", self._limits.requests_per_minute, self._limits.burst_seconds)
+            yield _RefillingBucket("requests", self._limits.requests_per_minute, self._limits.burst_seconds)
         if self._limits.tokens_per_minute is not None:
-            yield _Bucket("tokens", self._limits.tokens_per_minute, self._limits.burst_seconds)
+            yield _RefillingBucket("tokens", self._limits.tokens_per_minute, self._limits.burst_seconds)
 
 
-def _worst(refusals: Iterable[Refusal]) -> Refusal | None:
-    return max(refusals, key=lambda refusal: math.inf if refusal.wait is None else refusal.wait, default=None)
+def _longest_wait(rejections: Iterable[LimitRejection]) -> LimitRejection | None:
+    return max(rejections, key=lambda refusal: math.inf if refusal.wait is None else refusal.wait, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """How many requests are served at a time; the others wait in line, so latency grows.
 
-    `at_once`: how many are served, each from its arrival to its last byte.
-    `queue`: how many may wait; one more is answered with 529 at once. None: the line has no end; 0: nobody waits.
+    `max_concurrent`: how many are served, each from its arrival to its last byte.
+    `max_queue`: how many may wait; one more is answered with 529 at once. None: the line has no end; 0: nobody waits.
     """
 
-    at_once: int
-    queue: int | None = None
+    max_concurrent: int
+    max_queue: int | None = None
 
     def __post_init__(self) -> None:
         checks = Checks("Capacity")
-        checks.whole("at_once", self.at_once, 1)
-        if self.queue is not None:
-            checks.whole("queue", self.queue, 0)
-        checks.done()
+        checks.integer("max_concurrent", self.max_concurrent, 1)
+        if self.max_queue is not None:
+            checks.integer("max_queue", self.max_queue, 0)
+        checks.raise_if_any()
 
 
-class Places:
+class ConcurrencyLimiter:
     """The places of a server with a capacity, and the line before them. To be used on the provider's loop."""
 
     def __init__(self, capacity: Capacity | None) -> None:
         self.capacity = capacity
-        self._busy = 0
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._in_use = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether one more request can neither be served nor wait."""
-        queue = None if self.capacity is None else self.capacity.queue
-        return queue is not None and not self._free() and len(self._line) >= queue
+        queue = None if self.capacity is None else self.capacity.max_queue
+        return queue is not None and not self._has_capacity() and len(self._queue) >= queue
 
-    async def enter(self, connection: Connection) -> bool:
+    async def acquire(self, connection: Connection) -> bool:
         """Take a place, in the order of arrival; False when the client left before its turn."""
-        if self._free() and not self._line:
-            self._busy += 1
+        if self._has_capacity() and not self._queue:
+            self._in_use += 1
             return True
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append(turn)
-        if await connection.stays_until(turn):
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(slot)
+        if await connection.wait_for_slot(slot):
             return True
-        self._give_up(turn)
+        self._cancel(slot)
         return False
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give the place back."""
-        self._busy -= 1
-        self.move_up()
+        self._in_use -= 1
+        self.admit_waiting()
 
-    def move_up(self) -> None:
+    def admit_waiting(self) -> None:
         """Let in whoever there is a place for."""
-        while self._line and self._free():
-            self._busy += 1
-            self._line.popleft().set_result(None)
+        while self._queue and self._has_capacity():
+            self._in_use += 1
+            self._queue.popleft().set_result(None)
 
-    def _free(self) -> bool:
-        return self.capacity is None or self._busy < self.capacity.at_once
+    def _has_capacity(self) -> bool:
+        return self.capacity is None or self._in_use < self.capacity.max_concurrent
 
-    def _give_up(self, turn: asyncio.Future[None]) -> None:
+    def _cancel(self, turn: asyncio.Future[None]) -> None:
         if turn.done():
-            self.leave()
+            self.release()
         else:
-            self._line.remove(turn)
+            self._queue.remove(turn)

@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from resilience_kit._checks import Checks
-from resilience_kit.errors import NOT_SHOWN, ConfigurationError
+from resilience_kit.errors import REDACTED, ConfigurationError
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Timer
-from resilience_kit.testing.provider._answers import Answer, Ending, Voice, answer_to, key_of, metered
-from resilience_kit.testing.provider.faults import OK, REFUSE, Fault, Outage, Plan, ReceivedRequest, as_plan
-from resilience_kit.testing.provider.limits import Capacity, Meter, Places, Quota, RateLimits
+from resilience_kit.testing.provider._responses import FakeResponse, Responder, ResponseEnding, is_metered, key_of, respond_to
+from resilience_kit.testing.provider.faults import OK, REFUSE, Fault, FaultPlan, Outage, ReceivedRequest, as_plan
+from resilience_kit.testing.provider.limits import Capacity, ConcurrencyLimiter, KeyLimiter, ProviderLimits, Quota
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from resilience_kit.testing.provider._dialect import Ask
+    from resilience_kit.testing.provider._dialect import ParsedRequest
     from resilience_kit.testing.provider._server import Connection, Message, Receive, Send, Server
 
 MISSING = "the fake AI provider needs uvicorn: pip install 'ai-resilience-kit[testing]'"
@@ -47,14 +47,14 @@ class FakeAIProvider:
 
     def __init__(  # noqa: PLR0913 - independent settings
         self,
-        faults: Fault | Iterable[Fault] | Plan = OK,
+        faults: Fault | Iterable[Fault] | FaultPlan = OK,
         *,
         outages: Iterable[Outage] = (),
         latency: float | Callable[[ReceivedRequest], float] = 0.0,
         chunk_delay: float = 0.0,
         answer: str | Callable[[str], str] = "The answer is forty-two, as far as anybody knows.",
         api_key: str | None = None,
-        limits: RateLimits | None = None,
+        limits: ProviderLimits | None = None,
         capacity: Capacity | int | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -63,11 +63,11 @@ class FakeAIProvider:
         self._outages = tuple(outages)
         _check(self._outages, latency, chunk_delay, port)
         self._server: Server | None = None
-        self._places = Places(None)
+        self._concurrency = ConcurrencyLimiter(None)
         self.faults, self.limits, self.capacity = faults, limits, capacity
         self._latency = latency if callable(latency) else lambda _request: latency
         self._chunk_delay = chunk_delay
-        self._voice = Voice(answer if callable(answer) else lambda _prompt: answer, api_key)
+        self._responder = Responder(answer if callable(answer) else lambda _prompt: answer, api_key)
         self._host, self._port, self._clock = host, port, clock
         self._requests: list[ReceivedRequest] = []
         self._timers: list[Timer] = []
@@ -76,41 +76,41 @@ class FakeAIProvider:
         self._broken: Exception | None = None
 
     @property
-    def faults(self) -> Plan:
+    def faults(self) -> FaultPlan:
         """The plan in force; assign a fault, a sequence or a plan to change it for the requests to come."""
         return self._plan
 
     @faults.setter
-    def faults(self, faults: Fault | Iterable[Fault] | Plan) -> None:
+    def faults(self, faults: Fault | Iterable[Fault] | FaultPlan) -> None:
         self._plan = as_plan(faults)
 
     @property
-    def limits(self) -> RateLimits | None:
+    def limits(self) -> ProviderLimits | None:
         """What each key may use; assign other limits, or None, and all keys begin anew with full buckets."""
         return self._limits
 
     @limits.setter
-    def limits(self, limits: RateLimits | None) -> None:
-        _check_kind("limits", limits, RateLimits)
-        self._limits, self._meter = limits, None if limits is None else Meter(limits)
+    def limits(self, limits: ProviderLimits | None) -> None:
+        _check_kind("limits", limits, ProviderLimits)
+        self._limits, self._key_limiter = limits, None if limits is None else KeyLimiter(limits)
 
     @property
     def capacity(self) -> Capacity | None:
         """How many are served at a time; assign another number, or None. Whoever is being served stays."""
-        return self._places.capacity
+        return self._concurrency.capacity
 
     @capacity.setter
     def capacity(self, capacity: Capacity | int | None) -> None:
         capacity = Capacity(capacity) if isinstance(capacity, int) else capacity
         _check_kind("capacity", capacity, Capacity)
-        self._places.capacity = capacity
+        self._concurrency.capacity = capacity
         if self._server is not None:
-            self._server.do(self._move_up)
+            self._server.run_on_loop(self._admit_waiting)
 
     @property
     def port(self) -> int:
         """The port, which stays the same while connections are refused."""
-        return self._running().port
+        return self._running_server().port
 
     @property
     def url(self) -> str:
@@ -178,7 +178,7 @@ class FakeAIProvider:
         """
         server, self._server = self._server, None
         if server is not None:
-            server.do(self._cancel_timers)
+            server.run_on_loop(self._cancel_timers)
             server.stop()
         broken, self._broken = self._broken, None
         if broken is not None:
@@ -190,17 +190,17 @@ class FakeAIProvider:
 
     def restart_schedule(self) -> None:
         """Let the time of outages and records begin at zero now."""
-        self._running().do(self._schedule)
+        self._running_server().run_on_loop(self._schedule)
 
     def refuse_connections(self) -> None:
         """Close the port and reset every connection, until `accept_connections`."""
-        server = self._running()
-        server.do(server.refuse)
+        server = self._running_server()
+        server.run_on_loop(server.refuse)
 
     def accept_connections(self) -> None:
         """Listen again on the same port."""
-        server = self._running()
-        server.do(server.listen)
+        server = self._running_server()
+        server.run_on_loop(server.listen)
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
@@ -222,7 +222,7 @@ class FakeAIProvider:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
-    def _running(self) -> Server:
+    def _running_server(self) -> Server:
         if self._server is None:
             msg = "the fake AI provider is not running: use it in a `with`, or call start()"
             raise RuntimeError(msg)
@@ -241,21 +241,21 @@ class FakeAIProvider:
 
     async def _schedule(self) -> None:
         await self._cancel_timers()
-        server = self._running()
+        server = self._running_server()
         await server.listen()
         self._epoch = self._clock.monotonic()
         for outage in self._outages:
             if outage.mode == REFUSE:
-                self._at(outage.start, server.refuse)
-                self._at(outage.end, server.listen)
+                self._schedule_action(outage.start, server.refuse)
+                self._schedule_action(outage.end, server.listen)
 
-    def _at(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
-        self._timers.append(self._running().later(self._clock, seconds, action))
+    def _schedule_action(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+        self._timers.append(self._running_server().schedule(self._clock, seconds, action))
 
-    async def _move_up(self) -> None:
-        self._places.move_up()
+    async def _admit_waiting(self) -> None:
+        self._concurrency.admit_waiting()
 
-    def _take_in(self, scope: Message, body: bytes) -> _Work:
+    def _receive(self, scope: Message, body: bytes) -> _ScheduledResponse:
         """Read a request, decide what it meets, and put it on record."""
         request = ReceivedRequest(
             number=len(self._requests) + 1,
@@ -265,31 +265,33 @@ class FakeAIProvider:
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
             body=body,
         )
-        ask = self._voice.hear(request)
-        work = self._work(ask)
-        self._requests.append(replace(request, fault=work.fault))
-        return work
+        parsed = self._responder.parse(request)
+        scheduled = self._schedule_response(parsed)
+        self._requests.append(replace(request, fault=scheduled.fault))
+        return scheduled
 
-    def _work(self, ask: Ask) -> _Work:
+    def _schedule_response(self, parsed: ParsedRequest) -> _ScheduledResponse:
         """An outage comes first, then the key's limits, then the capacity, and the plan last."""
-        fault = self._outage(ask.request)
+        fault = self._outage(parsed.request)
         if fault is not None:
-            return self._served(ask, fault)
-        if not metered(ask):
-            return self._served(ask, self._plan(ask.request) or OK)
-        quota = self._quota(ask)
-        fault = self._refused(ask, quota)
+            return self._response_after_latency(parsed, fault)
+        if not is_metered(parsed):
+            return self._response_after_latency(parsed, self._plan(parsed.request) or OK)
+        quota = self._quota(parsed)
+        fault = self._limit_fault(parsed, quota)
         if fault is not None:
-            return _Work(fault, answer_to(ask, fault, quota))
-        return self._served(ask, self._plan(ask.request) or OK, quota, takes_place=True)
+            return _ScheduledResponse(fault, respond_to(parsed, fault, quota))
+        return self._response_after_latency(parsed, self._plan(parsed.request) or OK, quota, uses_slot=True)
 
-    def _served(self, ask: Ask, fault: Fault, quota: Quota | None = None, *, takes_place: bool = False) -> _Work:
-        return _Work(fault, answer_to(ask, fault, quota), self._latency(ask.request) + fault.delay, takes_place)
+    def _response_after_latency(
+        self, parsed: ParsedRequest, fault: Fault, quota: Quota | None = None, *, uses_slot: bool = False
+    ) -> _ScheduledResponse:
+        return _ScheduledResponse(fault, respond_to(parsed, fault, quota), self._latency(parsed.request) + fault.delay, uses_slot)
 
-    def _quota(self, ask: Ask) -> Quota | None:
-        if self._meter is None:
+    def _quota(self, parsed: ParsedRequest) -> Quota | None:
+        if self._key_limiter is None:
             return None
-        return self._meter.take(key_of(ask.request.headers), ask.dialect.tokens(ask), ask.request.at)
+        return self._key_limiter.take(key_of(parsed.request.headers), parsed.dialect.tokens(parsed), parsed.request.at)
 
     def _outage(self, request: ReceivedRequest) -> Fault | None:
         for outage in self._outages:
@@ -297,11 +299,11 @@ class FakeAIProvider:
                 return outage.mode
         return None
 
-    def _refused(self, ask: Ask, quota: Quota | None) -> Fault | None:
-        if quota is not None and quota.refusal is not None:
-            wait = quota.refusal.wait
-            return Fault.rate_limited(None if wait is None else ask.dialect.hint(wait))
-        return Fault.overloaded() if self._places.full else None
+    def _limit_fault(self, parsed: ParsedRequest, quota: Quota | None) -> Fault | None:
+        if quota is not None and quota.rejection is not None:
+            wait = quota.rejection.wait
+            return Fault.rate_limited(None if wait is None else parsed.dialect.hint(wait))
+        return Fault.overloaded() if self._concurrency.is_full else None
 
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         body = await _read(receive)
@@ -309,37 +311,37 @@ class FakeAIProvider:
             return
         connection: Connection = scope["state"]["connection"]
         try:
-            work = self._take_in(scope, body)
+            scheduled = self._receive(scope, body)
         except Exception as error:  # noqa: BLE001 - the owner hears of it from stop()
             self._broken = self._broken or error
-            work = _Work(OK, Answer(500, {"content-length": "0"}, ()))
-        if not work.takes_place:
-            await self._do(work, connection, send)
-        elif await self._places.enter(connection):
+            scheduled = _ScheduledResponse(OK, FakeResponse(500, {"content-length": "0"}, ()))
+        if not scheduled.uses_slot:
+            await self._send_scheduled(scheduled, connection, send)
+        elif await self._concurrency.acquire(connection):
             try:
-                await self._do(work, connection, send)
+                await self._send_scheduled(scheduled, connection, send)
             finally:
-                self._places.leave()
+                self._concurrency.release()
 
-    async def _do(self, work: _Work, connection: Connection, send: Send) -> None:
-        if await connection.pause(work.wait):
-            await _deliver(work.answer, connection, send, self._chunk_delay)
+    async def _send_scheduled(self, scheduled: _ScheduledResponse, connection: Connection, send: Send) -> None:
+        if await connection.pause(scheduled.wait):
+            await _deliver(scheduled.response, connection, send, self._chunk_delay)
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class _ScheduledResponse:
     """What is done about a request: its answer, after a wait in seconds, in a place of the capacity or outside of it."""
 
     fault: Fault
-    answer: Answer
+    response: FakeResponse
     wait: float = 0.0
-    takes_place: bool = False
+    uses_slot: bool = False
 
 
 def _check_kind(field: str, value: object, kind: type) -> None:
     checks = Checks("FakeAIProvider")
     checks.instance(field, value, kind, type(None))
-    checks.done()
+    checks.raise_if_any()
 
 
 def _check(outages: tuple[Outage, ...], latency: object, chunk_delay: object, port: object) -> None:
@@ -349,15 +351,15 @@ def _check(outages: tuple[Outage, ...], latency: object, chunk_delay: object, po
     if not callable(latency):
         checks.seconds("latency", latency, zero=True)
     checks.seconds("chunk_delay", chunk_delay, zero=True)
-    checks.whole("port", port, 0)
-    checks.done()
+    checks.integer("port", port, 0)
+    checks.raise_if_any()
 
 
 def _server_class() -> type[Server]:
     try:
         from resilience_kit.testing.provider._server import Server  # noqa: PLC0415 - uvicorn is an extra
     except ImportError as error:
-        raise ConfigurationError([("FakeAIProvider", MISSING, NOT_SHOWN)]) from error
+        raise ConfigurationError([("FakeAIProvider", MISSING, REDACTED)]) from error
     return Server
 
 
@@ -373,26 +375,26 @@ async def _read(receive: Receive) -> bytes | None:
             return bytes(body)
 
 
-async def _deliver(answer: Answer, connection: Connection, send: Send, chunk_delay: float) -> None:
-    if answer.status:
-        await send({"type": "http.response.start", "status": answer.status, "headers": _encoded(answer)})
-    for index, piece in enumerate(answer.pieces):
+async def _deliver(response: FakeResponse, connection: Connection, send: Send, chunk_delay: float) -> None:
+    if response.status:
+        await send({"type": "http.response.start", "status": response.status, "headers": _encode_headers(response)})
+    for index, piece in enumerate(response.pieces):
         if index and not await connection.pause(chunk_delay):
             return
         await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await _end(answer.ending, connection, send)
+    await _end(response.ending, connection, send)
 
 
-async def _end(ending: Ending, connection: Connection, send: Send) -> None:
-    if ending is Ending.WHOLE:
+async def _end(ending: ResponseEnding, connection: Connection, send: Send) -> None:
+    if ending is ResponseEnding.COMPLETE:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-    elif ending is Ending.CUT:
+    elif ending is ResponseEnding.CUT:
         connection.cut()
-    elif ending is Ending.RESET:
+    elif ending is ResponseEnding.RESET:
         connection.reset()
     else:
-        await connection.gone.wait()
+        await connection.connection_closed.wait()
 
 
-def _encoded(answer: Answer) -> list[tuple[bytes, bytes]]:
-    return [(name.encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
+def _encode_headers(response: FakeResponse) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode("latin-1")) for name, value in response.headers.items()]

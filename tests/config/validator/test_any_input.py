@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resilience_kit.config import ResilienceConfigValidator, ResilienceSettings
-from resilience_kit.config.models import CUSTOM
+from resilience_kit.config.text_models import CUSTOM
 from resilience_kit.errors import ConfigurationError
 
 VALIDATOR = ResilienceConfigValidator()

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from resilience_kit._nesting import PARSED_DEPTH, nesting
+from resilience_kit._nesting import MAX_PARSED_DEPTH, nesting_depth
 from resilience_kit.config import ResilienceConfigValidator
-from resilience_kit.config.models import CUSTOM
+from resilience_kit.config.text_models import CUSTOM
 
 RULES = CUSTOM.rules
 ROOT = "configuration"
@@ -249,7 +249,7 @@ def test_what_is_said_can_be_sent_and_repeats_no_secret(data, path, rule):
 @pytest.mark.table("data", [text for text, _, _ in [*STRUCTURE, *CHARACTERS, *NAMES, *VALUES, *LOGIC]], ids=told)
 def test_a_mapping_is_held_to_the_same_rules_as_a_text(data):
     """What JSON can say at all is refused in the same words when it comes as a mapping."""
-    if nesting(data, PARSED_DEPTH) > PARSED_DEPTH:
+    if nesting_depth(data, MAX_PARSED_DEPTH) > MAX_PARSED_DEPTH:
         return  # of a text that is not parsed no place is told
     try:
         content = json.loads(data)

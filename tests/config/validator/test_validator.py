@@ -7,13 +7,13 @@ import pytest
 from resilience_kit.config import (
     PRESETS,
     TEMPLATES,
+    ClientRateLimits,
     ConfigValidator,
-    RateLimits,
     ResilienceConfigValidator,
     ResilienceSettings,
     ValidationResult,
 )
-from resilience_kit.config.models import CUSTOM
+from resilience_kit.config.text_models import CUSTOM
 from resilience_kit.errors import ConfigurationError
 from resilience_kit.testing import FakeClock
 
@@ -286,8 +286,8 @@ def test_a_client_that_asks_too_often_is_refused(validator):
 
 def test_an_invalid_text_counts_too():
     """Guessing is not free."""
-    validator = ResilienceConfigValidator(RateLimits(per_minute=2, interval=None), clock=FakeClock(auto_advance=False))
+    validator = ResilienceConfigValidator(ClientRateLimits(per_minute=2, interval=None), clock=FakeClock(auto_advance=False))
     answers = [validator.validate_with_security_checks("{", "client").retry_after for _ in range(3)]
     assert [None, None, 60.0] == answers
     validator.reset_rate_limiter()
-    assert 2 == validator.get_rate_limit_info("client")["left_this_minute"]
+    assert 2 == validator.get_rate_limit_info("client")["remaining_this_minute"]

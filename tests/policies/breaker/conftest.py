@@ -71,10 +71,10 @@ class Lab:
     def refuses(breaker: CircuitBreaker) -> bool:
         """Whether a call is refused; one that is let in gives its permit back at once."""
         try:
-            token = breaker.enter()
+            token = breaker.acquire()
         except CircuitBreakerOpenError:
             return True
-        breaker.released(token)
+        breaker.release(token)
         return False
 
     @staticmethod

@@ -192,7 +192,7 @@ async def everything_yielded_async(*args, **kwargs):
 async def test_arguments_of_both_kinds_arrive(lab):
     """By position and by name, whichever way the call is made."""
     breaker = lab.breaker()
-    token = breaker.enter()
+    token = breaker.acquire()
     arrived = [
         breaker.call(everything, 1, 2, three=3),
         breaker.run(token, everything, 1, 2, three=3),
@@ -442,6 +442,6 @@ def test_a_closed_breaker_admits_without_reading_the_clock(lab):
         raise AssertionError("the clock was read")
 
     breaker = lab.breaker(clock=no_clock)
-    token = breaker.enter()
-    assert (False, False, token) == (token.gate, token.reports, breaker.snapshot)
+    token = breaker.acquire()
+    assert (False, False, token) == (token.needs_admission, token.tracks_success, breaker.snapshot)
     assert breaker.fits()

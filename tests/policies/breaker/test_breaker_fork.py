@@ -58,19 +58,19 @@ def test_a_child_has_no_trial_under_way(lab):
     printed = run("""
         trip()
         now[0] = 10.0
-        trial = breaker.enter()
+        trial = breaker.acquire()
         generation = breaker.snapshot.generation
 
         def child():
             print(breaker.trials_in_flight, breaker.snapshot.generation > generation, breaker.state)
-            breaker.succeeded(trial)
+            breaker.on_success(trial)
             print(breaker.state)
             breaker.call(int)
             print(breaker.state)
 
         in_child(child)
         print(breaker.trials_in_flight, breaker.state)
-        breaker.succeeded(trial)
+        breaker.on_success(trial)
         print(breaker.state)
     """)
     assert ["0", "True", "half_open", "half_open", "closed", "1", "half_open", "closed"] == printed.split()
@@ -130,14 +130,14 @@ def test_totals_are_the_parent_s_up_to_the_fork():
 def test_a_renewed_breaker_in_this_process(lab):
     """What the hook does, without a fork: a new stay with free slots when half-open, the same one else (invariant 22)."""
     breaker = lab.half_open()
-    breaker.enter()
+    breaker.acquire()
     lock, snapshot = breaker._lock, breaker.snapshot
-    breaker.renew_after_fork()
+    breaker.reset_after_fork()
     assert breaker._lock is not lock
     assert (snapshot.generation + 1, 2, True) == (breaker.snapshot.generation, breaker.failure_count, breaker.fits())
     breaker.reset()
     closed = breaker.snapshot
-    breaker.renew_after_fork()
+    breaker.reset_after_fork()
     assert closed is breaker.snapshot
 
 
@@ -147,7 +147,7 @@ def test_a_child_waits_for_its_store_though_the_parent_s_was_late():
         from resilience_kit.policies.breaker import store
         from resilience_kit.policies.breaker.states import CircuitState
         from resilience_kit import _worker
-        store.LONGEST_LOAD = _worker._AT_EXIT = 0.05
+        store.LOAD_TIMEOUT = _worker._EXIT_FLUSH_SECONDS = 0.05
 
         class Slow:
             def load(self, name):
@@ -163,7 +163,7 @@ def test_a_child_waits_for_its_store_though_the_parent_s_was_late():
         late = CircuitBreaker(1, 10.0, name="late", store=Slow())
 
         def child():
-            store.LONGEST_LOAD = 20.0
+            store.LOAD_TIMEOUT = 20.0
             print(CircuitBreaker(1, 10.0, name="quick", store=Quick()).state.value)
 
         in_child(child)

@@ -53,7 +53,7 @@ def test_a_change_that_nobody_listens_to_builds_no_event(lab, monkeypatch):
     """The state moves all the same."""
     monkeypatch.setattr(core, "StateChanged", None)
     breaker = lab.breaker(events=(stream := EventStream()))
-    monkeypatch.setattr(stream, "wants", lambda kind: False)
+    monkeypatch.setattr(stream, "has_listener", lambda kind: False)
     run_a_cycle(lab, breaker)
     assert breaker.closed
 
@@ -133,5 +133,5 @@ def test_nothing_is_told_when_nothing_changed(lab):
     breaker.force_open("x")
     breaker.force_open("y")
     with pytest.raises(CircuitBreakerOpenError):
-        breaker.enter()
+        breaker.acquire()
     assert [("closed", "forced_open")] == moves(heard)

@@ -250,12 +250,12 @@ def test_trials_leave_no_circles(lab, no_collector):
     breaker = lab.half_open(half_open_max_calls=2)
     gc.collect()
     for _ in range(3):
-        lost, refused = breaker.enter(), None
-        breaker.released(breaker.enter())
-        trial = breaker.enter()
-        refused = outcome(breaker.enter)
+        lost, refused = breaker.acquire(), None
+        breaker.release(breaker.acquire())
+        trial = breaker.acquire()
+        refused = outcome(breaker.acquire)
         assert "refused" == refused
-        breaker.failed(trial, lab.Boom())
+        breaker.on_failure(trial, lab.Boom())
         del trial, lost
         lab.clock.now += 10
     breaker.call(int)

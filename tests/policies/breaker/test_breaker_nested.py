@@ -21,7 +21,7 @@ from resilience_kit.errors import (
     RateLimitExceededError,
     Rejected,
     ServerError,
-    is_refusal,
+    is_rejection,
 )
 from resilience_kit.policies.breaker import CircuitBreaker, CircuitState
 
@@ -206,11 +206,11 @@ async def test_task_that_outlives_its_trial_is_let_in_as_anybody_else(lab):
         tasks.append(asyncio.ensure_future(child()))
 
     await breaker.call_async(outer)
-    token = breaker.enter()
+    token = breaker.acquire()
     gate.set()
     with pytest.raises(CircuitBreakerOpenError):
         await tasks[0]
-    breaker.released(token)
+    breaker.release(token)
 
 
 def test_trial_whose_lease_is_over_lets_nobody_in_under_it(lab):
@@ -219,9 +219,9 @@ def test_trial_whose_lease_is_over_lets_nobody_in_under_it(lab):
 
     def outer():
         lab.clock.now += 6.0
-        other = breaker.enter()
+        other = breaker.acquire()
         assert lab.refuses(breaker)
-        breaker.released(other)
+        breaker.release(other)
 
     breaker.call(outer)
 
@@ -231,9 +231,9 @@ def test_fits_is_true_inside_a_trial(lab):
     breaker = lab.half_open()
     assert breaker.call(breaker.fits)
     breaker.state = "half_open"
-    token = breaker.enter()
+    token = breaker.acquire()
     assert not breaker.fits()
-    breaker.released(token)
+    breaker.release(token)
 
 
 async def test_stream_that_is_closed_elsewhere_leaves_no_trial_behind(lab):
@@ -327,14 +327,14 @@ def test_failure_beside_a_refusal_counts(lab, name):
     with pytest.raises(type(FAILURES[name])):
         breaker.call(_raise, FAILURES[name])
     assert CircuitState.OPEN is breaker.state
-    assert not is_refusal(FAILURES[name])
+    assert not is_rejection(FAILURES[name])
 
 
 def test_refusal_among_the_causes_is_looked_for_within_bounds():
     """A circle of causes ends."""
     first, second = RuntimeError(), RuntimeError()
     first.__cause__, second.__cause__ = second, first
-    assert not is_refusal(first)
+    assert not is_rejection(first)
 
 
 @pytest.mark.parametrize(
@@ -438,7 +438,7 @@ def test_refusals_of_a_forced_open_circuit_say_who_forced_it(lab):
 
 def _refusal(breaker):
     with pytest.raises(CircuitBreakerOpenError) as caught:
-        breaker.enter()
+        breaker.acquire()
     return caught.value
 
 

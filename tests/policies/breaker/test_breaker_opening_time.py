@@ -60,7 +60,7 @@ def test_neutral_trials_do_not_make_it_grow(lab):
     breaker = lab.breaker(max_recovery_timeout=100.0, random=lambda: 0.5)
     reopenings(lab, breaker, 1)
     for _ in range(5):
-        breaker.released(breaker.enter())
+        breaker.release(breaker.acquire())
     lab.fail(breaker)
     assert 20.0 == breaker.open_remaining
 
@@ -91,14 +91,14 @@ def test_many_reopenings_do_not_overflow(lab):
 def test_the_server_s_hint_raises_it(lab, hint, longest, seconds):
     """Retry-After is obeyed up to a bound, and never shortens (semantics: breaker)."""
     breaker = lab.breaker(failure_threshold=1, max_recovery_timeout=longest, random=lambda: 0.5)
-    breaker.failed(breaker.enter(), lab.Boom(), retry_after=hint)
+    breaker.on_failure(breaker.acquire(), lab.Boom(), retry_after=hint)
     assert seconds == breaker.open_remaining
 
 
 def test_a_trial_s_hint_counts_too(lab):
     """A failing trial may bring another hint."""
     breaker = lab.half_open()
-    breaker.failed(breaker.enter(), lab.Boom(), retry_after=42.0)
+    breaker.on_failure(breaker.acquire(), lab.Boom(), retry_after=42.0)
     assert 42.0 == breaker.open_remaining
 
 
@@ -113,5 +113,5 @@ def test_it_stays_in_its_range(first, longest, dice, hint):
     breaker = CircuitBreaker(1, first, max_recovery_timeout=top, clock=lambda: 0.0, random=lambda: next(throws))
     for number in range(len(dice)):
         breaker.state = "half_open"
-        breaker.failed(breaker.enter(), ValueError(), retry_after=hint)
+        breaker.on_failure(breaker.acquire(), ValueError(), retry_after=hint)
         assert min(top, first * 2**number) * 0.9 * (1 - 1e-12) <= breaker.open_remaining <= top

@@ -26,7 +26,8 @@ def test_defaults_are_the_library_s():
     """Five failures, thirty seconds, every Exception; sixty seconds in a CircuitBreakerConfig (contract 3)."""
     breaker = CircuitBreaker()
     assert (5, 30, True, None, None) == (
-        breaker.failure_threshold, breaker.recovery_timeout, breaker.counts(Exception()), breaker.name, breaker.fallback_function,
+        breaker.failure_threshold, breaker.recovery_timeout, breaker.counts_as_failure(Exception()), breaker.name,
+        breaker.fallback_function,
     )  # fmt: skip
     assert 60.0 == CircuitBreakerConfig().recovery_timeout
     assert isinstance(breaker, circuitbreaker.CircuitBreaker)
@@ -37,7 +38,7 @@ def test_the_first_five_go_by_position():
     """As in the library."""
     breaker = CircuitBreaker(1, 2.5, KeyError, "x", print)
     assert (1, 2.5, "x", print) == (breaker.failure_threshold, breaker.recovery_timeout, breaker.name, breaker.fallback_function)
-    assert (True, False) == (breaker.counts(KeyError()), breaker.counts(ValueError()))
+    assert (True, False) == (breaker.counts_as_failure(KeyError()), breaker.counts_as_failure(ValueError()))
 
 
 def test_recovery_time_is_another_name():
@@ -116,7 +117,11 @@ def test_the_maximum_is_not_below_the_first_open_time():
 def test_expectations_take_many_shapes(lab, expected):
     """A class, classes in any iterable (also one that can be read once), or a predicate of type and instance."""
     breaker = lab.breaker(expected_exception=expected)
-    assert (True, True, False) == (breaker.counts(KeyError()), breaker.counts(IndexError()), breaker.counts(ValueError()))
+    assert (True, True, False) == (
+        breaker.counts_as_failure(KeyError()),
+        breaker.counts_as_failure(IndexError()),
+        breaker.counts_as_failure(ValueError()),
+    )
 
 
 def test_a_config_is_a_value():
@@ -158,9 +163,9 @@ def test_a_breaker_is_made_of_a_config(lab):
     breaker = CircuitBreaker.from_config(config, "x", clock=lab.clock)
     assert (3, 4.0, "x", True, False) == (
         breaker.failure_threshold, breaker.recovery_timeout, breaker.name,
-        breaker.counts(ValueError()), breaker.counts(KeyError()),
+        breaker.counts_as_failure(ValueError()), breaker.counts_as_failure(KeyError()),
     )  # fmt: skip
-    assert breaker.has_options(config)
+    assert breaker.matches_config(config)
 
 
 def test_a_config_goes_with_companions(lab):
@@ -201,7 +206,7 @@ def test_class_attributes_are_inherited(lab, cls, seconds):
     """All four, predicates among them, in subclasses and theirs; an argument beats them."""
     breaker = cls(name="x", clock=lab.clock)
     assert (1, seconds) == (breaker.failure_threshold, breaker.recovery_timeout)
-    assert (True, False) == (breaker.counts(KeyError()), breaker.counts(ValueError()))
+    assert (True, False) == (breaker.counts_as_failure(KeyError()), breaker.counts_as_failure(ValueError()))
     wrapped = breaker(lab.boom)
     with pytest.raises(lab.Boom):
         wrapped()
@@ -211,7 +216,7 @@ def test_class_attributes_are_inherited(lab, cls, seconds):
     assert (9, 8, True, print) == (
         given.failure_threshold,
         given.recovery_timeout,
-        given.counts(ValueError()),
+        given.counts_as_failure(ValueError()),
         given.fallback_function,
     )
 
@@ -220,7 +225,7 @@ def test_class_attributes_are_inherited(lab, cls, seconds):
 def test_an_expected_class_attribute_takes_many_shapes(expected):
     """As the argument does, bound to nothing."""
     cls = type("Other", (type("Middle", (CircuitBreaker,), {"EXPECTED_EXCEPTION": expected}),), {})
-    assert (True, False) == (cls().counts(KeyError()), cls().counts(ValueError()))
+    assert (True, False) == (cls().counts_as_failure(KeyError()), cls().counts_as_failure(ValueError()))
 
 
 def test_wrong_class_attributes_are_refused():

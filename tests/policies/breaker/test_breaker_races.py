@@ -143,7 +143,7 @@ def test_a_refusal_does_not_wait_for_the_lock(lab, state):
     breaker = lab.breaker()
     breaker.state = state
     if breaker.fits():
-        breaker.enter()
+        breaker.acquire()
     breaker._lock = None
     assert lab.refuses(breaker)
 
@@ -152,8 +152,8 @@ def test_a_caller_who_comes_a_moment_late_is_refused(lab):
     """Two callers see that the open time is over; the one who gets the lock second finds the trial taken (invariant 1)."""
     breaker = lab.half_open()
     seen = breaker.snapshot
-    assert not isinstance(breaker.ask(seen), CircuitBreakerOpenError)
-    refusal = breaker.ask(seen)
+    assert not isinstance(breaker.try_acquire(seen), CircuitBreakerOpenError)
+    refusal = breaker.try_acquire(seen)
     assert "Circuit breaker is open: 'lab'; its trial call is still under way" == str(refusal)
 
 
@@ -162,7 +162,7 @@ def test_a_caller_who_comes_after_a_failed_trial_is_told_the_new_time(lab):
     breaker = lab.half_open()
     seen = breaker.snapshot
     lab.fail(breaker)
-    refusal = breaker.ask(seen)
+    refusal = breaker.try_acquire(seen)
     assert ("lab", 10.0) == (refusal.name, refusal.retry_after)
 
 
@@ -171,7 +171,7 @@ def test_a_caller_who_comes_after_the_close_is_let_in(lab):
     breaker = lab.half_open()
     seen = breaker.snapshot
     breaker.call(int)
-    assert (True, breaker.snapshot) == (breaker.closed, breaker.ask(seen))
+    assert (True, breaker.snapshot) == (breaker.closed, breaker.try_acquire(seen))
 
 
 # --- one opening, exact counts ---
@@ -181,8 +181,8 @@ def test_simultaneous_failures_open_it_once(lab, switching):
     """128 calls admitted together fail together: one change, one event, all counted (invariant 9)."""
     breaker, heard = lab.breaker(failure_threshold=5), []
     breaker.add_listener(heard.append)
-    tokens = [breaker.enter() for _ in range(CROWD)]
-    together(CROWD, lambda index: breaker.failed(tokens[index], lab.Boom()))
+    tokens = [breaker.acquire() for _ in range(CROWD)]
+    together(CROWD, lambda index: breaker.on_failure(tokens[index], lab.Boom()))
     assert [("closed", "open")] == [(event.old, event.new) for event in heard]
     assert (1, 5, CROWD) == (breaker.times_opened, breaker.failure_count, breaker.metrics["failure_count"])
 
@@ -244,7 +244,7 @@ def test_a_loop_is_not_blocked_by_a_slow_listener_or_call(lab):
 
     def ask_from_elsewhere(*_):
         other = threading.Thread(
-            target=lambda: (breaker.failed(breaker.snapshot, lab.Boom()), answered.append(lab.refuses(breaker)))
+            target=lambda: (breaker.on_failure(breaker.snapshot, lab.Boom()), answered.append(lab.refuses(breaker)))
         )
         other.start()
         other.join(10)
@@ -258,12 +258,12 @@ def test_a_loop_is_not_blocked_by_a_slow_listener_or_call(lab):
 def test_code_that_interrupts_the_lock_s_holder_comes_through(lab):
     """A collection or signal in the midst of a rule may fail, release or ask in the same thread: no deadlock (invariant 15)."""
     breaker = lab.breaker(failure_threshold=2)
-    trial_of_another_time = lab.half_open().enter()
+    trial_of_another_time = lab.half_open().acquire()
     done = threading.Event()
 
     def interrupted():
         with breaker._lock:
-            breaker.released(trial_of_another_time)
+            breaker.release(trial_of_another_time)
             lab.fail(breaker)
             assert breaker.metrics
         done.set()
@@ -286,13 +286,13 @@ class Stage:
     def __init__(self, state: str, acts: tuple[str, str]) -> None:
         self.now = 0.0
         self.breaker = CircuitBreaker(2, 10.0, name="stage", half_open_max_calls=2, success_threshold=2, clock=lambda: self.now)
-        self.tokens = [self.breaker.enter(), self.breaker.enter()]
-        self.breaker.failed(self.breaker.enter(), ValueError())
+        self.tokens = [self.breaker.acquire(), self.breaker.acquire()]
+        self.breaker.on_failure(self.breaker.acquire(), ValueError())
         if state != "closed":
-            self.breaker.failed(self.breaker.enter(), ValueError())
+            self.breaker.on_failure(self.breaker.acquire(), ValueError())
         if state == "half_open":
             self.now = 10.0
-            self.tokens = [self.breaker.enter(), self.breaker.enter()]
+            self.tokens = [self.breaker.acquire(), self.breaker.acquire()]
         if state == "due":
             self.now = 10.0
         self.acts = [self._act(index, what) for index, what in enumerate(acts)]
@@ -301,9 +301,9 @@ class Stage:
     def _act(self, index: int, what: str) -> Callable[[], None]:
         breaker, token = self.breaker, self.tokens[index]
         acts: dict[str, Callable[[], object]] = {
-            "succeed": lambda: breaker.succeeded(token) if token.reports else None,
-            "fail": lambda: breaker.failed(token, ValueError()),
-            "release": lambda: breaker.released(token),
+            "succeed": lambda: breaker.on_success(token) if token.tracks_success else None,
+            "fail": lambda: breaker.on_failure(token, ValueError()),
+            "release": lambda: breaker.release(token),
             "enter": self._enter,
             "force": lambda: breaker.force_open("x"),
             "reset": breaker.reset,
@@ -312,7 +312,7 @@ class Stage:
 
     def _enter(self) -> str:
         try:
-            return type(self.breaker.enter()).__name__
+            return type(self.breaker.acquire()).__name__
         except CircuitBreakerOpenError:
             return "refused"
 

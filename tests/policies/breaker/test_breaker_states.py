@@ -47,7 +47,7 @@ def test_a_rejection_costs_no_call_and_says_when_to_come_back(lab):
 def test_an_unnamed_breaker_refuses_under_a_name_that_can_be_read(lab):
     """Nobody is told that the breaker 'None' is open."""
     with pytest.raises(CircuitBreakerOpenError) as caught:
-        lab.open(name=None).enter()
+        lab.open(name=None).acquire()
     assert "unnamed circuit breaker" == caught.value.name
 
 
@@ -109,7 +109,7 @@ def test_a_suspended_host_wakes_to_one_trial(lab):
 def try_enter(breaker):
     """A token, or None."""
     try:
-        return breaker.enter()
+        return breaker.acquire()
     except CircuitBreakerOpenError:
         return None
 
@@ -120,7 +120,7 @@ def try_enter(breaker):
 def test_refused_callers_of_a_half_open_circuit_change_one_counter(lab):
     """While the trial is under way the others do not run and count as rejected only (invariant 2)."""
     breaker = lab.half_open()
-    trial = breaker.enter()
+    trial = breaker.acquire()
     before = breaker.metrics
     snapshot, ran = breaker.snapshot, []
     for _ in range(10):
@@ -131,7 +131,7 @@ def test_refused_callers_of_a_half_open_circuit_change_one_counter(lab):
     assert before["rejected_count"] + 10 == after["rejected_count"]
     assert {**before, "rejected_count": 0} == {**after, "rejected_count": 0}
     assert (snapshot, [], 1) == (breaker.snapshot, ran, breaker.trials_in_flight)
-    breaker.succeeded(trial)
+    breaker.on_success(trial)
     assert breaker.closed
 
 
@@ -170,9 +170,9 @@ def test_success_threshold_trials_close_it(lab):
 def test_as_many_trials_as_allowed_run_at_once(lab):
     """`half_open_max_calls` callers try at a time; a slot that comes back goes to the next (invariant 1)."""
     breaker = lab.half_open(half_open_max_calls=3, success_threshold=9)
-    trials = [breaker.enter() for _ in range(3)]
+    trials = [breaker.acquire() for _ in range(3)]
     assert (True, False, 3) == (lab.refuses(breaker), breaker.fits(), breaker.trials_in_flight)
-    breaker.succeeded(trials[0])
+    breaker.on_success(trials[0])
     assert (True, 2) == (breaker.fits(), breaker.trials_in_flight)
     assert not lab.refuses(breaker)
 
@@ -180,12 +180,12 @@ def test_as_many_trials_as_allowed_run_at_once(lab):
 def test_a_failing_trial_makes_its_companions_late(lab):
     """When one of several trials fails, the others' results belong to a stay that is over (invariants 7 and 8)."""
     breaker = lab.half_open(half_open_max_calls=3)
-    first, second, third = (breaker.enter() for _ in range(3))
-    breaker.failed(first, lab.Boom())
+    first, second, third = (breaker.acquire() for _ in range(3))
+    breaker.on_failure(first, lab.Boom())
     until = breaker.snapshot.until
-    breaker.succeeded(second)
+    breaker.on_success(second)
     lab.clock.now += 1
-    breaker.failed(third, lab.Boom())
+    breaker.on_failure(third, lab.Boom())
     assert (CircuitState.OPEN, until, 3, 2) == (
         breaker.state,
         breaker.snapshot.until,
@@ -197,37 +197,37 @@ def test_a_failing_trial_makes_its_companions_late(lab):
 def test_a_trial_that_never_returns_frees_its_slot(lab):
     """After `trial_lease` another caller tries, and what comes back later is ignored (invariant 6)."""
     breaker = lab.half_open(trial_lease=5.0)
-    lost = breaker.enter()
+    lost = breaker.acquire()
     lab.clock.now = math.nextafter(lab.clock.now + 5, 0)
     assert lab.refuses(breaker)
     lab.clock.now = math.nextafter(lab.clock.now, math.inf)
     assert 0 == breaker.trials_in_flight
-    trial = breaker.enter()
-    breaker.failed(lost, lab.Boom())
+    trial = breaker.acquire()
+    breaker.on_failure(lost, lab.Boom())
     assert (CircuitState.HALF_OPEN, 1) == (breaker.state, breaker.trials_in_flight)
-    breaker.succeeded(lost)
+    breaker.on_success(lost)
     assert CircuitState.HALF_OPEN is breaker.state
-    breaker.succeeded(trial)
+    breaker.on_success(trial)
     assert breaker.closed
 
 
-@pytest.mark.parametrize("settle", ["succeeded", "failed"])
+@pytest.mark.parametrize("settle", ["on_success", "on_failure"])
 def test_a_lease_that_is_over_is_over_for_its_holder_too(lab, settle):
     """A result that comes when the lease has just run out changes nothing, though nobody took the slot (invariant 6)."""
     breaker = lab.half_open(trial_lease=5.0)
-    trial = breaker.enter()
+    trial = breaker.acquire()
     lab.clock.now += 5
-    getattr(breaker, settle)(trial, *([lab.Boom()] if settle == "failed" else []))
+    getattr(breaker, settle)(trial, *([lab.Boom()] if settle == "on_failure" else []))
     assert (CircuitState.HALF_OPEN, 2) == (breaker.state, breaker.failure_count)
 
 
 def test_a_trial_settled_twice_counts_once(lab):
     """A trial's second word is ignored."""
     breaker = lab.half_open(success_threshold=2)
-    trial = breaker.enter()
-    breaker.succeeded(trial)
-    breaker.succeeded(trial)
-    breaker.failed(trial, lab.Boom())
+    trial = breaker.acquire()
+    breaker.on_success(trial)
+    breaker.on_success(trial)
+    breaker.on_failure(trial, lab.Boom())
     assert CircuitState.HALF_OPEN is breaker.state
 
 
@@ -237,33 +237,33 @@ def test_a_trial_settled_twice_counts_once(lab):
 def test_a_late_success_does_not_close(lab):
     """A call begun before the trip that ends well afterwards changes nothing in the state (invariant 7)."""
     breaker = lab.breaker()
-    early = breaker.enter()
+    early = breaker.acquire()
     lab.fail(breaker, 2)
     opened = breaker.snapshot
-    breaker.succeeded(early)
+    breaker.on_success(early)
     assert (opened, 2) == (breaker.snapshot, opened.failures)
     lab.clock.now += 10
-    trial = breaker.enter()
-    breaker.succeeded(early)
+    trial = breaker.acquire()
+    breaker.on_success(early)
     assert (CircuitState.HALF_OPEN, 1) == (breaker.state, breaker.trials_in_flight)
-    breaker.succeeded(trial)
+    breaker.on_success(trial)
 
 
 def test_a_late_failure_neither_moves_the_opening_nor_opens_again(lab):
     """A failure of a call begun before the trip leaves `open_until` and a half-open state alone (invariant 8)."""
     breaker = lab.breaker()
-    early = [breaker.enter() for _ in range(3)]
+    early = [breaker.acquire() for _ in range(3)]
     lab.fail(breaker, 2)
     until, at = breaker.snapshot.until, breaker.last_failure_time
     lab.clock.now += 5
-    breaker.failed(early[0], lab.Boom())
+    breaker.on_failure(early[0], lab.Boom())
     assert (until, at, 2) == (breaker.snapshot.until, breaker.last_failure_time, breaker.failure_count)
     lab.clock.now += 5
-    trial = breaker.enter()
-    breaker.failed(early[1], lab.Boom())
+    trial = breaker.acquire()
+    breaker.on_failure(early[1], lab.Boom())
     assert CircuitState.HALF_OPEN is breaker.state
-    breaker.succeeded(trial)
-    breaker.failed(early[2], lab.Boom())
+    breaker.on_success(trial)
+    breaker.on_failure(early[2], lab.Boom())
     assert (CircuitState.CLOSED, 0, 5) == (breaker.state, breaker.failure_count, breaker.metrics["failure_count"])
 
 
@@ -297,7 +297,11 @@ def test_neutral_ends_count_neither_way(lab, neutral):
 def test_excluded_wins_over_expected(lab):
     """An excluded subclass of an expected class does not count (invariant 13)."""
     breaker = lab.breaker(expected_exception=LookupError, excluded_exceptions=(KeyError,))
-    assert (True, False, False) == (breaker.counts(IndexError()), breaker.counts(KeyError()), breaker.counts(ValueError()))
+    assert (True, False, False) == (
+        breaker.counts_as_failure(IndexError()),
+        breaker.counts_as_failure(KeyError()),
+        breaker.counts_as_failure(ValueError()),
+    )
     assert (True, False) == (breaker.excludes(KeyError()), breaker.excludes(IndexError()))
 
 
@@ -320,12 +324,12 @@ def test_a_predicate_that_raises_gives_the_trial_back(lab):
 def test_forced_open_stays_until_told_otherwise(lab):
     """No time ends it, no late result does; force_close does."""
     breaker = lab.breaker(name="x")
-    early = breaker.enter()
+    early = breaker.acquire()
     breaker.force_open("maintenance")
     lab.clock.now += 1e9
-    breaker.succeeded(early)
+    breaker.on_success(early)
     with pytest.raises(CircuitBreakerOpenError, match="Circuit breaker is open: 'x'; forced open: maintenance") as caught:
-        breaker.enter()
+        breaker.acquire()
     assert caught.value.retry_after is None
     assert (CircuitState.FORCED_OPEN, True, True, math.inf) == (
         breaker.state,
@@ -345,13 +349,13 @@ def test_the_newest_reason_is_given(lab):
     breaker.force_open("first")
     breaker.force_open("second")
     with pytest.raises(CircuitBreakerOpenError, match="second"):
-        breaker.enter()
+        breaker.acquire()
 
 
 def test_reset_forgets_everything(lab):
     """After a reset the circuit is closed, without failures, and a trial under way is late."""
     breaker = lab.half_open(max_recovery_timeout=1000.0, random=lambda: 0.5)
-    trial = breaker.enter()
+    trial = breaker.acquire()
     breaker.reset()
     assert (CircuitState.CLOSED, 0, 0, None) == (
         breaker.state,
@@ -359,7 +363,7 @@ def test_reset_forgets_everything(lab):
         breaker.trials_in_flight,
         breaker.last_failure,
     )
-    breaker.failed(trial, lab.Boom())
+    breaker.on_failure(trial, lab.Boom())
     assert 0 == breaker.failure_count
     lab.fail(breaker, 2)
     assert 10.0 == breaker.open_remaining
@@ -437,7 +441,7 @@ def test_generations_only_grow(lab):
     seen = [breaker.snapshot.generation]
     moves: list[Callable[[], object]] = [
         lambda: lab.fail(breaker, 2),
-        lambda: setattr(lab.clock, "now", lab.clock.now + 10) or breaker.enter(),
+        lambda: setattr(lab.clock, "now", lab.clock.now + 10) or breaker.acquire(),
         lambda: breaker.force_open("x"),
         lambda: breaker.force_open("y"),
         breaker.reset,
@@ -488,9 +492,9 @@ def test_metrics_tell_totals_and_the_last_hundred_changes(lab):
 def test_counts_of_a_driver_are_added(lab):
     """A driver that counts its own successes and refusals lends its counters to the metrics."""
     breaker = lab.open()
-    breaker.count_of_others(successes=lambda: 5, rejections=lambda: 7)
+    breaker.add_external_counters(successes=lambda: 5, rejections=lambda: 7)
     assert lab.refuses(breaker)
-    assert isinstance(breaker.ask(breaker.snapshot), CircuitBreakerOpenError)
+    assert isinstance(breaker.try_acquire(breaker.snapshot), CircuitBreakerOpenError)
     breaker.reset()
     breaker.call(int)
     assert (6, 8) == (breaker.metrics["success_count"], breaker.metrics["rejected_count"])
@@ -526,19 +530,19 @@ def test_a_clock_may_begin_below_zero(lab):
 
 
 def test_a_waiting_call_may_find_its_admission_gone(lab):
-    """`still_admits` follows the state: closed, gone when it tripped or a lease ran out, and any token when it is closed."""
+    """`still_valid` follows the state: closed, gone when it tripped or a lease ran out, and any token when it is closed."""
     breaker = lab.breaker(trial_lease=5.0)
-    early = breaker.enter()
-    assert breaker.still_admits(early)
+    early = breaker.acquire()
+    assert breaker.still_valid(early)
     lab.fail(breaker, 2)
-    assert not breaker.still_admits(early)
+    assert not breaker.still_valid(early)
     lab.clock.now += 10
-    trial = breaker.enter()
-    assert (True, False) == (breaker.still_admits(trial), breaker.still_admits(early))
+    trial = breaker.acquire()
+    assert (True, False) == (breaker.still_valid(trial), breaker.still_valid(early))
     lab.clock.now += 5
-    assert not breaker.still_admits(trial)
+    assert not breaker.still_valid(trial)
     breaker.reset()
-    assert breaker.still_admits(trial)
+    assert breaker.still_valid(trial)
 
 
 # --- other options while running ---
@@ -561,7 +565,11 @@ def test_other_options_are_obeyed_from_the_next_outcome_on(lab):
     lab.fail(breaker)
     assert 7.0 == breaker.open_remaining
     breaker.reconfigure(CircuitBreakerConfig(expected_exception=ValueError))
-    assert (7.0, True, False) == (breaker.open_remaining, breaker.counts(ValueError()), breaker.counts(lab.Boom()))
+    assert (7.0, True, False) == (
+        breaker.open_remaining,
+        breaker.counts_as_failure(ValueError()),
+        breaker.counts_as_failure(lab.Boom()),
+    )
 
 
 def test_a_window_comes_and_goes(lab):
@@ -569,7 +577,7 @@ def test_a_window_comes_and_goes(lab):
     breaker = lab.breaker()
     window = FailureRateWindow(4, minimum_calls=2)
     breaker.reconfigure(CircuitBreakerConfig(window=window))
-    assert breaker.snapshot.reports
+    assert breaker.snapshot.tracks_success
     breaker.call(int)
     breaker.reconfigure(CircuitBreakerConfig(window=window, failure_threshold=9))
     lab.fail(breaker)
@@ -577,14 +585,14 @@ def test_a_window_comes_and_goes(lab):
     breaker.reset()
     breaker.reconfigure(CircuitBreakerConfig(failure_threshold=9))
     breaker.call(int)
-    assert not breaker.snapshot.reports
+    assert not breaker.snapshot.tracks_success
 
 
 def test_a_breaker_knows_its_options(lab):
-    """`has_options` compares; an expectation of None says nothing."""
+    """`matches_config` compares; an expectation of None says nothing."""
     breaker = lab.breaker(expected_exception=[lab.Boom, KeyError])
-    assert breaker.has_options(CircuitBreakerConfig(failure_threshold=2, recovery_timeout=10.0))
-    assert breaker.has_options(
+    assert breaker.matches_config(CircuitBreakerConfig(failure_threshold=2, recovery_timeout=10.0))
+    assert breaker.matches_config(
         CircuitBreakerConfig(failure_threshold=2, recovery_timeout=10.0, expected_exception=(lab.Boom, KeyError))
     )
-    assert not breaker.has_options(CircuitBreakerConfig(failure_threshold=3, recovery_timeout=10.0))
+    assert not breaker.matches_config(CircuitBreakerConfig(failure_threshold=3, recovery_timeout=10.0))

@@ -95,7 +95,7 @@ def test_a_restored_state_is_told(lab, store):
 
 def test_a_trial_under_way_is_due_again(lab, store):
     """A half-open circuit of a process that died is one whose open time is over."""
-    lab.half_open(store=store, name="x").enter()
+    lab.half_open(store=store, name="x").acquire()
     again = lab.breaker(store=store, name="x")
     assert CircuitState.HALF_OPEN is again.state
     again.call(int)
@@ -108,7 +108,7 @@ def test_forced_open_survives(lab, store):
     again = lab.breaker(store=store, name="x")
     assert (CircuitState.FORCED_OPEN, math.inf) == (again.state, again.open_remaining)
     with pytest.raises(CircuitBreakerOpenError, match="forced open: restored"):
-        again.enter()
+        again.acquire()
     again.reset()
     assert lab.breaker(store=store, name="x").closed
 
@@ -254,7 +254,7 @@ class Gated(Memory):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gate, self.inside = threading.Event(), threading.Event()
+        self.needs_admission, self.inside = threading.Event(), threading.Event()
         self.saved: list[tuple[str, str]] = []
         self.threads: set[threading.Thread] = set()
 
@@ -270,7 +270,7 @@ class Gated(Memory):
     def _wait(self) -> None:
         self.threads.add(threading.current_thread())
         self.inside.set()
-        assert self.gate.wait(30)
+        assert self.needs_admission.wait(30)
 
 
 @pytest.fixture
@@ -278,15 +278,15 @@ def gated():
     """A store that stands still, and does not for ever."""
     store: BreakerStore = Gated()
     yield store
-    store.gate.set()
+    store.needs_admission.set()
     assert flush_stores()
 
 
 def test_calls_go_on_while_a_store_stands_still(lab, gated):
     """A blocked disk blocks no call and no order; the state that is there in the end is the last one (invariant 21)."""
-    gated.gate.set()
+    gated.needs_admission.set()
     breaker = lab.breaker(store=gated, name="x")
-    gated.gate.clear()
+    gated.needs_admission.clear()
     gated.inside.clear()
     breaker.force_open("by hand")
     assert gated.inside.wait(30)
@@ -296,7 +296,7 @@ def test_calls_go_on_while_a_store_stands_still(lab, gated):
     assert lab.refuses(breaker)
     assert not flush_stores(0.0)
     breaker.reset()
-    gated.gate.set()
+    gated.needs_admission.set()
     assert flush_stores()
     # the first state had been read when the disk stood still; of those that came meanwhile only the last one is written
     assert [("x", "forced_open"), ("x", "closed")] == gated.saved
@@ -310,13 +310,13 @@ async def test_an_event_loop_does_not_wait_for_a_store(lab, gated):
     breaker = lab.breaker(store=gated, name="x")
     assert (0, True) == (breaker.failure_count, breaker.closed)
     breaker.call(int)
-    gated.gate.set()
+    gated.needs_admission.set()
     assert await asyncio.to_thread(flush_stores)
     assert (CircuitState.OPEN, 5.0, 3) == (breaker.state, breaker.open_remaining, breaker.failure_count)
-    gated.gate.clear()
+    gated.needs_admission.clear()
     breaker.force_open("by hand")
     assert "forced_open" == breaker.state.value
-    gated.gate.set()
+    gated.needs_admission.set()
     assert await asyncio.to_thread(flush_stores)
     assert CircuitState.FORCED_OPEN is gated.kept["x"].state
 
@@ -327,7 +327,7 @@ async def test_a_state_that_comes_late_does_not_undo_what_happened_meanwhile(lab
     breaker = lab.breaker(store=gated, name="x")
     breaker.force_open("by hand")
     breaker.reset()
-    gated.gate.set()
+    gated.needs_admission.set()
     assert await asyncio.to_thread(flush_stores)
     assert (True, CircuitState.CLOSED) == (breaker.closed, gated.kept["x"].state)
 
@@ -336,7 +336,7 @@ async def test_a_store_that_fails_late_is_given_up(lab, gated, caplog):
     """One line, as for any store that fails."""
     gated.fails_at = {"load"}
     breaker = lab.breaker(store=gated, name="x")
-    gated.gate.set()
+    gated.needs_admission.set()
     assert await asyncio.to_thread(flush_stores)
     breaker.force_open("by hand")
     assert await asyncio.to_thread(flush_stores)
@@ -345,7 +345,7 @@ async def test_a_store_that_fails_late_is_given_up(lab, gated, caplog):
 
 def test_a_thread_waits_for_a_slow_store_once_and_for_a_bounded_time(lab, gated, monkeypatch):
     """The state is obeyed when it comes. While one is late, the next is not waited for: a dead disk costs one wait in all."""
-    monkeypatch.setattr(store_module, "LONGEST_LOAD", 0.01)
+    monkeypatch.setattr(store_module, "LOAD_TIMEOUT", 0.01)
     waits = []
     wait = store_module.store_thread.wait
     monkeypatch.setattr(store_module.store_thread, "wait", lambda result: waits.append(1) or wait(result))
@@ -353,10 +353,10 @@ def test_a_thread_waits_for_a_slow_store_once_and_for_a_bounded_time(lab, gated,
         gated.kept[name] = StoredState(CircuitState.OPEN, 3, 5.0)
     breakers = [lab.breaker(store=gated, name=name) for name in "xy"]
     assert ([True, True], 1) == ([breaker.closed for breaker in breakers], len(waits))
-    gated.gate.set()
+    gated.needs_admission.set()
     assert flush_stores()
     assert [True, True] == [breaker.opened for breaker in breakers]
-    monkeypatch.setattr(store_module, "LONGEST_LOAD", 30.0)
+    monkeypatch.setattr(store_module, "LOAD_TIMEOUT", 30.0)
     assert lab.breaker(store=gated, name="z").opened
     assert 2 == len(waits)
 
@@ -370,7 +370,7 @@ def test_the_loop_of_trio_does_not_wait_either(monkeypatch):
 
 def test_many_breakers_share_one_thread_and_end_in_their_last_states(lab, gated):
     """Threads move fifty breakers at once; each breaker's last state is what its store has in the end."""
-    gated.gate.set()
+    gated.needs_admission.set()
     breakers = [lab.breaker(store=gated, name=str(number)) for number in range(50)]
 
     def work(seed):
@@ -404,16 +404,16 @@ def test_stores_can_be_closed_and_used_again(lab):
 
 def test_a_forked_child_saves_its_own_states(lab, gated):
     """A save that waits in the parent's queue is the parent's; the child's next one is not taken for it (invariant 22)."""
-    gated.gate.set()
+    gated.needs_admission.set()
     breaker = lab.breaker(store=gated, name="x")
-    gated.gate.clear()
+    gated.needs_admission.clear()
     gated.inside.clear()
     breaker.force_open("by hand")
     assert gated.inside.wait(30)
     breaker.reset()
-    assert breaker._is_queued
-    breaker.renew_after_fork()
-    assert not breaker._is_queued
+    assert breaker._save_pending
+    breaker.reset_after_fork()
+    assert not breaker._save_pending
 
 
 def test_an_unnamed_breaker_writes_nothing(lab):
@@ -428,8 +428,8 @@ def test_a_store_given_up_before_its_turn_is_left_alone(lab, caplog):
     """What was ordered before it failed is not carried out, and a second failure is not logged."""
     store = Memory()
     breaker = lab.breaker(store=store, name="x")
-    breaker.give_up_store(OSError())
-    breaker.give_up_store(OSError())
+    breaker.detach_store(OSError())
+    breaker.detach_store(OSError())
     breaker.save_state()
     assert ({}, 1) == (store.kept, len(caplog.records))
 

@@ -9,20 +9,20 @@ from hypothesis import strategies as st
 from resilience_kit.errors import ConfigurationError
 from resilience_kit.outcome import Outcome, OutcomeKind
 from resilience_kit.policies.breaker import CircuitBreaker, CircuitState, FailureRateWindow
-from resilience_kit.policies.breaker.window import judge, tally
+from resilience_kit.policies.breaker.window import make_window, open_reason
 
 
 def feed(lab, breaker, calls):
     """F fails, s succeeds, n is neutral; returns the state after each."""
     states = []
     for call in calls:
-        token = breaker.enter()
+        token = breaker.acquire()
         if call == "f":
-            breaker.failed(token, lab.Boom())
+            breaker.on_failure(token, lab.Boom())
         elif call == "s":
-            breaker.succeeded(token)
+            breaker.on_success(token)
         else:
-            breaker.released(token)
+            breaker.release(token)
         states.append(breaker.state.value)
     return states
 
@@ -54,13 +54,13 @@ def test_a_rate_is_met_to_the_last_call(lab):
     for failed in range(1, 101):
         window = FailureRateWindow(100, failure_rate=failed / 100, slow_call_rate=failed / 100, slow_call_duration=1.0)
         for field in ("failed", "slow"):
-            counted = tally(window)
+            counted = make_window(window)
             for number in range(100):
-                assert judge(window, counted) is None
+                assert open_reason(window, counted) is None
                 counted.add(0.0, **{"failed": False, "slow": False, field: number < failed})
-            assert f"{failed} of 100 calls" in str(judge(window, counted))
+            assert f"{failed} of 100 calls" in str(open_reason(window, counted))
             counted.add(0.0, failed=False, slow=False)
-            assert judge(window, counted) is None
+            assert open_reason(window, counted) is None
 
 
 def test_seconds_leave_in_twentieths(lab):
@@ -77,7 +77,7 @@ def test_seconds_leave_in_twentieths(lab):
 
 def test_a_twentieth_is_forgotten_at_its_turn(lab):
     """Not a moment before, and not a fraction of a twentieth after."""
-    counted = tally(FailureRateWindow(20.0, kind="time"))
+    counted = make_window(FailureRateWindow(20.0, kind="time"))
     kept = []
     for now in (0.99, 19.99, 20.0):
         counted.add(now, failed=False, slow=False)
@@ -87,7 +87,7 @@ def test_a_twentieth_is_forgotten_at_its_turn(lab):
 
 def test_a_time_window_works_below_zero(lab):
     """A clock may begin anywhere: what is older than the window is forgotten all the same."""
-    counted = tally(FailureRateWindow(20.0, kind="time"))
+    counted = make_window(FailureRateWindow(20.0, kind="time"))
     for now in (-0.5, 19.4):
         counted.add(now, failed=False, slow=False)
     assert 1 == counted.calls
@@ -95,17 +95,17 @@ def test_a_time_window_works_below_zero(lab):
 
 def test_a_time_window_does_not_grow_with_traffic(lab):
     """It keeps a twentieth each, however many calls come."""
-    counted = tally(FailureRateWindow(20.0, kind="time"))
+    counted = make_window(FailureRateWindow(20.0, kind="time"))
     for number in range(1000):
         counted.add(number / 10.0, failed=False, slow=False)
-    assert (20, 200) == (len(counted._kept), counted.calls)
+    assert (20, 200) == (len(counted._entries), counted.calls)
 
 
 def test_a_time_window_wants_ten_calls_by_itself(lab):
     """The default minimum of a time window is ten, of a count window its size."""
     breaker = lab.breaker(window=FailureRateWindow(60.0, kind="time"))
     assert ["closed"] * 9 + ["open"] == feed(lab, breaker, "f" * 10)
-    assert (7, 7) == (FailureRateWindow(7).least_calls, FailureRateWindow(7, minimum_calls=7).least_calls)
+    assert (7, 7) == (FailureRateWindow(7).effective_minimum_calls, FailureRateWindow(7, minimum_calls=7).effective_minimum_calls)
 
 
 def test_slow_calls_open_it_too(lab):
@@ -166,11 +166,11 @@ def test_a_slow_trial_opens_again(lab):
     """A trial that succeeds too slowly has not shown that the service is back."""
     breaker = lab.breaker(window=FailureRateWindow(4, slow_call_duration=1.0))
     breaker.state = "half_open"
-    breaker.succeeded(breaker.enter(), 1.5)
+    breaker.on_success(breaker.acquire(), 1.5)
     assert (CircuitState.OPEN, "the trial was slow") == (breaker.state, breaker.metrics["state_changes"][-1]["reason"])
     assert 0 == breaker.failure_count
     lab.clock.now += 10
-    breaker.succeeded(breaker.enter(), 1.0)
+    breaker.on_success(breaker.acquire(), 1.0)
     assert breaker.closed
 
 
@@ -190,7 +190,7 @@ def test_a_window_is_empty_after_a_close(lab):
 def test_counts_are_those_of_a_list(calls, size):
     """Both tallies agree with one that keeps every call and looks back."""
     count, seconds = FailureRateWindow(size), FailureRateWindow(20.0, kind="time")
-    by_count, by_time = tally(count), tally(seconds)
+    by_count, by_time = make_window(count), make_window(seconds)
     now, kept = 0.0, []
     for how, slow, pause in calls:
         now += pause

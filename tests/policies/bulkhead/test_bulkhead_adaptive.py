@@ -32,7 +32,7 @@ def test_it_rises_by_one_a_round_and_faster_after_some(lab):
             permits = [bulkhead.admit() for _ in range(bulkhead.limit - bulkhead.in_use)]
             permits[-1].settle(lab.DONE)
         while bulkhead.in_use:
-            permits.pop().settle(Outcome(OutcomeKind.CANCELLED)) if permits else bulkhead.renew_after_fork()
+            permits.pop().settle(Outcome(OutcomeKind.CANCELLED)) if permits else bulkhead.reset_after_fork()
     assert limits == sorted(limits)
     assert limits[3] - limits[0] <= 4
     assert limits[-1] - limits[-2] >= 4
@@ -62,7 +62,7 @@ def test_other_errors_teach_nothing(lab, kind):
     bulkhead = lab.adaptive()
     round_of(lab, bulkhead, lab.failed(kind))
     round_of(lab, bulkhead, Outcome(OutcomeKind.CANCELLED))
-    assert 10.0 == bulkhead._finder._exact
+    assert 10.0 == bulkhead._adaptive_limit._exact_limit
 
 
 def test_it_never_falls_below_the_minimum(lab):
@@ -86,7 +86,7 @@ def test_one_who_waited_is_judged_by_when_its_turn_came(lab):
     first, second = bulkhead.admit(), bulkhead.admit()
     first.settle(lab.failed(FailureKind.OVERLOADED))
     second.settle(lab.failed(FailureKind.OVERLOADED))
-    assert 2 == bulkhead._finder.decreases
+    assert 2 == bulkhead._adaptive_limit.decreases
 
 
 class Server:

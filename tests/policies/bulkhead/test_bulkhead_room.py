@@ -50,7 +50,7 @@ def test_the_higher_priority_goes_first(lab):
         running.settle(lab.DONE)
         running = next(permit for permit in waiting if permit.turn.look() == 0.0)
         waiting.remove(running)
-        order.append(running.turn.level.name.lower())
+        order.append(running.turn.priority.name.lower())
     assert ["high", "normal", "normal", "low"] == order
 
 
@@ -241,7 +241,7 @@ def test_a_forked_child_starts_empty(lab):
     bulkhead = lab.bulkhead()
     lab.come(bulkhead)
     lab.come(bulkhead)
-    bulkhead.renew_after_fork()
+    bulkhead.reset_after_fork()
     assert (0, 0, True) == (bulkhead.in_use, bulkhead.waiting, bulkhead.fits())
 
 
@@ -249,7 +249,7 @@ def test_a_call_that_a_forked_child_inherits_makes_no_room_there(lab):
     """It may end in the child, too, where it had taken none (invariant 22)."""
     bulkhead = lab.bulkhead()
     permit = lab.come(bulkhead)
-    bulkhead.renew_after_fork()
+    bulkhead.reset_after_fork()
     permit.settle(lab.DONE)
     assert 0 == bulkhead.in_use
 
@@ -258,4 +258,4 @@ def test_an_attempt_that_was_not_begun_teaches_nothing(lab):
     """Neither room nor trouble."""
     bulkhead = lab.adaptive(initial=1)
     lab.come(bulkhead).settle(Outcome(OutcomeKind.SUCCESS, begun=False))
-    assert 1.0 == bulkhead._finder._exact
+    assert 1.0 == bulkhead._adaptive_limit._exact_limit

@@ -61,9 +61,9 @@ def test_a_caller_who_comes_late_to_its_turn_loses_little(lab):
     lab.waiting(limiter)
     lab.clock.advance(10.0)
     others = [lab.waiting(limiter) for _ in range(20)]
-    head = limiter._pool.line.head()
+    head = limiter._token_buckets.queue.head()
     assert 0.0 == head.look()
-    assert 5 == sum(permit.turn.come for permit in others)
+    assert 5 == sum(permit.turn.granted for permit in others)
 
 
 def test_costs_may_be_fractions(lab):
@@ -81,8 +81,8 @@ def test_a_cost_above_the_burst_waits_for_a_full_bucket_and_leaves_a_debt(lab):
 def test_the_burst_is_what_a_second_brings(lab):
     """At least one."""
     sizes = {60.0: 1.0, 6.0: 10.0, 0.5: 120.0}
-    assert sizes == {period: RateLimitConfig(rate=60.0, period=period).size for period in sizes}
-    assert 1.0 == RateLimitConfig(rate=1.0, period=3600.0).size
+    assert sizes == {period: RateLimitConfig(rate=60.0, period=period).capacity for period in sizes}
+    assert 1.0 == RateLimitConfig(rate=1.0, period=3600.0).capacity
 
 
 def test_several_buckets_are_taken_from_together(lab):
@@ -92,7 +92,7 @@ def test_several_buckets_are_taken_from_together(lab):
     assert None is limiter.admit_call((b"x" * 90,), {}).turn
     large, small = limiter.admit_call((b"x" * 60,), {}), limiter.admit_call((b"x" * 10,), {})
     assert (0.5, None) == (large.turn.look(), small.turn.look())
-    assert [1.0, 10.0] == [bucket.level for bucket in limiter._pool.buckets]
+    assert [1.0, 10.0] == [bucket.level for bucket in limiter._token_buckets.buckets]
     assert [100.5, 100.6] == pytest.approx([lab.start(large), lab.start(small)])
     assert not limiter.fits()
 
@@ -119,7 +119,7 @@ def test_the_answer_corrects_the_estimate(lab, used, left):
     """What was not used comes back, what was used beyond is a debt; None is as estimated."""
     limiter = lab.limiter(100.0, cost=lambda: 50.0, usage=lambda answer: answer["used"])
     limiter.admit_call((), {}).settle(Outcome(OutcomeKind.SUCCESS, value={"used": used}))
-    assert left == limiter._pool.buckets[0].level
+    assert left == limiter._token_buckets.buckets[0].level
 
 
 @pytest.mark.parametrize(("items", "left"), [([None, 30.0, None], 70.0), ([10.0, 80.0], 20.0), ([None], 50.0), ([], 50.0)])
@@ -127,7 +127,7 @@ def test_a_stream_is_asked_item_by_item_from_its_end(lab, items, left):
     """The last one that tells counts; one that nobody tells of is as estimated."""
     limiter = lab.limiter(100.0, cost=50.0, usage=lambda item: item)
     limiter.admit().settle(Outcome(OutcomeKind.SUCCESS, value=Streamed(items)))
-    assert left == limiter._pool.buckets[0].level
+    assert left == limiter._token_buckets.buckets[0].level
 
 
 def test_two_limits_are_corrected_each_by_its_own(lab):
@@ -135,7 +135,7 @@ def test_two_limits_are_corrected_each_by_its_own(lab):
     tokens = RateLimitConfig(rate=100.0, cost=50.0, usage=len)
     limiter = RateLimiter(RateLimitConfig(rate=10.0), tokens, clock=lab.clock)
     limiter.admit().settle(Outcome(OutcomeKind.SUCCESS, value=b"x" * 20))
-    assert [9.0, 80.0] == [bucket.level for bucket in limiter._pool.buckets]
+    assert [9.0, 80.0] == [bucket.level for bucket in limiter._token_buckets.buckets]
 
 
 @pytest.mark.parametrize("usage", [lambda _: 1 / 0, lambda _: "many", lambda _: -3.0])
@@ -145,7 +145,7 @@ def test_a_usage_that_fails_leaves_the_estimate(lab, usage, caplog):
     with caplog.at_level(logging.ERROR):
         for _ in range(2):
             limiter.admit().settle(Outcome(OutcomeKind.SUCCESS, value="sk-canary"))
-    assert 0.0 == limiter._pool.buckets[0].level
+    assert 0.0 == limiter._token_buckets.buckets[0].level
     (told,) = caplog.messages
     assert told.startswith("usage of 'lab' failed, its estimate stands here and from now on wherever it fails: ")
     assert "canary" not in caplog.text
@@ -165,13 +165,13 @@ def test_only_what_was_not_begun_is_given_back(lab, outcome, left):
     """A request that was sent has been counted by the service, however it ended."""
     limiter = lab.limiter(10.0)
     limiter.admit().settle(outcome)
-    assert left == limiter._pool.buckets[0].level
+    assert left == limiter._token_buckets.buckets[0].level
 
 
 def test_other_weights_share_the_buckets(lab):
     """For operations of other arguments on one account."""
     limiter = lab.limiter(10.0)
-    dear = limiter.weighing(RateLimitConfig(rate=10.0, cost=8.0))
+    dear = limiter.with_costs(RateLimitConfig(rate=10.0, cost=8.0))
     assert (8.0,) == dear.admit().costs
     assert not limiter.fits(3.0)
     assert [limiter.waiting, dear.waiting] == [0, 0]
@@ -179,8 +179,8 @@ def test_other_weights_share_the_buckets(lab):
 
 def test_other_limits_do_not(lab, sentences):
     """They would be other buckets."""
-    (sentence,) = sentences(lab.limiter(10.0).weighing, RateLimitConfig(rate=11.0))
-    assert sentence.startswith("RateLimiter.weighing: must have the same rate, period, burst and max_wait as the limiter")
+    (sentence,) = sentences(lab.limiter(10.0).with_costs, RateLimitConfig(rate=11.0))
+    assert sentence.startswith("RateLimiter.with_costs: must have the same rate, period, burst and max_wait as the limiter")
 
 
 def test_wrong_options_are_told_together(sentences):

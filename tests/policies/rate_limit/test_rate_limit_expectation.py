@@ -14,8 +14,8 @@ from resilience_kit import AIServiceResilience
 from resilience_kit.errors import RateLimitExceededError
 from resilience_kit.outcome import Outcome, OutcomeKind
 from resilience_kit.policies.rate_limit import RateLimitConfig, RateLimiter
-from resilience_kit.policies.rate_limit.consumption import ENOUGH
-from resilience_kit.policies.rate_limit.pool import _MOST_CLASSES
+from resilience_kit.policies.rate_limit.consumption import MIN_REPORTS
+from resilience_kit.policies.rate_limit.token_buckets import _MAX_CLASSES
 from resilience_kit.testing import FakeClock
 
 TOKENS = {"rate": 12_000.0, "period": 60.0}
@@ -130,7 +130,7 @@ def test_a_refusal_tells_when_there_is_room_in_truth() -> None:
 def test_calls_that_use_more_than_they_book_are_refused_at_once_with_an_honest_hint(lab: Any) -> None:
     """Estimates of 10 and answers of 40: four callers ahead take 160 units, so the fifth has to wait that long."""
     limiter = lab.limiter(10.0, burst=10.0, cost=10.0, max_wait=20.0, usage=lambda answer: answer)
-    for _ in range(ENOUGH):
+    for _ in range(MIN_REPORTS):
         permit = limiter.admit()
         lab.start(permit)
         permit.settle(answered(40.0))
@@ -146,7 +146,7 @@ def test_calls_that_use_more_than_they_book_are_refused_at_once_with_an_honest_h
 def test_an_estimate_that_nobody_corrects_is_what_a_call_uses(lab: Any) -> None:
     """Answers that tell nothing leave their estimates, and so do limits without `usage`."""
     limiter = lab.limiter(1.0, max_wait=2.0, usage=lambda _: None)
-    for _ in range(ENOUGH):
+    for _ in range(MIN_REPORTS):
         permit = limiter.admit()
         lab.start(permit)
         permit.settle(answered(0.0))
@@ -160,7 +160,7 @@ def test_an_estimate_that_nobody_corrects_is_what_a_call_uses(lab: Any) -> None:
 def test_what_failed_or_was_cancelled_is_no_evidence_of_use(lab: Any) -> None:
     """It keeps its estimate, as the service has counted it; the next calls may well use less."""
     limiter = lab.limiter(10.0, burst=10.0, cost=10.0, max_wait=3.0, usage=lambda answer: answer)
-    for kind in (OutcomeKind.FAILURE, OutcomeKind.IGNORED, OutcomeKind.CANCELLED) * ENOUGH:
+    for kind in (OutcomeKind.FAILURE, OutcomeKind.IGNORED, OutcomeKind.CANCELLED) * MIN_REPORTS:
         permit = limiter.admit()
         lab.start(permit)
         permit.settle(Outcome(kind))
@@ -172,7 +172,7 @@ def test_what_failed_or_was_cancelled_is_no_evidence_of_use(lab: Any) -> None:
 def test_calls_of_one_size_say_nothing_of_another(lab: Any) -> None:
     """Long questions use all that they book; that is no reason to refuse short ones, of which nobody knows it."""
     limiter = lab.limiter(100.0, burst=100.0, cost=lambda size: size, max_wait=5.0, usage=lambda answer: answer)
-    for _ in range(ENOUGH):
+    for _ in range(MIN_REPORTS):
         permit = limiter.admit(100.0)
         lab.start(permit)
         permit.settle(answered(100.0))
@@ -187,8 +187,8 @@ def test_calls_of_one_size_say_nothing_of_another(lab: Any) -> None:
 def test_calls_of_another_function_of_the_same_limit_have_evidence_of_their_own(lab: Any) -> None:
     """Chats that use little do not make embeddings wait in vain, which use all that they book."""
     chats = lab.limiter(10.0, burst=10.0, cost=10.0, max_wait=5.0, usage=lambda answer: answer)
-    embeddings = chats.weighing(RateLimitConfig(rate=10.0, burst=10.0, cost=10.0, max_wait=5.0))
-    for _ in range(ENOUGH):
+    embeddings = chats.with_costs(RateLimitConfig(rate=10.0, burst=10.0, cost=10.0, max_wait=5.0))
+    for _ in range(MIN_REPORTS):
         permit = chats.admit()
         lab.start(permit)
         permit.settle(answered(1.0))
@@ -202,13 +202,13 @@ def test_functions_of_each_call_are_known_again_where_they_are_the_same(lab: Any
     """Options that come with every call make a new view of the limiter each time, with the evidence of those before."""
     config = RateLimitConfig(rate=10.0, burst=10.0, cost=10.0, max_wait=5.0, usage=lambda answer: answer)
     limiter = RateLimiter(config, clock=lab.clock)
-    for _ in range(ENOUGH):
-        permit = limiter.weighing(config).admit()
+    for _ in range(MIN_REPORTS):
+        permit = limiter.with_costs(config).admit()
         lab.start(permit)
         permit.settle(answered(10.0))
     with pytest.raises(RateLimitExceededError):
         for _ in range(20):
-            limiter.weighing(config).admit()
+            limiter.with_costs(config).admit()
 
 
 def test_functions_that_cannot_be_hashed_are_told_apart_all_the_same(lab: Any) -> None:
@@ -222,7 +222,7 @@ def test_functions_that_cannot_be_hashed_are_told_apart_all_the_same(lab: Any) -
 
     limiter = lab.limiter(10.0, cost=10.0, usage=Used())
     limiter.admit().settle(answered(4.0))
-    assert 6.0 == limiter._pool.buckets[0].level
+    assert 6.0 == limiter._token_buckets.buckets[0].level
 
 
 def test_a_debt_that_an_estimate_has_made_is_not_waited_for_by_the_clock() -> None:
@@ -246,7 +246,7 @@ def test_a_caller_whose_patience_ends_before_others_give_back_is_refused_then() 
 def test_what_comes_back_comes_when_its_calls_end(lab: Any) -> None:
     """A wait for others' estimates is taken to last as long as a call, and no longer than the bucket takes to fill."""
     limiter = lab.limiter(10.0, burst=10.0, cost=100.0, usage=lambda answer: answer)
-    for _ in range(ENOUGH):
+    for _ in range(MIN_REPORTS):
         permit = limiter.admit()
         lab.start(permit)
         permit.settle(answered(1.0, seconds=2.5))
@@ -279,30 +279,30 @@ def test_a_call_that_was_not_made_gives_all_back_and_one_without_an_answer_nothi
     first, second = limiter.admit(), limiter.admit()
     first.settle(lab.NOT_BEGUN)
     second.settle(lab.SUCCESS)
-    assert (6.0, {}) == (limiter._pool.buckets[0].level, limiter._pool._active)
+    assert (6.0, {}) == (limiter._token_buckets.buckets[0].level, limiter._token_buckets._active_classes)
 
 
 def test_evidence_is_bounded(lab: Any) -> None:
     """Functions that are made for each call leave no more than a few classes behind."""
     limiter = lab.limiter(10.0)
-    for _ in range(2 * _MOST_CLASSES):
-        limiter.weighing(RateLimitConfig(rate=10.0, usage=lambda answer: answer)).admit().settle(answered(0.0))
-    assert _MOST_CLASSES == len(limiter._pool._classes)
-    assert {} == limiter._pool._active
+    for _ in range(2 * _MAX_CLASSES):
+        limiter.with_costs(RateLimitConfig(rate=10.0, usage=lambda answer: answer)).admit().settle(answered(0.0))
+    assert _MAX_CLASSES == len(limiter._token_buckets._cost_classes)
+    assert {} == limiter._token_buckets._active_classes
 
 
 def test_a_forked_child_has_none_of_the_calls_and_all_of_the_evidence(lab: Any) -> None:
     """What is settled there that began before counts for nothing."""
     limiter = lab.limiter(10.0, cost=10.0, max_wait=5.0, usage=lambda answer: answer)
-    for _ in range(ENOUGH):
+    for _ in range(MIN_REPORTS):
         permit = limiter.admit()
         lab.start(permit)
         permit.settle(answered(10.0))
     lab.clock.advance(10.0)
     inherited = limiter.admit()
     limiter.admit()
-    limiter._pool.renew_after_fork()
-    assert {} == limiter._pool._active
+    limiter._token_buckets.reset_after_fork()
+    assert {} == limiter._token_buckets._active_classes
     inherited.settle(answered(10.0))
     with pytest.raises(RateLimitExceededError):
         for _ in range(20):
@@ -320,9 +320,9 @@ def test_a_caller_that_lost_its_loop_after_its_turn_had_come_is_not_under_way(la
 
     permit.turn.look()
     permit.turn.wake_by(closed)
-    limiter._pool.give_back((10.0,))
+    limiter._token_buckets.refund((10.0,))
     permit.settle(answered(1.0))
-    assert (10.0, 1) == (limiter._pool.buckets[0].level, limiter._one_class._in_flight)
+    assert (10.0, 1) == (limiter._token_buckets.buckets[0].level, limiter._fixed_class._in_flight)
 
 
 @settings(max_examples=60, deadline=None)
@@ -356,4 +356,4 @@ def test_a_refusal_after_the_turn_has_come_leaves_the_queue_as_it_is() -> None:
     cost_class = second.cost_class
     assert first.cost_class is cost_class
     first.turn.refusal()
-    assert 70.0 == cost_class.ahead(0, 0, at_worst=True)
+    assert 70.0 == cost_class.queued_cost(0, 0, worst_case=True)

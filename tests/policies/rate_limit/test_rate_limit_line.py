@@ -96,7 +96,7 @@ def test_a_head_whose_cost_grew_beyond_its_patience_is_refused(lab):
     """Others used more than they said."""
     limiter = lab.emptied(1.0, max_wait=2.0, usage=lambda _: 5.0)
     permit = lab.waiting(limiter)
-    limiter._pool.give_back((-5.0,))
+    limiter._token_buckets.refund((-5.0,))
     with pytest.raises(RateLimitExceededError) as caught:
         permit.turn.look()
     assert 6.0 == caught.value.retry_after
@@ -116,8 +116,8 @@ def test_ten_thousand_who_leave_leave_no_hole(lab):
         permit.settle(lab.NOT_BEGUN)
     assert 1 == limiter.waiting
     assert 101.0 == lab.start(last)
-    assert 0.0 == limiter._pool.buckets[0].level
-    assert 0.0 == limiter._pool.exact.ahead(0, 0, at_worst=True)
+    assert 0.0 == limiter._token_buckets.buckets[0].level
+    assert 0.0 == limiter._token_buckets.exact_class.queued_cost(0, 0, worst_case=True)
 
 
 def test_the_next_is_woken_when_the_head_leaves(lab):
@@ -150,8 +150,8 @@ def test_what_comes_back_lets_in_all_that_it_is_enough_for(lab):
     """They need not wake each other one by one."""
     limiter = lab.emptied(10.0, cost=1.0)
     permits = [lab.waiting(limiter) for _ in range(4)]
-    limiter._pool.give_back((3.0,))
-    assert [True, True, True, False] == [permit.turn.come for permit in permits]
+    limiter._token_buckets.refund((3.0,))
+    assert [True, True, True, False] == [permit.turn.granted for permit in permits]
     assert [0.0, 0.0, 0.0, 0.1] == [permit.turn.look() for permit in permits]
 
 
@@ -170,7 +170,7 @@ def test_a_claim_before_the_time_leaves_a_debt(lab):
     permit = lab.waiting(limiter)
     permit.turn.claim()
     permit.turn.claim()
-    assert (0.0, -1.0) == (permit.turn.look(), limiter._pool.buckets[0].level)
+    assert (0.0, -1.0) == (permit.turn.look(), limiter._token_buckets.buckets[0].level)
 
 
 def test_who_lost_its_event_loop_loses_its_place(lab):
@@ -199,7 +199,7 @@ def test_one_whose_turn_has_come_in_a_lost_loop_gives_it_back(lab):
         raise RuntimeError("Event loop is closed")
 
     permit.turn.wake_by(closed)
-    limiter._pool.give_back((1.0,))
+    limiter._token_buckets.refund((1.0,))
     permit.settle(lab.NOT_BEGUN)
     assert (0.0, 0) == (behind.turn.look(), limiter.waiting)
     assert not limiter.fits()
@@ -243,7 +243,7 @@ def test_threads_take_exactly_what_is_there(lab):
         thread.start()
     for thread in threads:
         thread.join()
-    assert (5000, 0, 0.0) == (sum(taken), limiter.waiting, limiter._pool.buckets[0].level)
+    assert (5000, 0, 0.0) == (sum(taken), limiter.waiting, limiter._token_buckets.buckets[0].level)
 
 
 class Model(RuleBasedStateMachine):
@@ -289,7 +289,7 @@ class Model(RuleBasedStateMachine):
 
     def note_others(self) -> None:
         """Those that were let in along with another."""
-        while self.waiting and self.waiting[0][2].turn.come:
+        while self.waiting and self.waiting[0][2].turn.granted:
             _, _, permit = self.waiting.pop(0)
             self.starts.append((self.clock.monotonic(), permit.costs[0]))
 

@@ -36,22 +36,22 @@ def test_a_retry_at_the_time_that_the_service_named_costs_little_or_nothing():
 def test_taking_and_giving_back():
     """All or nothing, never above the capacity."""
     budget = RetryBudget(RetryBudgetConfig(capacity=20))
-    assert (20, False) == (budget.left, budget.short)
+    assert (20, False) == (budget.available_tokens, budget.below_capacity)
     assert budget.withdraw(14)
-    assert (6, True) == (budget.left, budget.short)
+    assert (6, True) == (budget.available_tokens, budget.below_capacity)
     assert not budget.withdraw(14)
-    assert 6 == budget.left
+    assert 6 == budget.available_tokens
     budget.refund()
-    assert 7 == budget.left
+    assert 7 == budget.available_tokens
     budget.refund(14)
-    assert (20, False) == (budget.left, budget.short)
+    assert (20, False) == (budget.available_tokens, budget.below_capacity)
 
 
 def test_a_retry_that_costs_nothing_leaves_nothing_short():
     """Zero means zero."""
     budget = RetryBudget(RetryBudgetConfig(transient_cost=0))
     assert budget.withdraw(0)
-    assert not budget.short
+    assert not budget.below_capacity
 
 
 @given(st.lists(st.one_of(st.just(None), st.integers(0, 30)), max_size=200), st.integers(1, 100))
@@ -65,8 +65,8 @@ def test_it_stays_between_nothing_and_its_capacity(steps, capacity):
             returned += 1
         elif budget.withdraw(step):
             granted += step
-        assert 0 <= budget.left <= capacity
-        assert budget.short == (budget.left < capacity)
+        assert 0 <= budget.available_tokens <= capacity
+        assert budget.below_capacity == (budget.available_tokens < capacity)
     assert granted <= capacity + returned
 
 
@@ -82,7 +82,7 @@ def test_threads_take_no_more_than_there_is():
     for thread in threads:
         thread.join()
     sys.setswitchinterval(before)
-    assert (1000, 0) == (sum(granted), budget.left)
+    assert (1000, 0) == (sum(granted), budget.available_tokens)
 
 
 @pytest.mark.parametrize("field", ["capacity", "transient_cost", "throttling_cost", "success_refund"])
@@ -99,5 +99,5 @@ def test_its_lock_is_free_after_a_fork():
     holder = threading.Thread(target=budget._lock.acquire)
     holder.start()
     holder.join()
-    budget.renew_after_fork()
+    budget.reset_after_fork()
     assert budget.withdraw(1)

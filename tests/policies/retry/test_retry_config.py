@@ -119,7 +119,7 @@ def test_no_wait_is_negative_or_above_the_limit(attempt, base, longest, factor, 
 def test_what_is_worth_another_attempt(error, options, expected):
     """Named classes or the classifier; exclusions win; refusals when named; cancellations never (invariant 28)."""
     verdict = RETRYABLE if isinstance(error, ServerError) else FINAL
-    assert expected == RetryConfig(**options).wants(error, verdict)
+    assert expected == RetryConfig(**options).should_retry(error, verdict)
 
 
 def test_max_retries_is_one_less():

@@ -1,0 +1,446 @@
+"""The rules of all requests to one host, with one credential, for one model: latched, parked, slowed down, or free to go."""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from resilience_kit._checks import Checks
+from resilience_kit._fork import register_fork_aware
+from resilience_kit._wait_queue import EPSILON, Waiter, WaitQueue, wake_all
+from resilience_kit.classification.response import lowercase_headers
+from resilience_kit.classification.retry_after import header_hint
+from resilience_kit.context import Priority, current_call, current_priority
+from resilience_kit.errors import BillingStoppedError, CredentialRefusedError, GuardKind, RateLimitExceededError
+from resilience_kit.events import AccessLatched, AccessRestored, CallersParked, Event, EventStream
+from resilience_kit.http.access_state import AccessState, Latch
+from resilience_kit.http.rate_limit_headers import MAX_BUCKETS, BucketReading, RemoteBucket, SendLog, parse_rate_limit_headers
+from resilience_kit.http.slow_start import SlowStart
+from resilience_kit.http.tokens import tokens_used
+from resilience_kit.outcome import Clock, FailureKind, Outcome, OutcomeKind, Verdict
+
+#: Verdicts of a service that has looked at the credential and gone on.
+_AUTHENTICATED_KINDS = frozenset(
+    {
+        FailureKind.RATE_LIMIT,
+        FailureKind.QUOTA,
+        FailureKind.INVALID_REQUEST,
+        FailureKind.NOT_FOUND,
+        FailureKind.CONTENT_FILTER,
+        FailureKind.CONTEXT_LENGTH,
+        FailureKind.CONFLICT,
+    }
+)
+_THROTTLED_KINDS = frozenset({FailureKind.RATE_LIMIT, FailureKind.OVERLOADED})
+#: Seconds for which the next good answers tell nothing that matters, where more than `_AMPLE` of every limit is left.
+_HEADER_SAMPLING, _PLENTY_REMAINING = 0.02, 0.5
+#: Of each priority, requests that have failed so often or more go before the others: they have fewer attempts left.
+_RETRY_LEVELS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacingConfig:
+    """How callers of one host with one key are held back. Times are seconds.
+
+    `max_wait`: the longest that a request waits for its pace; one that would wait longer is refused at once, a retry only where
+    the service has named so long a pause. `headroom`: the share of a limit that is left to others with the same key; callers slow
+    down when no more than that is left, with 1.0 from the first request on. `credential_retry_interval`: how often a refused
+    credential is tried again. `billing_retry_interval`: how often an account without credit or quota is, where the service does
+    not say when it is renewed. `max_keys`: hosts, keys and models that are remembered; the one that was not used for longest is
+    forgotten first.
+
+    The default of `max_wait` is that of `RetryConfig.max_retry_after`.
+    """
+
+    max_wait: float = 60.0
+    headroom: float = 0.1
+    credential_retry_interval: float = 60.0
+    billing_retry_interval: float = 60.0
+    max_keys: int = 1024
+
+    def __post_init__(self) -> None:
+        checks = Checks("PacingConfig")
+        checks.seconds("max_wait", self.max_wait, zero=True)
+        checks.number("headroom", self.headroom, 0.0, 1.0)
+        checks.seconds("credential_retry_interval", self.credential_retry_interval)
+        checks.seconds("billing_retry_interval", self.billing_retry_interval)
+        checks.integer("max_keys", self.max_keys, 1)
+        checks.raise_if_any()
+
+
+class HostPacer:
+    """A guard of all requests to one host with one credential for one model. Thread-safe; `name` is the host, and the model.
+
+    Rules, first one first: a credential that was refused, or an account without credit, refuses; parked until the hint of a
+    429, from which not all go at once, see `SlowStart`; slowed down by what the headers say is left. Who has to wait does so in a
+    line, by priority, number of attempts and arrival.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_access_state",
+        "_buckets",
+        "_clock",
+        "_config",
+        "_events",
+        "_last_start",
+        "_parked_until",
+        "_queue",
+        "_queued_cost",
+        "_send_log",
+        "_skip_headers_until",
+        "_slow_start",
+        "name",
+    )  # fmt: skip
+
+    kind = GuardKind.PACING
+
+    def __init__(self, name: str, config: PacingConfig, clock: Clock, events: EventStream, access: AccessState) -> None:
+        self.name, self._access_state = name, access
+        self._config, self._clock, self._events = config, clock, events
+        self._send_log = SendLog()
+        self._last_start = clock.monotonic()
+        self._clear_state()
+        self.reset_after_fork()
+        register_fork_aware(self)
+
+    def _clear_state(self) -> None:
+        self._buckets: dict[str, RemoteBucket] = {}
+        self._parked_until = self._skip_headers_until = self._last_start
+        #: How requests start again after the last refusal; None once that is over.
+        self._slow_start: SlowStart | None = None
+
+    def reset(self) -> None:
+        """Forget all that was heard. Those who wait go on."""
+        with self._lock:
+            self._access_state.reset()
+            self._clear_state()
+            to_wake = [*self._grant_ready(self._clock.monotonic())]
+        wake_all(to_wake)
+
+    def reset_after_fork(self) -> None:
+        """In a forked child: nobody who waits."""
+        self._queue = WaitQueue(_RETRY_LEVELS * len(Priority))
+        self._queued_cost = [0.0] * (_RETRY_LEVELS * len(Priority))
+
+    @property
+    def _lock(self) -> threading.RLock:
+        return self._access_state.guard_lock.lock
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the line."""
+        return self._queue.length
+
+    # --- before a request ------------------------------------------------------------------------------------------------
+
+    def admit(self, cost: float = 1.0) -> PacerPermit:
+        """Leave to send a request that counts for `cost`, perhaps with a turn to wait for.
+
+        Raises `CredentialRefusedError`, `BillingStoppedError` or, for a wait beyond `max_wait`, `RateLimitExceededError`.
+        """
+        with self._lock:
+            now = self._clock.monotonic()
+            self._raise_if_suspended(now)
+            level = _queue_level()
+            is_retry = level % _RETRY_LEVELS > 0
+            wait = self._expected_wait(now, cost, level)
+            if (self._parked_until - now if is_retry else wait) > self._config.max_wait + EPSILON:
+                raise RateLimitExceededError(self.name, wait).attribute_to(self.name, GuardKind.PACING)
+            permit = PacerPermit(self, self._access_state.generation, is_trial=self._take_trials(now))
+            if wait > EPSILON:
+                permit.turn = self._enqueue(PacerWaiter(self, permit, level, cost, wait), math.inf if is_retry else now)
+            else:
+                permit.started_at, permit.number = now, self._record_start(cost, now)
+        _latest_permit.set(permit)
+        return permit
+
+    def fits(self, cost: float = 1.0) -> bool:
+        """Whether `admit` would give a permit that need not wait."""
+        with self._lock:
+            now = self._clock.monotonic()
+            suspended = self._access_state.credential.wait(now) or self._access_state.billing.wait(now)
+            return not suspended and self._expected_wait(now, cost, 0) <= EPSILON
+
+    def _raise_if_suspended(self, now: float) -> None:
+        for latch, rejection in (
+            (self._access_state.credential, CredentialRefusedError),
+            (self._access_state.billing, BillingStoppedError),
+        ):
+            if wait := latch.wait(now):
+                raise rejection(self._access_state.host, wait).attribute_to(self.name, GuardKind.PACING)
+
+    def _take_trials(self, now: float) -> bool:
+        return any([self._access_state.credential.take_trial(now), self._access_state.billing.take_trial(now)])
+
+    def _expected_wait(self, now: float, cost: float, level: int) -> float:
+        """Seconds until a request may start that comes now."""
+        return self._due_at(now, cost, level, sum(self._queued_cost[level:])) - now
+
+    def _due_at(self, now: float, cost: float, level: int, ahead: float = 0.0) -> float:
+        """When a request may start that has so many ahead of it. One that was refused twice waits for twice the room."""
+        due = max(now, self._parked_until)
+        if self._slow_start is not None:
+            due = max(due, self._slow_start.due_at(ahead + (level % _RETRY_LEVELS > 1)))
+        for bucket in self._buckets.values():
+            due = max(due, bucket.due_at(due, cost, ahead, self._config.headroom, self._last_start))
+        return due
+
+    def _record_start(self, cost: float, now: float) -> int:
+        self._last_start = now
+        if self._slow_start is not None:
+            self._slow_start.record_start(now)
+            if self._slow_start.is_finished(now):
+                self._slow_start = None
+        for bucket in self._buckets.values():
+            bucket.take(cost, now)
+        return self._send_log.record(now)
+
+    # --- a request in the line -------------------------------------------------------------------------------------------
+
+    def _enqueue(self, waiter: PacerWaiter, now: float) -> PacerWaiter:
+        waiter.deadline = now + self._config.max_wait
+        self._queue.append(waiter)
+        self._queued_cost[waiter.priority] += waiter.cost
+        return waiter
+
+    def look(self, place: PacerWaiter) -> float | None:
+        """See `Turn.look`."""
+        with self._lock:
+            now = self._clock.monotonic()
+            to_wake = [*self._grant_ready(now)] if self._queue.head() is place else []
+            wait = 0.0 if place.granted else self._remaining_wait(place, now)
+        wake_all([each for each in to_wake if each is not place])
+        return wait
+
+    def _remaining_wait(self, waiter: PacerWaiter, now: float) -> float | None:
+        """Under the lock: seconds until the turn of the head comes, None for the others, while their patience lasts."""
+        is_head = self._queue.head() is waiter
+        due = self._due_at(now, waiter.cost, waiter.priority) if is_head else now
+        if waiter.cancelled or due > waiter.deadline + EPSILON or now >= waiter.deadline:
+            raise self._rejection(waiter, now)
+        if is_head:
+            waiter.due_at, waiter.expected = due, due - now
+        return due - now if is_head else None
+
+    def claim(self, place: PacerWaiter) -> None:
+        """See `Turn.claim`. A request that has gone before, or a longer pause, may have put the time off meanwhile."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if (
+                place.granted
+                or self._queue.head() is not place
+                or self._due_at(now, place.cost, place.priority) > max(now, place.due_at) + EPSILON
+            ):
+                return
+            self._grant(place, now)
+            to_wake = [*self._grant_ready(now)]
+        wake_all(to_wake)
+
+    def _grant_ready(self, now: float) -> Iterator[PacerWaiter]:
+        """Under the lock: give their turn to all who may start. Gives those, and who is next: all are to be woken."""
+        while (waiter := self._head()) is not None:
+            yield waiter
+            if self._due_at(now, waiter.cost, waiter.priority) > now + EPSILON:
+                return
+            self._grant(waiter, now)
+
+    def _head(self) -> PacerWaiter | None:
+        head = self._queue.head()
+        return head if isinstance(head, PacerWaiter) else None
+
+    def _grant(self, waiter: PacerWaiter, now: float) -> None:
+        waiter.granted = True
+        self._dequeue(waiter)
+        waiter.permit.started_at, waiter.permit.number = now, self._record_start(waiter.cost, now)
+
+    def _dequeue(self, waiter: PacerWaiter) -> None:
+        self._queue.remove(waiter)
+        self._queued_cost[waiter.priority] = self._queued_cost[waiter.priority] - waiter.cost if self._queue.length else 0.0
+
+    def leave(self, place: PacerWaiter) -> None:
+        """Give up a place whose turn has not come: those behind move up."""
+        with self._lock:
+            to_wake = [] if place.granted or place.cancelled else self._cancel(place)
+        wake_all(to_wake)
+
+    def _cancel(self, waiter: PacerWaiter) -> Sequence[PacerWaiter]:
+        was_head = self._queue.head() is waiter
+        self._dequeue(waiter)
+        waiter.cancelled = True
+        return [*self._grant_ready(self._clock.monotonic())] if was_head else []
+
+    def patience_of(self, place: PacerWaiter) -> float | None:
+        """See `Turn.patience`."""
+        return None if place.deadline == math.inf else max(0.0, place.deadline - self._clock.monotonic())
+
+    def refusal(self, place: PacerWaiter) -> RateLimitExceededError:
+        """See `Turn.refusal`."""
+        with self._lock:
+            return self._rejection(place, self._clock.monotonic())
+
+    def _rejection(self, waiter: PacerWaiter, now: float) -> RateLimitExceededError:
+        """With the seconds after which it would be the turn of somebody who asks now, in place of this one."""
+        ahead = sum(self._queued_cost[waiter.priority :]) - (0.0 if waiter.cancelled or waiter.granted else waiter.cost)
+        rejection = RateLimitExceededError(self.name, self._due_at(now, waiter.cost, waiter.priority, ahead) - now)
+        return rejection.attribute_to(self.name, GuardKind.PACING)
+
+    # --- after it --------------------------------------------------------------------------------------------------------
+
+    @property
+    def wants_headers(self) -> bool:
+        """Whether the head of a good answer matters: not for a moment after one that said that there is plenty left."""
+        return self._clock.monotonic() >= self._skip_headers_until
+
+    def observe(self, headers: Mapping[str, str], permit: PacerPermit | None = None) -> None:
+        """A response's head, good or bad. `permit`: that of its request, by default the latest of this task or thread."""
+        permit = permit or _latest_permit.get()
+        if permit is None or permit.pacer is not self:
+            return
+        known = lowercase_headers(headers)
+        permit.retry_after = header_hint(known)
+        with self._lock:
+            now, sent_at = self._clock.monotonic(), permit.started_at
+            readings = {} if sent_at is None else parse_rate_limit_headers(known, sent_at, now)
+            if sent_at is not None and readings:
+                self._update_buckets(readings, permit.number, sent_at, now)
+            to_wake = [*self._grant_ready(now)] if readings else []
+        wake_all(to_wake)
+
+    def _update_buckets(self, readings: Mapping[str, BucketReading], number: int, sent_at: float, now: float) -> None:
+        position = self._send_log.position_of(number, sent_at)
+        for name, each in readings.items():
+            if name in self._buckets:
+                self._buckets[name].update(each, position, now)
+            elif len(self._buckets) < MAX_BUCKETS:
+                self._buckets[name] = RemoteBucket(each, position, now, learns_cost="token" in name)
+        if all(bucket.has_more_than(_PLENTY_REMAINING) for bucket in self._buckets.values()):
+            self._skip_headers_until = now + _HEADER_SAMPLING
+
+    def settle(self, permit: PacerPermit, outcome: Outcome) -> None:
+        """How a permit's request ended."""
+        if self._access_state.guard_lock.held_by_current_thread():
+            self._access_state.guard_lock.defer(functools.partial(self.settle, permit, outcome))
+            return
+        if permit.turn is not None:
+            self.leave(permit.turn)
+        if outcome.kind is OutcomeKind.SUCCESS and outcome.value is not None and self._buckets:
+            self._learn_cost(outcome.value)
+        with self._lock:
+            events = [*self._apply_outcome(permit, outcome, self._clock.monotonic())]
+        for event in events:
+            (permit.events or self._events).emit(event)
+
+    def _learn_cost(self, answer: object) -> None:
+        """What a request takes of a bucket of tokens, where the headers have not shown it yet, or after a refusal."""
+        buckets = [each for each in [*self._buckets.values()] if each.cost_unknown or self._slow_start is not None]
+        units = tokens_used(answer) if buckets else None
+        if units:
+            with self._lock:
+                for bucket in buckets:
+                    bucket.record_usage(units)
+
+    def _apply_outcome(self, permit: PacerPermit, outcome: Outcome, now: float) -> Iterator[Event]:
+        if outcome.kind is OutcomeKind.CANCELLED and permit.is_trial:
+            self._access_state.credential.return_trial(now)
+            self._access_state.billing.return_trial(now)
+        elif outcome.kind is OutcomeKind.SUCCESS and permit.is_trial:
+            yield from self._resume("credential", self._access_state.credential)
+            yield from self._resume("billing", self._access_state.billing)
+        elif outcome.verdict is not None:
+            yield from self._apply_verdict(permit, outcome.verdict, now)
+
+    def _apply_verdict(self, permit: PacerPermit, verdict: Verdict, now: float) -> Iterator[Event]:
+        if permit.is_trial and verdict.kind in _AUTHENTICATED_KINDS:
+            yield from self._resume("credential", self._access_state.credential)
+        is_throttled = verdict.kind in _THROTTLED_KINDS and verdict.retryable and not verdict.counts_against_breaker
+        if is_throttled and (verdict.retry_after or verdict.kind is FailureKind.RATE_LIMIT):
+            yield from self._pause_host(permit, verdict.retry_after or 0.0, now)
+        if permit.generation != self._access_state.generation and not permit.is_trial:  # sent before what was wrong was put right
+            return
+        if verdict.kind is FailureKind.AUTH and self._access_state.has_credential:
+            yield from self._suspend("credential", self._access_state.credential, None, now)
+        if verdict.kind is FailureKind.QUOTA and not verdict.retryable:
+            yield from self._suspend("billing", self._access_state.billing, permit.retry_after or None, now)
+
+    def _pause_host(self, permit: PacerPermit, seconds: float, now: float) -> Iterator[Event]:
+        """Park everybody for the seconds that a refusal names, and let them start again no faster than the service takes them."""
+        if seconds and self._parked_until <= now:
+            yield CallersParked(operation=self.name, seconds=seconds)
+        self._parked_until = max(self._parked_until, now + seconds)
+        recovery = self._slow_start
+        if recovery is None:
+            recovery = SlowStart.after_burst(now, self._send_log)
+        elif permit.number > recovery.last:
+            recovery = recovery.after_ramp(now, self._send_log)
+        self._slow_start = recovery
+        recovery.record_rate_limited(permit.number, now, seconds)
+
+    def _suspend(self, reason: str, latch: Latch, seconds: float | None, now: float) -> Iterator[Event]:
+        if latch.suspend(now, seconds):
+            yield AccessLatched(operation=self._access_state.host, why=reason, retry_after=latch.next_trial - now)
+
+    def _resume(self, reason: str, latch: Latch) -> Iterator[Event]:
+        if latch.resume():
+            self._access_state.generation += 1
+            yield AccessRestored(operation=self._access_state.host, why=reason)
+
+
+class PacerWaiter(Waiter):
+    """A request's turn at a host."""
+
+    __slots__ = ("cost", "deadline", "due_at", "permit")
+
+    def __init__(self, pacer: HostPacer, permit: PacerPermit, priority: int, cost: float, estimated_wait: float) -> None:
+        super().__init__(pacer, priority, estimated_wait=estimated_wait)  # type: ignore[arg-type]  # its own places
+        self.permit, self.cost, self.deadline, self.due_at = permit, cost, math.inf, math.inf
+
+
+class PacerPermit:
+    """Leave to send one request, once its `turn` has come; that is None when it may go at once. See `Permit`."""
+
+    __slots__ = ("events", "generation", "is_trial", "number", "pacer", "retry_after", "started_at", "turn")
+
+    wait = 0.0
+
+    def __init__(self, pacer: HostPacer, generation: int, *, is_trial: bool) -> None:
+        self.pacer, self.generation, self.is_trial = pacer, generation, is_trial
+        self.turn: PacerWaiter | None = None
+        #: The stream of the orchestrator whose call it is, where that is not the default one.
+        self.events: EventStream | None = None
+        #: When its request started, and as which one of all; None while it waits.
+        self.started_at: float | None = None
+        self.number = 0
+        #: Seconds that its response asked to wait.
+        self.retry_after: float | None = None
+
+    @property
+    def guard(self) -> str:
+        """The name of the pace that gave it, for events."""
+        return self.pacer.name
+
+    def observe(self, headers: Mapping[str, str]) -> None:
+        """The head of its response. See `HostPacer.heard`."""
+        self.pacer.observe(headers, self)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Hear how its request ended."""
+        self.pacer.settle(self, outcome)
+
+
+def _queue_level() -> int:
+    """The level of a request in the queue: by its priority, and then by the attempts that its call has made before."""
+    attempts: int = getattr(current_call.get(), "earlier_attempts", 0)
+    return _RETRY_LEVELS * current_priority.get() + min(attempts, _RETRY_LEVELS - 1)
+
+
+_latest_permit: ContextVar[PacerPermit | None] = ContextVar("resilience_kit_pace", default=None)
+
+
+def latest_permit() -> PacerPermit | None:
+    """The permit that this task or thread was given last, by whichever pace."""
+    return _latest_permit.get()

@@ -1,0 +1,298 @@
+"""What is needed of an HTTP library's objects: httpx's and httpx2's are alike, and neither is imported here.
+
+Both clients check with `isinstance` that a response's stream is one of their own, so ours are made classes of whichever library
+the response comes from, found among the bases of its stream. A class's module is not asked: SDKs rename it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from asyncio import CancelledError
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, MutableMapping
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from resilience_kit._drive.timeouts import timeout_at
+from resilience_kit.errors import REDACTED, ConfigurationError
+
+if TYPE_CHECKING:
+    from resilience_kit.http.transport_exchange import Exchange
+
+_SYNC, _ASYNC = "SyncByteStream", "AsyncByteStream"
+#: By the name of a library's class, a method that it defines itself.
+_DEFINING_METHODS = {"Request": "__init__", "BaseTransport": "handle_request", "AsyncBaseTransport": "handle_async_request"}
+#: What both official SDKs give to the transports that they make themselves.
+_MAX_CONNECTIONS, _MAX_KEEPALIVE = 1000, 100
+
+
+Headers = dict[bytes, bytes]
+
+#: What gives the bodies of async answers, by exchange.
+_open_bodies: dict[int, Any] = {}
+
+
+class HTTPRequest(Protocol):
+    """A request of either library."""
+
+    method: str
+    url: Any
+    headers: MutableMapping[str, str]
+    extensions: dict[str, Any]
+    stream: Any
+
+
+class HTTPResponse(Protocol):
+    """A response of either library."""
+
+    status_code: int
+    headers: MutableMapping[str, str]
+    stream: Any
+
+
+def headers_of(message: HTTPRequest | HTTPResponse) -> Headers:
+    """Headers by lower-case name, as bytes. A look-up in the library's own costs as much as all of this."""
+    raw: Any = message.headers
+    return {name.lower(): value for name, value in raw.raw}
+
+
+def decode_headers(headers: Headers) -> dict[str, str]:
+    """The same as text."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
+
+
+class _Replay:
+    """A body that has been read. What it was read from is closed."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._body
+
+
+class _ObservedBody:
+    """The rest of a body, read by its consumer while the attempt behind it is under way."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def __iter__(self) -> Iterator[bytes]:
+        exchange = self._exchange
+        try:
+            yield from exchange.buffered()
+            while not exchange.finished:
+                chunk = self._next()
+                if chunk:
+                    yield chunk
+            try:
+                yield from exchange.chunks
+            except Exception:
+                if not exchange.is_good:
+                    raise
+        finally:
+            exchange.on_close()
+
+    def _next(self) -> bytes | None:
+        exchange = self._exchange
+        try:
+            chunk: bytes | None = next(exchange.chunks, None)
+            exchange.on_chunk(chunk)
+        except Exception as error:  # noqa: BLE001 - whatever the body breaks with
+            broken = exchange.on_error(error)
+        else:
+            return chunk
+        if broken is None:
+            return None
+        try:
+            raise broken
+        finally:
+            del broken
+
+    def close(self) -> None:
+        """The consumer leaves, or has read to the end."""
+        exchange = self._exchange
+        exchange.on_close()
+        close(exchange.source, exchange.chunks)
+
+    def __del__(self) -> None:
+        self._exchange.on_close()
+
+
+class _AsyncObservedBody:
+    """The same, asynchronous, and with a bound on the time between two pieces.
+
+    Dropped generators are closed by the event loop, each by itself, in the order in which the collector meets them: the oldest
+    first. The answer's own is older than those of its consumers, who would find it being closed. So it is kept from the
+    collector until the consumer has left.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        _open_bodies[id(exchange)] = exchange.chunks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        exchange = self._exchange
+        try:
+            for chunk in exchange.buffered():
+                yield chunk
+            while not exchange.finished:
+                piece = await self._next()
+                if piece:
+                    yield piece
+            try:
+                async for chunk in exchange.chunks:
+                    yield chunk
+            except Exception:
+                if not exchange.is_good:
+                    raise
+        finally:
+            self._leave()
+
+    async def _next(self) -> bytes | None:
+        exchange = self._exchange
+        try:
+            chunk = await self._next_until(exchange.idle_deadline_ns())
+            exchange.on_chunk(chunk)
+        except Exception as error:  # noqa: BLE001 - whatever the body breaks with
+            broken = exchange.on_error(error)
+        else:
+            return chunk
+        if broken is None:
+            return None
+        try:
+            raise broken
+        finally:
+            del broken
+
+    async def _next_until(self, until: int | None) -> bytes | None:
+        """The next piece, None at the end, `APITimeoutError` when it does not come in time."""
+        exchange, cut_off = self._exchange, False
+        limit = timeout_at(exchange.call.plan.clock, until)
+        try:
+            return await anext(exchange.chunks, None)
+        except CancelledError:
+            cut_off = True
+            raise
+        finally:
+            if limit.finish() and cut_off:
+                raise exchange.idle_error()
+
+    async def aclose(self) -> None:
+        """The consumer leaves, or has read to the end."""
+        self._leave()
+        await close_async(self._exchange.source, self._exchange.chunks)
+
+    def _leave(self) -> None:
+        _open_bodies.pop(id(self._exchange), None)
+        self._exchange.on_close()
+
+    def __del__(self) -> None:
+        self._leave()
+
+
+def close(source: Any, chunks: Any) -> None:
+    """Close a response's stream, and first what iterates over it."""
+    if isinstance(chunks, Generator):
+        chunks.close()
+    source.close()
+
+
+async def close_async(source: Any, chunks: Any) -> None:
+    """The same for an async stream, whose iterator would be left to the event loop to end."""
+    if isinstance(chunks, AsyncGenerator):
+        await chunks.aclose()
+    await source.aclose()
+
+
+def replay(source: Any, body: bytes) -> Any:
+    """A stream of the library of `source` that gives `body`."""
+    return _class_for(_Replay, source.__class__)(body)
+
+
+def observed_body(exchange: Exchange, *, asynchronous: bool) -> Any:
+    """A stream of the answer's library that goes on with the attempt."""
+    return _class_for(_AsyncObservedBody if asynchronous else _ObservedBody, exchange.source.__class__)(exchange)
+
+
+@functools.lru_cache(maxsize=64)
+def _class_for(behaviour: Any, stream: Any) -> Any:
+    bases = tuple(base for name in (_SYNC, _ASYNC) if (base := base_of(stream, name)) is not None)
+    return type(behaviour.__name__.lstrip("_"), (behaviour, *bases), {})
+
+
+@functools.lru_cache(maxsize=256)
+def base_of(stream: Any, name: str) -> type | None:
+    """The library's base class of a stream's class."""
+    return next((cls for cls in stream.__mro__ if cls.__name__ == name), None)
+
+
+def check_libraries(request: HTTPRequest, transport: Any) -> None:
+    """Raise `ConfigurationError` where a client of one library got its transport from the other, which it says in no words.
+
+    A transport that is derived from neither library's may serve both; its answers tell, see `check_same_library`.
+    """
+    expected, actual = _libraries_of(type(request)), _libraries_of(type(transport))
+    if expected and actual and not expected & actual:
+        raise _mixed_libraries()
+
+
+def _libraries_of(cls: type) -> set[str]:
+    """The libraries whose classes it is derived from, by the module that a method of theirs is in."""
+    makers = (vars(base).get(_DEFINING_METHODS.get(base.__name__, "")) for base in cls.__mro__)
+    return {str(maker.__globals__["__package__"]).partition(".")[0] for maker in makers if isinstance(maker, FunctionType)}
+
+
+def check_same_library(request: HTTPRequest, stream: Any, *, asynchronous: bool) -> None:
+    """Raise `ConfigurationError` where a client of one library got an answer of the other."""
+    name = _ASYNC if asynchronous else _SYNC
+    expected, actual = base_of(request.stream.__class__, name), base_of(stream.__class__, name)
+    if expected is not actual:
+        raise _mixed_libraries()
+
+
+def _mixed_libraries() -> ConfigurationError:
+    rule = "must be of the client's own library: httpx2.HTTPTransport for an httpx2 client, httpx.HTTPTransport for httpx"
+    return ConfigurationError([("ResilientTransport.transport", rule, REDACTED)])
+
+
+def body_in_memory(request: HTTPRequest) -> bool:
+    """Whether the request's body is in memory, so that it can be sent again."""
+    try:
+        _ = request.content  # type: ignore[attr-defined]  # a property of both libraries that raises where it is not
+    except Exception:  # noqa: BLE001 - RequestNotRead of either library
+        return False
+    return True
+
+
+def idempotency_parts(request: HTTPRequest, headers: Headers) -> tuple[bytes, ...]:
+    """Give what a request asks for: method, address and body, as far as that is in memory.
+
+    The boundary between the parts of a form is drawn anew each time, and says nothing.
+    """
+    body: bytes = request.content if body_in_memory(request) else b""  # type: ignore[attr-defined]  # see `body_in_memory`
+    _, _, boundary = headers.get(b"content-type", b"").partition(b"boundary=")
+    boundary = boundary.partition(b";")[0].strip(b'" ')
+    return request.method.encode(), str(request.url).encode(), body.replace(boundary, b"") if boundary else body
+
+
+def fits_buffer(request: HTTPRequest, limit: int) -> bool:
+    """Whether a body may be taken into memory: it is there already, as after a redirect, or is known to be within bounds."""
+    if base_of(request.stream.__class__, "ByteStream") is not None:
+        return True
+    length = request.headers.get("content-length", "")
+    return length.isdecimal() and int(length) <= limit
+
+
+def default_transport(request: HTTPRequest, *, asynchronous: bool) -> Any:
+    """A transport of the request's library, with its defaults and as many connections as SDKs allow themselves."""
+    cls: Any = next((cls for cls in type(request).__mro__ if cls.__name__ == "Request"), None)
+    if cls is None:
+        rule = "must be given where a client is neither of httpx nor of httpx2"
+        raise ConfigurationError([("ResilientTransport.transport", rule, REDACTED)])
+    library = importlib.import_module(cls.__init__.__globals__["__package__"])
+    limits = library.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_KEEPALIVE)
+    return (library.AsyncHTTPTransport if asynchronous else library.HTTPTransport)(limits=limits)

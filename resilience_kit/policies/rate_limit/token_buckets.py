@@ -1,0 +1,319 @@
+"""The buckets of a rate limiter and the queue before them, under one lock."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Final, cast
+
+from resilience_kit._fork import register_fork_aware
+from resilience_kit._wait_queue import EPSILON, DeferringLock, Waiter, WaitQueue, wake_all
+from resilience_kit.context import Priority, current_priority
+from resilience_kit.errors import RateLimitExceededError
+from resilience_kit.outcome import Clock
+from resilience_kit.policies.rate_limit.bucket import TokenBucket
+from resilience_kit.policies.rate_limit.consumption import CostClass, size_class
+from resilience_kit.policies.rate_limit.options import RateLimitConfig
+
+#: Seconds by which a caller who waits may be woken too late without a loss: what a bucket takes beyond its burst meanwhile.
+_WAKEUP_SLACK: Final = 0.05
+#: Classes of calls whose use is remembered; the oldest is forgotten first.
+_MAX_CLASSES: Final = 128
+
+
+class RateLimitWaiter(Waiter):
+    """A caller's place in the queue of a rate limiter."""
+
+    __slots__ = ("cost_class",)
+
+    def __init__(
+        self,
+        pool: TokenBuckets,
+        cost_class: CostClass,
+        costs: Sequence[float],
+        *,
+        expires_at: float | None,
+        estimated_wait: float,
+    ) -> None:
+        super().__init__(pool, current_priority.get(), costs, expires_at, estimated_wait)  # type: ignore[arg-type]  # its own places
+        self.cost_class = cost_class
+
+
+class TokenBuckets:
+    """The buckets and the queue, under one lock."""
+
+    def __init__(self, configs: Sequence[RateLimitConfig], name: str, clock: Clock) -> None:
+        self._name, self._clock = name, clock
+        now = clock.monotonic()
+        self.buckets = [TokenBucket(config.rate / config.period, config.capacity, now) for config in configs]
+        self._single_bucket = self.buckets[0] if len(self.buckets) == 1 else None
+        self._max_wait = min((config.max_wait for config in configs if config.max_wait is not None), default=None)
+        self._cost_classes: dict[Hashable, CostClass] = {}
+        #: Of calls whose estimates are what they use.
+        self.exact_class = CostClass([False] * len(self.buckets), len(Priority))
+        self._active_classes: dict[CostClass, None] = {}
+        self.reset_after_fork()
+        register_fork_aware(self)
+
+    def reset_after_fork(self) -> None:
+        """In a forked child: a lock that nobody holds, and nobody who waits."""
+        self.deferring_lock = DeferringLock()
+        self.lock = self.deferring_lock.lock
+        self.queue = WaitQueue(len(Priority))
+        for each in self._active_classes:
+            each.drop_calls()
+        self._active_classes = {}
+
+    def refill(self) -> float:
+        """Under the lock: bring the buckets up to now."""
+        now = self._clock.monotonic()
+        slack = _WAKEUP_SLACK if self.queue.length else 0.0
+        for bucket in self.buckets:
+            bucket.refill(now, slack)
+        return now
+
+    def debit(self, costs: Sequence[float]) -> None:
+        """Under the lock: take, into debt if need be."""
+        for bucket, cost in zip(self.buckets, costs, strict=True):
+            bucket.level -= cost
+
+    def seconds_until(self, costs: Sequence[float]) -> float:
+        """Under the lock: seconds until there is enough for a caller with nobody ahead."""
+        return max(bucket.seconds_until(cost) for bucket, cost in zip(self.buckets, costs, strict=True))
+
+    def cost_class_of(self, rule_key: Hashable, has_usage: Sequence[bool], costs: Sequence[float]) -> CostClass:
+        """The class of a call by its functions, and by the size of its estimates."""
+        key = (rule_key, size_class(costs, has_usage))
+        found = self._cost_classes.get(key)
+        if found is None:
+            with self.lock:
+                if len(self._cost_classes) >= _MAX_CLASSES:
+                    del self._cost_classes[next(iter(self._cost_classes))]
+                found = self._cost_classes.setdefault(key, CostClass(has_usage, len(Priority)))
+        return found
+
+    def fits(self, costs: Sequence[float]) -> bool:
+        """Whether a call could start at once."""
+        with self.lock:
+            self.refill()
+            return not self.queue.length and self.seconds_until(costs) <= EPSILON
+
+    def set_level(self, level: float) -> None:
+        """Have the first bucket hold so much, and let those in who wait for it."""
+        with self.lock:
+            self.refill()
+            self.buckets[0].level = level
+            moved = list(self._grant())
+        wake_all(moved)
+
+    def try_take(self, cost: float) -> bool:
+        """Take from the first bucket, all of it or nothing; never into debt, and never before somebody who waits."""
+        with self.lock:
+            return not self.queue.length and self.buckets[0].try_take(self._clock.monotonic(), cost)
+
+    def reserve(self, cost: float) -> float:
+        """Take from the first bucket at once, into debt if need be, before those who wait; gives the seconds until it is paid."""
+        bucket = self.buckets[0]
+        with self.lock:
+            if bucket.try_take(self._clock.monotonic(), cost):
+                return 0.0
+            bucket.level -= cost
+            return bucket.seconds_until(0.0)
+
+    def take_or_enqueue(self, costs: Sequence[float], cost_class: CostClass) -> RateLimitWaiter | None:
+        """Take `costs`, or get a place in the queue; raises `RateLimitExceededError` when it would take too long."""
+        only = self._single_bucket
+        with self.lock:
+            if only is None or self.queue.length or not only.try_take(self._clock.monotonic(), costs[0]):
+                now = self.refill()
+                if self.queue.length or self.seconds_until(costs) > EPSILON:
+                    return self._enqueue(costs, cost_class, now)
+                self.debit(costs)
+            if cost_class.reports_usage:
+                cost_class.on_start(costs)
+                self._active_classes[cost_class] = None
+            return None
+
+    def _enqueue(self, costs: Sequence[float], cost_class: CostClass, now: float) -> RateLimitWaiter:
+        priority = current_priority.get()
+        expected = self._estimated_wait(costs, priority)
+        if self._max_wait is not None and expected > self._max_wait + EPSILON:
+            raise RateLimitExceededError(self._name, self._estimated_wait(costs, priority, worst_case=True))
+        until = None if self._max_wait is None else now + self._max_wait
+        waiter = RateLimitWaiter(self, cost_class, costs, expires_at=until, estimated_wait=expected)
+        self.queue.append(waiter)
+        cost_class.enqueue(priority, costs)
+        self._active_classes[cost_class] = None
+        return waiter
+
+    # --- how long it will take --------------------------------------------------------------------------------------------
+
+    def _estimated_wait(self, costs: Sequence[float], priority: int, *, worst_case: bool = False) -> float:
+        """Under the lock: seconds until a caller may start who comes now, by what calls have used so far.
+
+        Where nobody knows what those ahead will use, it is what the wait takes at least; `worst_case`: at most.
+        """
+        ahead = [
+            sum(each.queued_cost(number, priority, worst_case=worst_case) for each in self._active_classes)
+            for number in range(len(costs))
+        ]
+        return self._wait_behind(ahead, costs, self._expected_refunds(worst_case=worst_case))
+
+    def _expected_refunds(self, *, worst_case: bool) -> Sequence[float]:
+        return [
+            sum(each.expected_refund(number, worst_case=worst_case) for each in self._active_classes)
+            for number in range(len(self.buckets))
+        ]
+
+    def _wait_behind(self, ahead: Sequence[float], costs: Sequence[float], refunds: Sequence[float]) -> float:
+        """Under the lock: what comes back does so when its calls have ended, hardly before a call's usual duration is over."""
+        duration = max((each.duration for each in self._active_classes), default=0.0)
+        longest = 0.0
+        for bucket, cost, before, refund in zip(self.buckets, costs, ahead, refunds, strict=True):
+            seconds = bucket.seconds_until(cost, before - refund)
+            if refund > 0.0:
+                seconds = max(seconds, min(duration, bucket.seconds_until(cost, before)))
+            longest = max(longest, seconds)
+        return longest
+
+    def _update_estimates(self) -> Sequence[RateLimitWaiter]:
+        """Under the lock: judge those who wait by what has just become known. Gives them: all are to be woken."""
+        ahead, refunds = [0.0] * len(self.buckets), self._expected_refunds(worst_case=False)
+        waiters = cast("Sequence[RateLimitWaiter]", [*self.queue.waiters()])
+        for waiter in waiters:
+            waiter.expected = self._wait_behind(ahead, waiter.costs, refunds)
+            ahead = [units + waiter.cost_class.expected_use(number, waiter.costs[number]) for number, units in enumerate(ahead)]
+        return waiters
+
+    # --- a caller in the line ---------------------------------------------------------------------------------------------
+
+    def look(self, place: RateLimitWaiter) -> float | None:
+        """See `Turn.look`."""
+        with self.lock:
+            if place.granted:
+                return 0.0
+            now = self.refill()
+            is_head = self.queue.head() is place
+            seconds = self.seconds_until(place.costs) if is_head else math.inf
+            if seconds > EPSILON:
+                return self._remaining_wait(place, now, seconds)
+            moved = list(self._grant())
+        wake_all(moved)
+        return 0.0
+
+    def _remaining_wait(self, waiter: RateLimitWaiter, now: float, seconds: float) -> float | None:
+        """Under the lock: seconds until the turn of the head comes, None for the others, while their patience lasts.
+
+        Also None for a head that has patience for what others will give back, though not for a bucket that has to fill.
+        """
+        is_head = seconds < math.inf
+        if is_head:
+            nobody = [0.0] * len(self.buckets)
+            waiter.expected = min(seconds, self._wait_behind(nobody, waiter.costs, self._expected_refunds(worst_case=False)))
+        soonest = waiter.expected if is_head and waiter.expected is not None else 0.0
+        if waiter.cancelled or (waiter.expires_at is not None and now + max(soonest, 2 * EPSILON) > waiter.expires_at + EPSILON):
+            raise self._rejection(waiter)
+        return seconds if is_head and (waiter.expires_at is None or now + seconds <= waiter.expires_at + EPSILON) else None
+
+    def claim(self, place: RateLimitWaiter) -> None:
+        """See `Turn.claim`. A clock that is behind, or does not wait, leaves a debt."""
+        with self.lock:
+            if place.granted or self.queue.head() is not place:
+                return
+            self.refill()
+            self._grant_one(place)
+            moved = list(self._grant())
+        wake_all(moved)
+
+    def _grant(self) -> Iterator[RateLimitWaiter]:
+        """Under the lock: give their turn to all whose cost is there. Gives those, and who is next: all are to be woken."""
+        while isinstance(waiter := self.queue.head(), RateLimitWaiter):
+            yield waiter
+            if self.seconds_until(waiter.costs) > EPSILON:
+                return
+            self._grant_one(waiter)
+
+    def _grant_one(self, waiter: RateLimitWaiter) -> None:
+        self.debit(waiter.costs)
+        waiter.granted = True
+        if waiter.cost_class.reports_usage:
+            waiter.cost_class.on_start(waiter.costs)
+        self._remove(waiter)
+
+    def _remove(self, waiter: RateLimitWaiter) -> None:
+        self.queue.remove(waiter)
+        waiter.cost_class.dequeue(waiter.priority, waiter.costs)
+        if not waiter.cost_class.calls:
+            self._active_classes.pop(waiter.cost_class, None)
+
+    def cancel(self, waiter: RateLimitWaiter) -> bool:
+        """Whether a caller gives up a place whose turn had not come, or that was lost already."""
+        with self.lock:
+            if waiter.granted or waiter.cancelled:
+                return waiter.cancelled
+            self.refill()
+            was_head = self.queue.head() is waiter
+            self._remove(waiter)
+            waiter.cancelled = True
+            moved = list(self._grant()) if was_head else []
+        wake_all(moved)
+        return True
+
+    def leave(self, place: RateLimitWaiter) -> None:
+        """Lose a place, whether its turn has come or not."""
+        if not self.cancel(place):
+            place.cancelled = True
+            if place.cost_class.reports_usage:
+                self.settle(place.costs, (0.0,) * len(place.costs), place.cost_class, None)
+            else:
+                self.refund(place.costs)
+
+    def patience_of(self, place: RateLimitWaiter) -> float | None:
+        """See `Turn.patience`."""
+        return None if place.expires_at is None else max(0.0, place.expires_at - self._clock.monotonic())
+
+    def refusal(self, place: RateLimitWaiter) -> RateLimitExceededError:
+        """See `Turn.refusal`."""
+        with self.lock:
+            self.refill()
+            return self._rejection(place)
+
+    def _rejection(self, waiter: RateLimitWaiter) -> RateLimitExceededError:
+        """With the seconds after which the place would come to somebody who asks now, without this caller."""
+        is_queued = not (waiter.cancelled or waiter.granted)
+        if is_queued:
+            waiter.cost_class.dequeue(waiter.priority, waiter.costs)
+        expected = self._estimated_wait(waiter.costs, waiter.priority, worst_case=True)
+        if is_queued:
+            waiter.cost_class.enqueue(waiter.priority, waiter.costs)
+        return RateLimitExceededError(self._name, expected)
+
+    # --- after a call -----------------------------------------------------------------------------------------------------
+
+    def refund(self, unused: Sequence[float]) -> None:
+        """Put back what was not used; what is negative was used beyond the estimate."""
+        if self.deferring_lock.held_by_current_thread():
+            self.deferring_lock.defer(functools.partial(self.refund, unused))
+            return
+        with self.lock:
+            moved = self._refund(unused)
+        wake_all(moved)
+
+    def _refund(self, unused: Sequence[float]) -> list[RateLimitWaiter]:
+        self.refill()
+        for bucket, units in zip(self.buckets, unused, strict=True):
+            bucket.level = min(max(bucket.level, bucket.burst), bucket.level + units)
+        return list(self._grant())
+
+    def settle(self, costs: Sequence[float], used: Sequence[float], cost_class: CostClass, reported: float | None) -> None:
+        """A call of a class that reports its usage has ended. `reported`: its seconds, None where it has reported nothing."""
+        with self.lock:
+            cost_class.on_end(costs)
+            is_new_evidence = reported is not None and cost_class.on_usage(used, reported)
+            moved = self._refund([cost - units for cost, units in zip(costs, used, strict=True)]) if used != costs else []
+            if is_new_evidence:
+                moved += self._update_estimates()
+            if not cost_class.calls:
+                self._active_classes.pop(cost_class, None)
+        wake_all(moved)
