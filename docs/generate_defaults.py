@@ -3,9 +3,7 @@
 In README.md and docs/ a table stands between `<!-- defaults: module:Name -->` or `<!-- table: name -->` and `<!-- end -->`.
 Of an option class all columns come from the code: defaults from the signature, rules from what its checks say to an unfit value,
 meanings from its docstring. Of functions and other classes the sentences in the last column are the page's own and stay.
-
-docs/reference/models/ is written as a whole: a page for each option class and each model of a configuration text. A test
-compares every page with this output.
+A test compares every page with this output.
 """  # noqa: INP001 - a program, not a package
 
 from __future__ import annotations
@@ -17,28 +15,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import NoneType
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from resilience_kit import (
-    CircuitBreakerConfig,
     ConfigurationError,
-    FailureRateWindow,
-    ResilienceConfig,
     ResilienceStrategy,
-    RetryConfig,
 )
 from resilience_kit.classification.http_status import STATUS, by_status
 from resilience_kit.classification.own_errors import VERDICTS
-from resilience_kit.config import PRESETS, STRATEGY_NUMBERS, TEMPLATES, ClientRateLimits
+from resilience_kit.config import PRESETS, STRATEGY_NUMBERS, TEMPLATES
 from resilience_kit.config.field_docs import environment_variables, field_descriptions
 from resilience_kit.config.sanitize import TRUSTED, UNTRUSTED, TextLimits
-from resilience_kit.config.text_models import CUSTOM, FILE, OPERATION, PRESET, Model
-from resilience_kit.http.host_pacer import PacingConfig
+from resilience_kit.config.text_models import FILE, PRESET, Model
 from resilience_kit.outcome import Verdict
-from resilience_kit.policies.bulkhead import AdaptiveLimit, BulkheadConfig
-from resilience_kit.policies.hedge import HedgeConfig
-from resilience_kit.policies.rate_limit import RateLimitConfig
-from resilience_kit.policies.retry_budget import RetryBudgetConfig
 
 ROOT = Path(__file__).parent.parent
 _TABLE = re.compile(r"(?P<head><!-- (?P<kind>defaults|table): (?P<what>\S+) -->\n)(?P<body>.*?)(?P<tail><!-- end -->)", re.DOTALL)
@@ -206,6 +195,10 @@ def _settings(_body: str) -> Iterable[Sequence[str]]:
     return _of_model(FILE)
 
 
+def _preset(_body: str) -> Iterable[Sequence[str]]:
+    return _of_model(PRESET)
+
+
 def _verdict(verdict: Verdict) -> tuple[str, str, str]:
     return f"`{verdict.kind.value}`", _yes(verdict.retryable), _yes(verdict.counts_against_breaker)
 
@@ -232,6 +225,7 @@ _TABLES: dict[str, Callable[[str], Iterable[Sequence[str]]]] = {
     "strategies": _strategies,
     "presets": _presets,
     "settings": _settings,
+    "preset": _preset,
     "templates": _templates,
     "environment": _environment,
     "limits": _limits,
@@ -240,78 +234,12 @@ _TABLES: dict[str, Callable[[str], Iterable[Sequence[str]]]] = {
 }
 
 
-class _Page(NamedTuple):
-    """One page of docs/reference/models/."""
-
-    title: str
-    about: str
-    rows: Callable[[], Iterable[Sequence[str]]]
-    see: str
-
-
-_MODELS = ROOT / "docs" / "reference" / "models"
-_CLASSES: dict[type, str] = {
-    ResilienceConfig: "../config.md",
-    RetryConfig: "../retry.md",
-    RetryBudgetConfig: "../retry.md#the-retry-budget",
-    CircuitBreakerConfig: "../breaker.md",
-    FailureRateWindow: "../breaker.md",
-    RateLimitConfig: "../limits.md",
-    BulkheadConfig: "../limits.md",
-    AdaptiveLimit: "../limits.md#adaptive-concurrency",
-    HedgeConfig: "../hedging.md",
-    PacingConfig: "../pacing.md",
-    ClientRateLimits: "../validator.md",
-}
-_TEXTS = {
-    "custom-config": ("RESILIENCE_CUSTOM_CONFIG", "Settings over those of a preset, as JSON; what the validator takes.", CUSTOM),
-    "config-file": ("RESILIENCE_CONFIG_FILE", "A configuration file, in TOML or JSON.", FILE),
-    "operation-settings": (
-        "A section of a file",
-        "What `[operations.NAME]` of a configuration file says of one operation.",
-        OPERATION,
-    ),
-    "preset": ("A preset", "A preset as a text, for `validate_preset`; as `Preset.to_dict()` gives it.", PRESET),
-}
-
-
-def pages() -> dict[Path, str]:
-    """The pages of docs/reference/models/, which hold nothing but what the code says."""
-    found = {_file_of(owner): _class_page(owner, see) for owner, see in _CLASSES.items()}
-    found |= {
-        name: _Page(title, about, lambda model=model: _of_model(model), "../config.md")
-        for name, (title, about, model) in _TEXTS.items()
-    }
-    found["environment"] = _Page("The environment", "The variables that are read.", lambda: _environment(""), "../config.md")
-    index = _table(
-        [("page", "about"), ("---", "---"), *((f"[{page.title}]({name}.md)", page.about) for name, page in found.items())]
-    )
-    texts = {
-        name: f"# {page.title}\n\n{page.about} More: [{page.see.strip('./')}]({page.see}).\n\n{_table(page.rows())}"
-        for name, page in found.items()
-    }
-    texts["README"] = f"# Options, field by field\n\nWritten by `docs/generate_defaults.py` from the code.\n\n{index}"
-    return {_MODELS / f"{name}.md": text for name, text in texts.items()}
-
-
-def _class_page(owner: type, see: str) -> _Page:
-    about = " ".join((inspect.getdoc(owner) or "").partition("\n\n")[0].split())
-    return _Page(owner.__name__, about, lambda: _options(owner), see)
-
-
-def _file_of(owner: type) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", owner.__name__).lower()
-
-
 def _table(rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def main() -> None:
     """Write every page that has changed."""
-    _MODELS.mkdir(exist_ok=True)
-    for page, text in pages().items():
-        page.write_text(text, encoding="utf-8")
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         text = page.read_text(encoding="utf-8")
         if filled(text) != text:
