@@ -247,7 +247,7 @@ def _digest(folder: str, but: Path | None = None) -> str:
 
 
 def main() -> int:
-    """Returns 1 when a room has too many survivors, or one that nobody has given a reason for."""
+    """Return 1 when a room has too many survivors, or a survivor without a reason."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", action="append", choices=ROOMS, help="a room; may be given more than once")
     parser.add_argument("--fresh", action="store_true", help="forget what is known")

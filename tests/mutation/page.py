@@ -1,9 +1,8 @@
-"""What the mutants say: how many there were of each function, how many were noticed, and why the others may live."""
+"""Summary of the mutants of each room: how many were made, tried and noticed, and what is wrong with the run."""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import Any
 KILLED, SURVIVED, TIMED_OUT = "killed", "survived", "timed out"
 #: What is known of a survivor's tests ends so when they were the quick ones.
 QUICK = " quick"
-_NO_REASON = "NO REASON GIVEN"
 _HEAD = """# Mutants
 
 `make mutate` makes thousands of small changes to the code, one at a time (a `<` for a `<=`, an argument left out, a statement
 dropped), and runs for each the tests that run the changed statement. A mutant that no test notices is a line that the tests run
 and do not test. `tests/mutation/mutants.py` tells which changes are made. *Tried* are the mutants that the runs so far have
-come to, and *noticed* is a share of those; *out of time* are the ones that hang, which is noticed.
+come to, and *noticed* is a share of those; *out of time* are the ones that hang, which is noticed. *Quick only* counts survivors
+that have met the quick tests of their room alone. The reason for each survivor is in `tests/mutation/survivors.md`.
 """
 
 
@@ -98,8 +97,7 @@ def to_markdown(
         if Tally.of(mutants).share < ROOMS[room].at_least:
             wrong.append(f"{room}: {Tally.of(mutants).share:.1%} noticed, and it must be {ROOMS[room].at_least:.0%}")
         wrong += [f"{room}: no reason for {label(each)}" for each in _survivors(mutants) if label(each) not in reasons]
-    parts = [_HEAD, _overview(results, made), *(_room(room, mutants, reasons) for room, mutants in results.items())]
-    return "\n".join(parts), wrong
+    return f"{_HEAD}\n{_overview(results, made)}\n", wrong
 
 
 def label(mutant: Mapping[str, Any]) -> str:
@@ -113,39 +111,13 @@ def _survivors(mutants: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _overview(results: Mapping[str, Sequence[Mapping[str, Any]]], made: Mapping[str, int]) -> str:
-    lines = ["| room | mutants | tried | killed | out of time | survived | noticed | at least |", f"| --- {'| ---: ' * 7}|"]
+    head = ("room", "mutants", "tried", "killed", "out of time", "survived", "noticed", "quick only", "at least")
+    lines = [f"| {' | '.join(head)} |", f"| --- {'| ---: ' * (len(head) - 1)}|"]
     for room, mutants in results.items():
-        least = ROOMS[room].at_least
-        lines.append(f"| {room} | {made[room]} | {Tally.of(mutants).cells()} | {f'{least:.0%}' if least else ''} |")
-    return "\n".join([*lines, ""])
-
-
-def _room(room: str, mutants: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]) -> str:
-    functions: defaultdict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
-    for mutant in mutants:
-        functions[mutant["path"].removeprefix("resilience_kit/"), mutant["function"] or "(module)"].append(mutant)
-    lines = [f"## {room.capitalize()}", "", *_why(mutants, reasons), "<details><summary>By function</summary>", ""]
-    lines += ["| module | function | mutants | killed | out of time | survived | noticed |", f"| --- | --- {'| ---: ' * 5}|"]
-    lines += [f"| {path} | `{function}` | {Tally.of(own).cells()} |" for (path, function), own in functions.items()]
-    return "\n".join([*lines, "", "</details>", ""])
-
-
-def _why(mutants: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]) -> list[str]:
-    grouped: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for mutant in _survivors(mutants):
-        grouped[reasons.get(label(mutant), _NO_REASON)].append(mutant)
-    lines = ["Survivors, by the reason why no test has to notice them:", ""] if grouped else ["No survivors.", ""]
-    quick = sum(mutant["tests"].endswith(QUICK) for mutant in _survivors(mutants))
-    if quick:
-        lines += [f"{quick} of them were asked of the quick tests only, not of slow ones and those of other rooms.", ""]
-    for reason, own in sorted(grouped.items(), key=lambda each: each[0] == _NO_REASON):
-        lines += [f"**{reason}**", ""]
-        for each in own:
-            path = each["path"].removeprefix("resilience_kit/")
-            change = f"{each['before']} -> {each['after']}".replace("`", "'")
-            lines.append(f"- {path}:{each['line']} `{each['function'] or '(module)'}`: `{change}`")
-        lines.append("")
-    return lines
+        quick = sum(mutant["tests"].endswith(QUICK) for mutant in _survivors(mutants))
+        least = f"{ROOMS[room].at_least:.0%}" if ROOMS[room].at_least else ""
+        lines.append(f"| {room} | {made[room]} | {Tally.of(mutants).cells()} | {quick} | {least} |")
+    return "\n".join(lines)
 
 
 def read(kept: Path) -> dict[str, list[dict[str, Any]]]:
