@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import functools
 import importlib
-from asyncio import CancelledError
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from resilience_kit._drive.timeouts import timeout_at
 from resilience_kit.errors import REDACTED, ConfigurationError
-
-if TYPE_CHECKING:
-    from resilience_kit.http.transport_exchange import Exchange
 
 _SYNC, _ASYNC = "SyncByteStream", "AsyncByteStream"
 #: By the name of a library's class, a method that it defines itself.
@@ -27,9 +22,6 @@ _MAX_CONNECTIONS, _MAX_KEEPALIVE = 1000, 100
 
 
 Headers = dict[bytes, bytes]
-
-#: What gives the bodies of async answers, by exchange.
-_open_bodies: dict[int, Any] = {}
 
 
 class HTTPRequest(Protocol):
@@ -74,152 +66,14 @@ class _Replay:
         yield self._body
 
 
-class _ObservedBody:
-    """The rest of a body, read by its consumer while the attempt behind it is under way."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-
-    def __iter__(self) -> Iterator[bytes]:
-        exchange = self._exchange
-        try:
-            yield from exchange.buffered()
-            while not exchange.finished:
-                chunk = self._next()
-                if chunk:
-                    yield chunk
-            try:
-                yield from exchange.chunks
-            except Exception:
-                if not exchange.is_good:
-                    raise
-        finally:
-            exchange.on_close()
-
-    def _next(self) -> bytes | None:
-        exchange = self._exchange
-        try:
-            chunk: bytes | None = next(exchange.chunks, None)
-            exchange.on_chunk(chunk)
-        except Exception as error:  # noqa: BLE001 - whatever the body breaks with
-            broken = exchange.on_error(error)
-        else:
-            return chunk
-        if broken is None:
-            return None
-        try:
-            raise broken
-        finally:
-            del broken
-
-    def close(self) -> None:
-        """The consumer leaves, or has read to the end."""
-        exchange = self._exchange
-        exchange.on_close()
-        close(exchange.source, exchange.chunks)
-
-    def __del__(self) -> None:
-        self._exchange.on_close()
-
-
-class _AsyncObservedBody:
-    """The same, asynchronous, and with a bound on the time between two pieces.
-
-    Dropped generators are closed by the event loop, each by itself, in the order in which the collector meets them: the oldest
-    first. The answer's own is older than those of its consumers, who would find it being closed. So it is kept from the
-    collector until the consumer has left.
-    """
-
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        _open_bodies[id(exchange)] = exchange.chunks
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        exchange = self._exchange
-        try:
-            for chunk in exchange.buffered():
-                yield chunk
-            while not exchange.finished:
-                piece = await self._next()
-                if piece:
-                    yield piece
-            try:
-                async for chunk in exchange.chunks:
-                    yield chunk
-            except Exception:
-                if not exchange.is_good:
-                    raise
-        finally:
-            self._leave()
-
-    async def _next(self) -> bytes | None:
-        exchange = self._exchange
-        try:
-            chunk = await self._next_until(exchange.idle_deadline_ns())
-            exchange.on_chunk(chunk)
-        except Exception as error:  # noqa: BLE001 - whatever the body breaks with
-            broken = exchange.on_error(error)
-        else:
-            return chunk
-        if broken is None:
-            return None
-        try:
-            raise broken
-        finally:
-            del broken
-
-    async def _next_until(self, until: int | None) -> bytes | None:
-        """The next piece, None at the end, `APITimeoutError` when it does not come in time."""
-        exchange, cut_off = self._exchange, False
-        limit = timeout_at(exchange.call.plan.clock, until)
-        try:
-            return await anext(exchange.chunks, None)
-        except CancelledError:
-            cut_off = True
-            raise
-        finally:
-            if limit.finish() and cut_off:
-                raise exchange.idle_error()
-
-    async def aclose(self) -> None:
-        """The consumer leaves, or has read to the end."""
-        self._leave()
-        await close_async(self._exchange.source, self._exchange.chunks)
-
-    def _leave(self) -> None:
-        _open_bodies.pop(id(self._exchange), None)
-        self._exchange.on_close()
-
-    def __del__(self) -> None:
-        self._leave()
-
-
-def close(source: Any, chunks: Any) -> None:
-    """Close a response's stream, and first what iterates over it."""
-    if isinstance(chunks, Generator):
-        chunks.close()
-    source.close()
-
-
-async def close_async(source: Any, chunks: Any) -> None:
-    """The same for an async stream, whose iterator would be left to the event loop to end."""
-    if isinstance(chunks, AsyncGenerator):
-        await chunks.aclose()
-    await source.aclose()
-
-
 def replay(source: Any, body: bytes) -> Any:
     """A stream of the library of `source` that gives `body`."""
-    return _class_for(_Replay, source.__class__)(body)
-
-
-def observed_body(exchange: Exchange, *, asynchronous: bool) -> Any:
-    """A stream of the answer's library that goes on with the attempt."""
-    return _class_for(_AsyncObservedBody if asynchronous else _ObservedBody, exchange.source.__class__)(exchange)
+    return class_for(_Replay, source.__class__)(body)
 
 
 @functools.lru_cache(maxsize=64)
-def _class_for(behaviour: Any, stream: Any) -> Any:
+def class_for(behaviour: Any, stream: Any) -> Any:
+    """Return `behaviour` as a subclass of the stream classes of the library that `stream`, a class, belongs to."""
     bases = tuple(base for name in (_SYNC, _ASYNC) if (base := base_of(stream, name)) is not None)
     return type(behaviour.__name__.lstrip("_"), (behaviour, *bases), {})
 

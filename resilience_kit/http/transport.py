@@ -23,13 +23,11 @@ from resilience_kit.http.httpx_compat import (
     body_in_memory,
     check_libraries,
     check_same_library,
-    close,
-    close_async,
     default_transport,
     fits_buffer,
-    observed_body,
 )
 from resilience_kit.http.pacing import Pacing
+from resilience_kit.http.response_stream import close, close_async, observed_body
 from resilience_kit.http.stream_progress import TERMINAL_EVENTS, TruncatedStreamError
 from resilience_kit.http.transport_exchange import ErrorResponse, Exchange, TransportCall
 from resilience_kit.http.transport_options import DEFAULT_CONFIG, HostCallSites, TransportOptions, transport_name

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from resilience_kit.errors import DeadlineExceededError, InvalidRequestError, TransientAIError
-from resilience_kit.http import AsyncAPIClient, httpx_compat
+from resilience_kit.http import AsyncAPIClient, response_stream
 from resilience_kit.http.pacing import Pacing
 from resilience_kit.http.rate_limit_headers import BucketReading, RemoteBucket, SendPosition
 from resilience_kit.outcome import Outcome, OutcomeKind
@@ -167,12 +167,12 @@ async def test_a_dropped_stream_is_closed_from_the_outside(http: ModuleType, mak
     pieces = response.aiter_bytes()
     await anext(pieces)
     response.extensions["me"] = pieces  # a circle, for the collector
-    assert 1 == len(httpx_compat._open_bodies)
+    assert 1 == len(response_stream._open_bodies)
     del response, pieces
     gc.collect()
     await asyncio.sleep(0)
     gc.collect()
-    assert {} == httpx_compat._open_bodies
+    assert {} == response_stream._open_bodies
     assert {"total_calls": 1, "cancelled_calls": 1} == lab.counted()
 
 
