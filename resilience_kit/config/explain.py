@@ -9,10 +9,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from resilience_kit._checks import did_you_mean
-from resilience_kit.config.layers import STRATEGY_FIELDS, Layer, RequestedOptions, layers_for, strategy_config
+from resilience_kit.config.layers import STRATEGY_FIELDS, Layer, RequestedOptions, strategy_config
 from resilience_kit.config.overlay import FIELDS
 from resilience_kit.config.resilience_config import ResilienceConfig
-from resilience_kit.config.resolve import check_operation
+from resilience_kit.config.resolve import check_operation, layers_for
 from resilience_kit.policies.breaker import CircuitBreakerConfig
 from resilience_kit.policies.retry import RetryConfig
 

@@ -1,4 +1,4 @@
-"""The layers that an operation's options are made of, weakest first. `resolve` folds them, `explain` tells of each.
+"""The layers that an operation's options are made of, weakest first. `resolve` puts them together, `explain` tells of each.
 
 What is said of the whole application comes together in the settings, before anything is known about an operation: there the
 numbers that somebody names replace those of the default strategy, whoever named which. A preset that nobody names has not said
@@ -23,7 +23,7 @@ import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from resilience_kit._checks import misplaced_hint, shown_value
 from resilience_kit.config.overlay import FIELDS, overlay, overlay_clamped, overrides_of, reject_unknown_settings
@@ -32,9 +32,6 @@ from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit, Re
 from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
 from resilience_kit.errors import ConfigurationError, Violation
 from resilience_kit.policies.hedge import HedgeConfig
-
-if TYPE_CHECKING:
-    from resilience_kit.config.settings import ResilienceSettings
 
 
 class Unset(Enum):
@@ -125,23 +122,6 @@ def build_default(sources: Sequence[ApplicationSource], path: str) -> Resilience
     return overlay(strategy_config(strategy), settings, path)
 
 
-def layers_for(operation: str, settings: ResilienceSettings, requested: RequestedOptions) -> list[Layer]:
-    """The layers of one operation over `settings.default`. A wrong value is a ConfigurationError, also where it does not win."""
-    found = [_strategy_layer(source, strategy) for source, strategy in settings.preset_overrides(operation)]
-    found += _strategy_layers("register_operation", requested.registered, "registered")
-    found += _strategy_layers("strategy argument", requested.strategy, "strategy")
-    found += _custom_config_layers(requested.custom_config, operation)
-    overrides = settings.operator_overrides(operation)
-    if requested.live is not None:
-        overrides = [*overrides, OperationOverride("set_strategy", strategy_named(requested.live, "live"))]
-    found += _operator_layers(overrides, requested.custom_config is None)
-    found += _argument_layers(requested)
-    found.append(Layer(_UNUSED_TIMEOUT_SOURCE, (), ResilienceConfig.with_useful_timeout))
-    if not settings.enabled:
-        found.append(Layer(settings.source_of("enabled"), (), ResilienceConfig.switched_off))
-    return found
-
-
 def fold_layers(base: ResilienceConfig, stack: Sequence[Layer]) -> ResilienceConfig:
     """`base` with all layers applied in turn, as far as they count."""
     first = next((number for number in reversed(range(len(stack))) if stack[number].replaces_all), 0)
@@ -156,22 +136,20 @@ def strategy_config(strategy: ResilienceStrategy) -> ResilienceConfig:
     return ResilienceConfig.from_strategy(strategy)
 
 
-def _strategy_layers(source: str, strategy: StrategyName | None, path: str) -> Sequence[Layer]:
-    return () if strategy is None else (_strategy_layer(source, strategy_named(strategy, path)),)
-
-
-def _strategy_layer(source: str, strategy: ResilienceStrategy) -> Layer:
+def strategy_layer(source: str, strategy: ResilienceStrategy) -> Layer:
+    """Return the layer of a strategy that replaces all layers below it."""
     return Layer(source, STRATEGY_FIELDS, lambda _below: strategy_config(strategy), replaces_all=True, strategy=strategy)
 
 
 #: The source of a strategy's attempt timeout that is left out.
-_UNUSED_TIMEOUT_SOURCE: Final = "default, since no retry would use it"
+UNUSED_TIMEOUT_SOURCE: Final = "default, since no retry would use it"
 _CUSTOM_CONFIG: Final = "custom_config"
 CUSTOM_RULE: Final = "must be a ResilienceConfig or a mapping of settings"
 _CUSTOM_SOURCE: Final = "custom_config argument"
 
 
-def _custom_config_layers(custom: object, operation: str) -> Sequence[Layer]:
+def custom_config_layers(custom: object, operation: str) -> Sequence[Layer]:
+    """Return the layers of the code's `custom_config`; raise ConfigurationError for a wrong one."""
     if custom is None:
         return ()
     if isinstance(custom, ResilienceConfig):
@@ -186,18 +164,18 @@ def _mapping_layers(custom: Mapping[str, object], operation: str) -> Iterator[La
     reject_unknown_settings(custom, _CUSTOM_CONFIG)
     overrides = overrides_of(custom, _CUSTOM_CONFIG)
     if operation in overrides:
-        yield _strategy_layer(_CUSTOM_SOURCE, overrides[operation])
+        yield strategy_layer(_CUSTOM_SOURCE, overrides[operation])
         return
     if "default_strategy" in custom:
-        yield _strategy_layer(_CUSTOM_SOURCE, strategy_named(custom["default_strategy"], f"{_CUSTOM_CONFIG}.default_strategy"))
+        yield strategy_layer(_CUSTOM_SOURCE, strategy_named(custom["default_strategy"], f"{_CUSTOM_CONFIG}.default_strategy"))
     yield Layer(_CUSTOM_SOURCE, FIELDS.keys() & custom.keys(), functools.partial(overlay, settings=custom, path=_CUSTOM_CONFIG))
 
 
-def _operator_layers(overrides: Sequence[OperationOverride], replaces_all: bool) -> Iterator[Layer]:
+def operator_layers(overrides: Sequence[OperationOverride], replaces_all: bool) -> Iterator[Layer]:
     """Each word's strategy, then its settings. Those that stay come last: they outlast a stronger word's strategy."""
     for source, strategy, settings in overrides:
         if strategy is not None:
-            yield _strategy_layer(source, strategy) if replaces_all else _strategy_numbers_layer(source, strategy)
+            yield strategy_layer(source, strategy) if replaces_all else _strategy_numbers_layer(source, strategy)
         yield from _settings_layer(source, {name: value for name, value in settings.items() if name not in _STICKY_FIELDS})
     for source, _, settings in overrides:
         yield from _settings_layer(source, {name: value for name, value in settings.items() if name in _STICKY_FIELDS})
@@ -212,7 +190,8 @@ def _strategy_numbers_layer(source: str, strategy: ResilienceStrategy) -> Layer:
     return Layer(source, STRATEGY_FIELDS - _STICKY_FIELDS, lambda below: below.with_strategy(strategy), strategy=strategy)
 
 
-def _argument_layers(requested: RequestedOptions) -> Iterator[Layer]:
+def argument_layers(requested: RequestedOptions) -> Iterator[Layer]:
+    """Yield a layer for each option that the code passes beside its strategy and config."""
     deadline, timeout, idempotent = requested.deadline, requested.attempt_timeout, requested.idempotent
     if deadline is not UNSET:
         yield Layer("deadline argument", ("deadline",), lambda below: below.with_deadline(deadline))

@@ -19,14 +19,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from resilience_kit.config.layers import UNSET, RequestedOptions, Seconds, StrategyName, Unset, fold_layers, layers_for
+from resilience_kit.config.layers import (
+    UNSET,
+    UNUSED_TIMEOUT_SOURCE,
+    Layer,
+    OperationOverride,
+    RequestedOptions,
+    Seconds,
+    StrategyName,
+    Unset,
+    argument_layers,
+    custom_config_layers,
+    fold_layers,
+    operator_layers,
+    strategy_layer,
+)
 from resilience_kit.config.resilience_config import ResilienceConfig
+from resilience_kit.config.strategies import strategy_named
 from resilience_kit.errors import ConfigurationError, Violation
 
 if TYPE_CHECKING:
     from resilience_kit.config.settings import ResilienceSettings
 
-__all__ = ["UNSET", "Unset", "check_operation", "resolve"]
+__all__ = ["UNSET", "Unset", "check_operation", "layers_for", "resolve"]
 
 
 def resolve(  # noqa: PLR0913 - one argument a source
@@ -57,6 +72,27 @@ def resolve(  # noqa: PLR0913 - one argument a source
         idempotent=idempotent,
     )
     return fold_layers(settings.default, layers_for(check_operation(operation), settings, requested))
+
+
+def layers_for(operation: str, settings: ResilienceSettings, requested: RequestedOptions) -> list[Layer]:
+    """The layers of one operation over `settings.default`. A wrong value is a ConfigurationError, also where it does not win."""
+    found = [strategy_layer(source, named) for source, named in settings.preset_overrides(operation)]
+    for source, strategy, path in (
+        ("register_operation", requested.registered, "registered"),
+        ("strategy argument", requested.strategy, "strategy"),
+    ):
+        if strategy is not None:
+            found.append(strategy_layer(source, strategy_named(strategy, path)))
+    found += custom_config_layers(requested.custom_config, operation)
+    overrides = settings.operator_overrides(operation)
+    if requested.live is not None:
+        overrides = [*overrides, OperationOverride("set_strategy", strategy_named(requested.live, "live"))]
+    found += operator_layers(overrides, requested.custom_config is None)
+    found += argument_layers(requested)
+    found.append(Layer(UNUSED_TIMEOUT_SOURCE, (), ResilienceConfig.with_useful_timeout))
+    if not settings.enabled:
+        found.append(Layer(settings.source_of("enabled"), (), ResilienceConfig.switched_off))
+    return found
 
 
 _MAX_NAME_LENGTH = 200

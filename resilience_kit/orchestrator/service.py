@@ -31,9 +31,10 @@ from resilience_kit.config import (
     check_operation,
     strategy_named,
 )
-from resilience_kit.config.layers import RequestedOptions, Seconds, Unset, fold_layers, layers_for
+from resilience_kit.config.layers import RequestedOptions, Seconds, Unset, fold_layers
 from resilience_kit.config.near_names import near_names, spelled
 from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit
+from resilience_kit.config.resolve import layers_for
 from resilience_kit.context import current_call
 from resilience_kit.errors import REDACTED, ConfigurationError
 from resilience_kit.events import (
