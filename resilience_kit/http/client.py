@@ -186,7 +186,7 @@ class AsyncAPIClient(_BaseClient):
         if self._breaker is None:
             return await self._attempts(prepared)
         if self._counts_rejections:
-            return await self._breaker.run_async(self._rules.acquire(self._breaker), self._attempts, prepared)
+            return await wrap.run_async(self._breaker, self._rules.acquire(self._breaker), self._attempts, prepared)
         return await self._breaker.call_async(self._attempts, prepared)
 
     def stream(
@@ -204,7 +204,8 @@ class AsyncAPIClient(_BaseClient):
         if self._breaker is None:
             return attempts(prepared, terminal)
         if self._counts_rejections:
-            return wrap.async_generator(self._breaker, attempts, self._rules.acquire)(prepared, terminal)
+            acquire = functools.partial(self._rules.acquire, self._breaker)
+            return wrap.async_generator(self._breaker, attempts, acquire)(prepared, terminal)
         return self._breaker.call_async_generator(attempts, prepared, terminal)  # type: ignore[no-any-return]
 
     async def close(self) -> None:
@@ -406,7 +407,7 @@ class APIClient(_BaseClient):
         if self._breaker is None:
             return self._attempts(prepared)
         if self._counts_rejections:
-            return self._breaker.run(self._rules.acquire(self._breaker), self._attempts, prepared)
+            return wrap.run(self._breaker, self._rules.acquire(self._breaker), self._attempts, prepared)
         return self._breaker.call(self._attempts, prepared)
 
     def stream(
@@ -418,7 +419,8 @@ class APIClient(_BaseClient):
         if self._breaker is None:
             return attempts(prepared, terminal)
         if self._counts_rejections:
-            return wrap.generator(self._breaker, attempts, self._rules.acquire)(prepared, terminal)
+            acquire = functools.partial(self._rules.acquire, self._breaker)
+            return wrap.generator(self._breaker, attempts, acquire)(prepared, terminal)
         return self._breaker.call_generator(attempts, prepared, terminal)  # type: ignore[no-any-return]
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import circuitbreaker as library
 
-from resilience_kit._callable_kinds import VALUE_TYPES, CallableKind, is_awaitable, kind_of, needs_driving
+from resilience_kit._callable_kinds import CallableKind, is_awaitable, kind_of
 from resilience_kit._checks import Checks
 from resilience_kit._keyword_hints import suggests_keywords_for_class
 from resilience_kit.errors import GuardKind, is_rejection_class
@@ -143,11 +143,11 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         What an async function gives, or a plain one that gives something to await or iterate, comes back as the same kind of
         thing. It is judged by how its own work ends; where that has not begun yet, the breaker is asked again when it does.
         """
-        return self.run(self.acquire(), func, *args, **kwargs)
+        return wrap.run(self, self.acquire(), func, *args, **kwargs)
 
     async def call_async(self, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Await `func`. Raises `CircuitBreakerOpenError`."""
-        return await self.run_async(self.acquire(), func, *args, **kwargs)
+        return await wrap.run_async(self, self.acquire(), func, *args, **kwargs)
 
     @overload
     async def execute(self, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -162,34 +162,6 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         result: Any = self.call(func, *args, **kwargs)
         return await result if is_awaitable(result) else result  # type: ignore[no-any-return]  # either way an R
 
-    def run(self, token: Token, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call `func` for a caller who has a token already."""
-        if token.needs_admission:
-            func = wrap.under_trial(token, func)
-        started = self.now()
-        try:
-            result = func(*args, **kwargs)
-        except BaseException as error:
-            self.record_error(token, error, started)
-            raise
-        if type(result) not in VALUE_TYPES and needs_driving(result):
-            return wrap.wrap_pending_result(self, token, started, result)  # type: ignore[no-any-return]  # the same kind of thing
-        self.record_success(token, started)
-        return result
-
-    async def run_async(self, token: Token, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Await `func` for a caller who has a token already."""
-        if token.needs_admission:
-            func = wrap.under_trial_async(token, func)
-        started = self.now()
-        try:
-            result = await func(*args, **kwargs)
-        except BaseException as error:
-            self.record_error(token, error, started)
-            raise
-        self.record_success(token, started)
-        return result
-
     def call_generator(self, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Iterate a generator function through the breaker; see `call`."""
         return wrap.generator(self, func)(*args, **kwargs)
@@ -203,7 +175,7 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         if self._name is None:
             self._name = getattr(function, "__qualname__", None) or type(function).__qualname__
             self._register()
-        return wrap.protect(self, function)
+        return wrap.protect(self, function, self._fallback_function)
 
     def __call__(self, wrapped: Callable[P, R]) -> Callable[P, R]:
         """See `decorate`."""

@@ -9,87 +9,108 @@ import asyncio
 import functools
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
 from types import AsyncGeneratorType, GeneratorType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from resilience_kit._callable_kinds import CallableKind, is_awaitable, kind_of
+from resilience_kit._callable_kinds import VALUE_TYPES, CallableKind, is_awaitable, kind_of, needs_driving
 from resilience_kit._generators import wrap_async_generator, wrap_generator, yield_from
 from resilience_kit.context import reset_context
 from resilience_kit.errors import CircuitBreakerOpenError
-from resilience_kit.policies.breaker.states import running_trials, running_trials_with
-
-if TYPE_CHECKING:
-    from resilience_kit.policies.breaker.circuit import CircuitBreaker
-    from resilience_kit.policies.breaker.states import Token
-
-    Enter = Callable[[CircuitBreaker], Token | None]
+from resilience_kit.policies.breaker.core import BreakerCore
+from resilience_kit.policies.breaker.states import Token, running_trials, running_trials_with
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: Gives a token, or None when the circuit refuses and a fallback function answers instead.
+Acquire = Callable[[], Token | None]
+Fallback = Callable[..., Any]
 
-def protect(breaker: CircuitBreaker, function: Callable[P, R]) -> Callable[P, R]:
-    """`function` behind `breaker`, of the same kind and signature."""
-    return _WRAPPERS[kind_of(function)](breaker, function)
 
-
-def _acquire_or_fallback(breaker: CircuitBreaker) -> Token | None:
-    """A token, or None when the circuit refuses and a fallback function answers instead."""
-    if breaker.fallback_function is None:
-        return breaker.acquire()
+def run(core: BreakerCore, token: Token, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call `func` for a caller who has a token already."""
+    if token.needs_admission:
+        func = under_trial(token, func)
+    started = core.now()
     try:
-        return breaker.acquire()
+        result = func(*args, **kwargs)
+    except BaseException as error:
+        core.record_error(token, error, started)
+        raise
+    if type(result) not in VALUE_TYPES and needs_driving(result):
+        return wrap_pending_result(core, token, started, result)  # type: ignore[no-any-return]  # the same kind of thing
+    core.record_success(token, started)
+    return result
+
+
+async def run_async(core: BreakerCore, token: Token, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Await `func` for a caller who has a token already."""
+    if token.needs_admission:
+        func = under_trial_async(token, func)
+    started = core.now()
+    try:
+        result = await func(*args, **kwargs)
+    except BaseException as error:
+        core.record_error(token, error, started)
+        raise
+    core.record_success(token, started)
+    return result
+
+
+def protect(core: BreakerCore, function: Callable[P, R], fallback: Fallback | None) -> Callable[P, R]:
+    """`function` behind a breaker, of the same kind and signature; `fallback` answers while the circuit refuses."""
+    acquire = core.acquire if fallback is None else functools.partial(_acquire_or_none, core)
+    return _WRAPPERS[kind_of(function)](core, function, acquire, fallback)
+
+
+def _acquire_or_none(core: BreakerCore) -> Token | None:
+    try:
+        return core.acquire()
     except CircuitBreakerOpenError:
         return None
 
 
-def _acquire(breaker: CircuitBreaker) -> Token | None:
-    return breaker.acquire()
-
-
-def _sync(breaker: CircuitBreaker, function: Callable[P, R]) -> Callable[P, R]:
+def _sync(core: BreakerCore, function: Callable[P, R], acquire: Acquire, fallback: Fallback | None) -> Callable[P, R]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
-        token = _acquire_or_fallback(breaker)
+        token = acquire()
         if token is None:
-            return _call_fallback(breaker, *args, **kwargs)
-        return breaker.run(token, function, *args, **kwargs)
+            return fallback(*args, **kwargs)  # type: ignore[misc]  # there is one where a token may be None
+        return run(core, token, function, *args, **kwargs)
 
     return functools.update_wrapper(wrapper, function)
 
 
-def _async(breaker: CircuitBreaker, function: Callable[P, Any]) -> Callable[P, Any]:
+def _async(core: BreakerCore, function: Callable[P, Any], acquire: Acquire, fallback: Fallback | None) -> Callable[P, Any]:
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
-        token = _acquire_or_fallback(breaker)
+        token = acquire()
         if token is not None:
-            return await breaker.run_async(token, function, *args, **kwargs)
-        result = _call_fallback(breaker, *args, **kwargs)
+            return await run_async(core, token, function, *args, **kwargs)
+        result = fallback(*args, **kwargs)  # type: ignore[misc]  # as above
         return await result if is_awaitable(result) else result
 
     return functools.update_wrapper(wrapper, function)
 
 
-def _call_fallback(breaker: CircuitBreaker, *args: Any, **kwargs: Any) -> Any:
-    """What the fallback function says; asked only when `_enter` has found one."""
-    return breaker.fallback_function(*args, **kwargs)  # type: ignore[misc]
-
-
-def generator(breaker: CircuitBreaker, function: Callable[P, R], acquire: Enter = _acquire) -> Callable[P, R]:
+def generator(
+    core: BreakerCore, function: Callable[P, R], acquire: Acquire | None = None, fallback: Fallback | None = None
+) -> Callable[P, R]:
     """A generator function behind a breaker."""
-    return wrap_generator(function, lambda *args, **kwargs: _observe(breaker, acquire, function, args, kwargs))
+    acquire = acquire or core.acquire
+    return wrap_generator(function, lambda *args, **kwargs: _observe(core, acquire, fallback, function, args, kwargs))
 
 
-def _observe(
-    breaker: CircuitBreaker, acquire: Enter, function: Callable[..., Any], args: Any, kwargs: Any
+def _observe(  # noqa: PLR0913 - a call and what surrounds it
+    core: BreakerCore, acquire: Acquire, fallback: Fallback | None, function: Callable[..., Any], args: Any, kwargs: Any
 ) -> Generator[Any, Any, Any]:
-    token = acquire(breaker)
+    token = acquire()
     if token is None:
-        return (yield from _call_fallback(breaker, *args, **kwargs))
-    started = breaker.now()
+        return (yield from fallback(*args, **kwargs))  # type: ignore[misc]  # as above
+    started = core.now()
     try:
         value = yield from _stream_under(token, function(*args, **kwargs))
     except BaseException as error:
-        breaker.record_error(token, error, started)
+        core.record_error(token, error, started)
         raise
-    breaker.record_success(token, started)
+    core.record_success(token, started)
     return value
 
 
@@ -130,24 +151,32 @@ def _run_under(token: Token, step: Callable[..., R], *args: Any) -> R:
         running_trials.reset(context_token)
 
 
-def async_generator(breaker: CircuitBreaker, function: Callable[P, R], acquire: Enter = _acquire) -> Callable[P, R]:
+def async_generator(
+    core: BreakerCore, function: Callable[P, R], acquire: Acquire | None = None, fallback: Fallback | None = None
+) -> Callable[P, R]:
     """An async generator function behind a breaker."""
-    return wrap_async_generator(function, lambda *args, **kwargs: _ObservedStream(breaker, acquire, function, args, kwargs))
+    acquire = acquire or core.acquire
+    return wrap_async_generator(
+        function, lambda *args, **kwargs: _ObservedStream(core, acquire, fallback, function, args, kwargs)
+    )
 
 
 class _ObservedStream:
     """An async stream that tells a breaker how it ended."""
 
-    def __init__(self, breaker: CircuitBreaker, acquire: Enter, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
-        self._breaker, self._acquire, self._function, self._args, self._kwargs = breaker, acquire, function, args, kwargs
+    def __init__(  # noqa: PLR0913 - a call and what surrounds it
+        self, core: BreakerCore, acquire: Acquire, fallback: Fallback | None, function: Callable[..., Any], args: Any, kwargs: Any
+    ) -> None:
+        self._core, self._acquire, self._fallback = core, acquire, fallback
+        self._function, self._args, self._kwargs = function, args, kwargs
         self._stream: Any = None
         self._token: Token | None = None
-        self._started = breaker.now()
+        self._started = core.now()
 
     async def asend(self, value: Any) -> Any:
         if self._stream is None:
-            self._token = self._acquire(self._breaker)
-            self._started = self._breaker.now()
+            self._token = self._acquire()
+            self._started = self._core.now()
             return await self._observe(self._first_item())
         return await self._observe(self._stream.asend(value))
 
@@ -158,7 +187,7 @@ class _ObservedStream:
     def _open_stream(self) -> Any:
         if self._token is not None:
             return self._function(*self._args, **self._kwargs)
-        result = _call_fallback(self._breaker, *self._args, **self._kwargs)
+        result = self._fallback(*self._args, **self._kwargs)  # type: ignore[misc]  # as above
         return result if isinstance(result, AsyncGenerator) else _items(result)
 
     async def athrow(self, error: BaseException) -> Any:
@@ -187,9 +216,9 @@ class _ObservedStream:
         if token is None:
             return
         if error is None:
-            self._breaker.record_success(token, self._started)
+            self._core.record_success(token, self._started)
         else:
-            self._breaker.record_error(token, error, self._started)
+            self._core.record_error(token, error, self._started)
 
     async def aclose(self) -> None:
         self._settle(GeneratorExit())
@@ -202,15 +231,15 @@ async def _items(source: AsyncIterable[R]) -> AsyncGenerator[R, None]:
         yield item
 
 
-_WRAPPERS: dict[CallableKind, Callable[[CircuitBreaker, Callable[..., Any]], Callable[..., Any]]] = {
+_WRAPPERS: dict[CallableKind, Callable[[BreakerCore, Callable[..., Any], Acquire, Fallback | None], Callable[..., Any]]] = {
     CallableKind.SYNC: _sync,
     CallableKind.ASYNC: _async,
-    CallableKind.GENERATOR: functools.partial(generator, acquire=_acquire_or_fallback),
-    CallableKind.ASYNC_GENERATOR: functools.partial(async_generator, acquire=_acquire_or_fallback),
+    CallableKind.GENERATOR: generator,
+    CallableKind.ASYNC_GENERATOR: async_generator,
 }
 
 
-def wrap_pending_result(breaker: CircuitBreaker, token: Token, started: float, result: Any) -> Any:
+def wrap_pending_result(core: BreakerCore, token: Token, started: float, result: Any) -> Any:
     """What a plain function gave before its work was done, behind the breaker.
 
     The work of a future is done or under way: it stays the same object, its caller keeps the token, and its error counts as
@@ -218,36 +247,36 @@ def wrap_pending_result(breaker: CircuitBreaker, token: Token, started: float, r
     That of all others has not begun: they give the token back, and their stand-ins ask for one when it does.
     """
     if asyncio.isfuture(result) and result.done():
-        _on_future_done(breaker, token, started, result)  # not by a callback, which would come a turn of the loop too late
+        _on_future_done(core, token, started, result)  # not by a callback, which would come a turn of the loop too late
         return result
     if asyncio.isfuture(result):
-        result.add_done_callback(functools.partial(_on_future_done, breaker, token, started))
+        result.add_done_callback(functools.partial(_on_future_done, core, token, started))
         return result
-    breaker.release(token)
+    core.release(token)
     if isinstance(result, AsyncGeneratorType):
-        return async_generator(breaker, _constant(result))()
+        return async_generator(core, _constant(result))()
     if isinstance(result, GeneratorType) and not is_awaitable(result):
-        return generator(breaker, _constant(result))()
-    return _awaited(breaker, result)
+        return generator(core, _constant(result))()
+    return _awaited(core, result)
 
 
-def _on_future_done(breaker: CircuitBreaker, token: Token, started: float, future: asyncio.Future[Any]) -> None:
+def _on_future_done(core: BreakerCore, token: Token, started: float, future: asyncio.Future[Any]) -> None:
     error = asyncio.CancelledError() if future.cancelled() else future.exception()
     if error is None:
-        breaker.record_success(token, started)
+        core.record_success(token, started)
     else:
-        breaker.record_error(token, error, started)
+        core.record_error(token, error, started)
 
 
 def _constant(result: R) -> Callable[[], R]:
     return lambda: result
 
 
-async def _awaited(breaker: CircuitBreaker, result: Any) -> Any:
+async def _awaited(core: BreakerCore, result: Any) -> Any:
     try:
-        token = breaker.acquire()
+        token = core.acquire()
     except CircuitBreakerOpenError:
         if hasattr(result, "close"):  # a coroutine, which would complain that nobody awaited it
             result.close()
         raise
-    return await breaker.run_async(token, _constant(result))
+    return await run_async(core, token, _constant(result))

@@ -15,7 +15,7 @@ import pytest
 
 from resilience_kit.errors import CircuitBreakerOpenError
 from resilience_kit.outcome import FailureKind, Guard, Outcome, OutcomeKind, Permit, Verdict
-from resilience_kit.policies.breaker import CircuitState
+from resilience_kit.policies.breaker import CircuitState, wrap
 
 
 async def double(number: int) -> int:
@@ -195,9 +195,9 @@ async def test_arguments_of_both_kinds_arrive(lab):
     token = breaker.acquire()
     arrived = [
         breaker.call(everything, 1, 2, three=3),
-        breaker.run(token, everything, 1, 2, three=3),
+        wrap.run(breaker, token, everything, 1, 2, three=3),
         await breaker.call_async(everything_async, 1, 2, three=3),
-        await breaker.run_async(token, everything_async, 1, 2, three=3),
+        await wrap.run_async(breaker, token, everything_async, 1, 2, three=3),
         await breaker.execute(everything, 1, 2, three=3),
         await breaker.execute(everything_async, 1, 2, three=3),
         *breaker.call_generator(everything_yielded, 1, 2, three=3),
