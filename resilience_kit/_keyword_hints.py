@@ -86,7 +86,7 @@ _ALIASES: Final[Mapping[str, Mapping[str, str]]] = {
 }
 #: Group -> a keyword -> our name of it.
 OPTION_ALIASES: Final[Mapping[str, Mapping[str, str]]] = {
-    group: {alias: ours for ours, aliases in options.items() for alias in (ours, *aliases.split())}
+    group: {alias: option for option, aliases in options.items() for alias in (option, *aliases.split())}
     for group, options in _ALIASES.items()
 }
 

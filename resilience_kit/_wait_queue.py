@@ -51,23 +51,23 @@ class DeferringLock:
 class QueueOwner(Protocol):
     """A guard with a line. Each of these takes its lock."""
 
-    def look(self, place: Waiter) -> float | None:
+    def look(self, waiter: Waiter) -> float | None:
         """See `Turn.look`."""
         ...
 
-    def claim(self, place: Waiter) -> None:
+    def claim(self, waiter: Waiter) -> None:
         """See `Turn.claim`."""
         ...
 
-    def leave(self, place: Waiter) -> None:
+    def leave(self, waiter: Waiter) -> None:
         """Give up a place, whether its turn has come or not."""
         ...
 
-    def patience_of(self, place: Waiter) -> float | None:
+    def patience_of(self, waiter: Waiter) -> float | None:
         """See `Turn.patience`."""
         ...
 
-    def refusal(self, place: Waiter) -> Rejected:
+    def refusal(self, waiter: Waiter) -> Rejected:
         """See `Turn.refusal`."""
         ...
 

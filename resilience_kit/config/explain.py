@@ -99,14 +99,14 @@ def explain(operation: str, *, settings: ResilienceSettings, requested: Requeste
 
     Raises ConfigurationError where `resolve` does. Pure and thread-safe.
     """
-    history = _History()
+    history = _ValueHistory()
     config = _record_application(history, settings)
     for layer in layers_for(check_operation(operation), settings, requested):
         config = _record_layer(history, layer, config)
     return Explanation(operation=operation, fields=history.fields(options_of(config)))
 
 
-def _record_application(history: _History, settings: ResilienceSettings) -> ResilienceConfig:
+def _record_application(history: _ValueHistory, settings: ResilienceSettings) -> ResilienceConfig:
     history.record("default", {"enabled": True, "preset": "simple", "strategy": None, **options_of(ResilienceConfig())})
     history.record(settings.source_of("preset"), {"preset": settings.preset})
     history.record(settings.source_of("enabled"), {"enabled": settings.enabled})
@@ -118,7 +118,7 @@ def _record_application(history: _History, settings: ResilienceSettings) -> Resi
     return settings.default
 
 
-def _record_layer(history: _History, layer: Layer, below: ResilienceConfig) -> ResilienceConfig:
+def _record_layer(history: _ValueHistory, layer: Layer, below: ResilienceConfig) -> ResilienceConfig:
     """Hear what a layer speaks of, and what changed with it."""
     config = layer.apply(below)
     before, after = options_of(below), options_of(config)
@@ -149,7 +149,7 @@ def _strategy_options(options: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in options.items() if name in STRATEGY_FIELDS}
 
 
-class _History:
+class _ValueHistory:
     """Who said what of each option, in turn."""
 
     def __init__(self) -> None:

@@ -208,13 +208,13 @@ class HostPacer:
         self._queued_cost[waiter.priority] += waiter.cost
         return waiter
 
-    def look(self, place: PacerWaiter) -> float | None:
+    def look(self, waiter: PacerWaiter) -> float | None:
         """See `Turn.look`."""
         with self._lock:
             now = self._clock.monotonic()
-            to_wake = [*self._grant_ready(now)] if self._queue.head() is place else []
-            wait = 0.0 if place.granted else self._remaining_wait(place, now)
-        wake_all([each for each in to_wake if each is not place])
+            to_wake = [*self._grant_ready(now)] if self._queue.head() is waiter else []
+            wait = 0.0 if waiter.granted else self._remaining_wait(waiter, now)
+        wake_all([each for each in to_wake if each is not waiter])
         return wait
 
     def _remaining_wait(self, waiter: PacerWaiter, now: float) -> float | None:
@@ -227,17 +227,17 @@ class HostPacer:
             waiter.due_at, waiter.expected = due, due - now
         return due - now if is_head else None
 
-    def claim(self, place: PacerWaiter) -> None:
+    def claim(self, waiter: PacerWaiter) -> None:
         """See `Turn.claim`. A request that has gone before, or a longer pause, may have put the time off meanwhile."""
         with self._lock:
             now = self._clock.monotonic()
             if (
-                place.granted
-                or self._queue.head() is not place
-                or self._due_at(now, place.cost, place.priority) > max(now, place.due_at) + EPSILON
+                waiter.granted
+                or self._queue.head() is not waiter
+                or self._due_at(now, waiter.cost, waiter.priority) > max(now, waiter.due_at) + EPSILON
             ):
                 return
-            self._grant(place, now)
+            self._grant(waiter, now)
             to_wake = [*self._grant_ready(now)]
         wake_all(to_wake)
 
@@ -262,10 +262,10 @@ class HostPacer:
         self._queue.remove(waiter)
         self._queued_cost[waiter.priority] = self._queued_cost[waiter.priority] - waiter.cost if self._queue.length else 0.0
 
-    def leave(self, place: PacerWaiter) -> None:
+    def leave(self, waiter: PacerWaiter) -> None:
         """Give up a place whose turn has not come: those behind move up."""
         with self._lock:
-            to_wake = [] if place.granted or place.cancelled else self._cancel(place)
+            to_wake = [] if waiter.granted or waiter.cancelled else self._cancel(waiter)
         wake_all(to_wake)
 
     def _cancel(self, waiter: PacerWaiter) -> Sequence[PacerWaiter]:
@@ -274,14 +274,14 @@ class HostPacer:
         waiter.cancelled = True
         return [*self._grant_ready(self._clock.monotonic())] if was_head else []
 
-    def patience_of(self, place: PacerWaiter) -> float | None:
+    def patience_of(self, waiter: PacerWaiter) -> float | None:
         """See `Turn.patience`."""
-        return None if place.deadline == math.inf else max(0.0, place.deadline - self._clock.monotonic())
+        return None if waiter.deadline == math.inf else max(0.0, waiter.deadline - self._clock.monotonic())
 
-    def refusal(self, place: PacerWaiter) -> RateLimitExceededError:
+    def refusal(self, waiter: PacerWaiter) -> RateLimitExceededError:
         """See `Turn.refusal`."""
         with self._lock:
-            return self._rejection(place, self._clock.monotonic())
+            return self._rejection(waiter, self._clock.monotonic())
 
     def _rejection(self, waiter: PacerWaiter, now: float) -> RateLimitExceededError:
         """With the seconds after which it would be the turn of somebody who asks now, in place of this one."""

@@ -118,9 +118,9 @@ class _Load:
             due = next(self._due)
         return due if due < self._end else None
 
-    def call(self, due: float) -> _Call:
+    def call(self, due: float) -> _TimedCall:
         """Times one call, and takes in its error."""
-        return _Call(self, self._clock, due)
+        return _TimedCall(self, self._clock, due)
 
     def record(self, latency: float, error: type[BaseException] | None) -> None:
         """One call is back."""
@@ -146,7 +146,7 @@ class _Load:
         )
 
 
-class _Call:
+class _TimedCall:
     """One call of a load."""
 
     __slots__ = ("_clock", "_late", "_load", "_started_at")

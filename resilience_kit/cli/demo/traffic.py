@@ -81,7 +81,7 @@ async def run(scenario: Scenario, watch: Callable[[Recording], object]) -> Recor
         resilience = AIServiceResilience()
     protections: list[Callable[[SendCall], SendCall]] = [
         _unprotected,
-        lambda ask: with_sdk_retries(ask, recording.sdk.count_retry),
+        lambda send: with_sdk_retries(send, recording.sdk.count_retry),
         resilience.with_resilience(OPERATION, custom_config=scenario.strategy),
     ]
     with Upstream(scenario, len(protections)) as upstream:

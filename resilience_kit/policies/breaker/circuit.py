@@ -192,7 +192,7 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         blocks = _entered.get()
-        index = next((place for place in reversed(range(len(blocks))) if blocks[place][0] is self), None)
+        index = next((position for position in reversed(range(len(blocks))) if blocks[position][0] is self), None)
         if index is None:
             return  # left in another context than it was entered in: a trial's lease will end by itself
         _entered.set(blocks[:index] + blocks[index + 1 :])

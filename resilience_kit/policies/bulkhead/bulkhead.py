@@ -140,34 +140,34 @@ class Bulkhead:
 
     # --- a caller in the line ---------------------------------------------------------------------------------------------
 
-    def look(self, place: Waiter) -> float | None:
+    def look(self, waiter: Waiter) -> float | None:
         """See `Turn.look`."""
         with self._lock:
-            if place.granted and not place.cancelled:
+            if waiter.granted and not waiter.cancelled:
                 return 0.0
-            if place.cancelled or (place.expires_at is not None and self._clock.monotonic() >= place.expires_at - EPSILON):
+            if waiter.cancelled or (waiter.expires_at is not None and self._clock.monotonic() >= waiter.expires_at - EPSILON):
                 raise BulkheadFullError(self._reported_name)
             return None
 
-    def claim(self, place: Waiter) -> None:
+    def claim(self, waiter: Waiter) -> None:
         """Nobody knows when room becomes free, so no time is named that could be slept."""
 
-    def leave(self, place: Waiter) -> None:
+    def leave(self, waiter: Waiter) -> None:
         """Give up a place, whether its turn has come or not."""
         with self._lock:
-            if place.cancelled:
+            if waiter.cancelled:
                 return
-            self._cancel(place)
-            if not place.granted:
+            self._cancel(waiter)
+            if not waiter.granted:
                 return
             self.in_use -= 1
             following = list(self._grant())
         wake_all(following)
 
-    def patience_of(self, place: Waiter) -> float | None:
+    def patience_of(self, waiter: Waiter) -> float | None:
         """See `Turn.patience`."""
-        return None if place.expires_at is None else max(0.0, place.expires_at - self._clock.monotonic())
+        return None if waiter.expires_at is None else max(0.0, waiter.expires_at - self._clock.monotonic())
 
-    def refusal(self, place: Waiter) -> BulkheadFullError:  # noqa: ARG002 - the same for everybody
+    def refusal(self, waiter: Waiter) -> BulkheadFullError:  # noqa: ARG002 - the same for everybody
         """See `Turn.refusal`."""
         return BulkheadFullError(self._reported_name)

@@ -188,16 +188,16 @@ class TokenBuckets:
 
     # --- a caller in the line ---------------------------------------------------------------------------------------------
 
-    def look(self, place: RateLimitWaiter) -> float | None:
+    def look(self, waiter: RateLimitWaiter) -> float | None:
         """See `Turn.look`."""
         with self.lock:
-            if place.granted:
+            if waiter.granted:
                 return 0.0
             now = self.refill()
-            is_head = self.queue.head() is place
-            seconds = self.seconds_until(place.costs) if is_head else math.inf
+            is_head = self.queue.head() is waiter
+            seconds = self.seconds_until(waiter.costs) if is_head else math.inf
             if seconds > EPSILON:
-                return self._remaining_wait(place, now, seconds)
+                return self._remaining_wait(waiter, now, seconds)
             moved = list(self._grant())
         wake_all(moved)
         return 0.0
@@ -216,13 +216,13 @@ class TokenBuckets:
             raise self._rejection(waiter)
         return seconds if is_head and (waiter.expires_at is None or now + seconds <= waiter.expires_at + EPSILON) else None
 
-    def claim(self, place: RateLimitWaiter) -> None:
+    def claim(self, waiter: RateLimitWaiter) -> None:
         """See `Turn.claim`. A clock that is behind, or does not wait, leaves a debt."""
         with self.lock:
-            if place.granted or self.queue.head() is not place:
+            if waiter.granted or self.queue.head() is not waiter:
                 return
             self.refill()
-            self._grant_one(place)
+            self._grant_one(waiter)
             moved = list(self._grant())
         wake_all(moved)
 
@@ -260,24 +260,24 @@ class TokenBuckets:
         wake_all(moved)
         return True
 
-    def leave(self, place: RateLimitWaiter) -> None:
+    def leave(self, waiter: RateLimitWaiter) -> None:
         """Lose a place, whether its turn has come or not."""
-        if not self.cancel(place):
-            place.cancelled = True
-            if place.cost_class.reports_usage:
-                self.settle(place.costs, (0.0,) * len(place.costs), place.cost_class, None)
+        if not self.cancel(waiter):
+            waiter.cancelled = True
+            if waiter.cost_class.reports_usage:
+                self.settle(waiter.costs, (0.0,) * len(waiter.costs), waiter.cost_class, None)
             else:
-                self.refund(place.costs)
+                self.refund(waiter.costs)
 
-    def patience_of(self, place: RateLimitWaiter) -> float | None:
+    def patience_of(self, waiter: RateLimitWaiter) -> float | None:
         """See `Turn.patience`."""
-        return None if place.expires_at is None else max(0.0, place.expires_at - self._clock.monotonic())
+        return None if waiter.expires_at is None else max(0.0, waiter.expires_at - self._clock.monotonic())
 
-    def refusal(self, place: RateLimitWaiter) -> RateLimitExceededError:
+    def refusal(self, waiter: RateLimitWaiter) -> RateLimitExceededError:
         """See `Turn.refusal`."""
         with self.lock:
             self.refill()
-            return self._rejection(place)
+            return self._rejection(waiter)
 
     def _rejection(self, waiter: RateLimitWaiter) -> RateLimitExceededError:
         """With the seconds after which the place would come to somebody who asks now, without this caller."""

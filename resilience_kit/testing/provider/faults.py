@@ -211,9 +211,9 @@ class SeededFaults:
         self._seen[key] += 1
         return self.draw(key, self._seen[key])
 
-    def draw(self, key: str, turn: int) -> Fault:
-        """The fault of the request number `turn` (from 1) under `key`."""
-        drawn = random.Random(f"{self._seed}/{key}/{turn}").random()  # noqa: S311 - repeatable by intent, keeps no secret
+    def draw(self, key: str, number: int) -> Fault:
+        """The fault of the request number `number` (from 1) under `key`."""
+        drawn = random.Random(f"{self._seed}/{key}/{number}").random()  # noqa: S311 - repeatable by intent, keeps no secret
         for fault, rate in self._rates.items():
             drawn -= rate
             if drawn < 0.0:

@@ -34,8 +34,8 @@ class SeededLatency:
         self._number += 1
         return self.draw(self._number)
 
-    def draw(self, turn: int) -> float:
-        """The seconds of the request number `turn`, from 1."""
-        drawn = random.Random(f"{self._seed}/{turn}")  # noqa: S311 - repeatable by intent, keeps no secret
+    def draw(self, number: int) -> float:
+        """The seconds of the request number `number`, from 1."""
+        drawn = random.Random(f"{self._seed}/{number}")  # noqa: S311 - repeatable by intent, keeps no secret
         factor = self._factor if drawn.random() < self._tail else 1.0
         return self._median * factor * math.exp(self._spread * drawn.gauss(0.0, 1.0))

@@ -209,8 +209,8 @@ class ConcurrencyLimiter:
     def _has_capacity(self) -> bool:
         return self.capacity is None or self._in_use < self.capacity.max_concurrent
 
-    def _cancel(self, turn: asyncio.Future[None]) -> None:
-        if turn.done():
+    def _cancel(self, slot: asyncio.Future[None]) -> None:
+        if slot.done():
             self.release()
         else:
-            self._queue.remove(turn)
+            self._queue.remove(slot)
