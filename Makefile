@@ -37,7 +37,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test coverage versions integration bench scale outage transport hedging limits knee jobs-chaos jobs-throughput stress page peers simulate mutate foreign lint type arrows docs lowest newest freethreaded dist ci lock clean
+.PHONY: help demo test coverage versions integration bench scale outage transport hedging limits adaptive-limit jobs-chaos jobs-throughput stress page peers simulate mutate foreign lint type arrows docs lowest newest freethreaded dist ci lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -79,11 +79,11 @@ outage: $(DEV) ## count what retries add to the load of a service that is down
 transport: $(DEV) ## see what a transport costs a request; ARGS="--write docs/benchmarks/transport.md" renews the page
 	@$(BIN)/python benchmarks/transport.py $(ARGS)
 
-limits: $(DEV) ## hold the limits to a provider that has some; ARGS="--write docs/benchmarks/limits.md --keep build/knee.json" renews the page
+limits: $(DEV) ## hold the limits to a provider that has some; ARGS="--write docs/benchmarks/limits.md --keep build/adaptive-limit.json" renews the page
 	@$(BIN)/python benchmarks/limits.py $(ARGS)
 
-knee: $(PEERS)/.peers-stamp ## draw what `make limits` kept of the adaptive limit
-	@$(PEERS)/bin/python benchmarks/plot.py build/knee.json docs/benchmarks/limits.svg
+adaptive-limit: $(PEERS)/.peers-stamp ## draw what `make limits` kept of the adaptive limit
+	@$(PEERS)/bin/python benchmarks/plot.py build/adaptive-limit.json docs/benchmarks/limits.svg
 
 jobs-chaos: $(DEV) ## kill workers and crash the database while jobs run; ARGS="--write docs/benchmarks/jobs.md"
 	@$(BIN)/python benchmarks/jobs_chaos.py $(ARGS)

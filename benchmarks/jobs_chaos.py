@@ -32,7 +32,7 @@ from typing import Any
 import psycopg
 from job_history import Fault, JobHistory, faults
 from jobs_chaos_worker import HOPELESS, POISON, RUNS, RUNS_OF_POISON, build, work
-from page import renew
+from page_section import renew
 from procrastinate.exceptions import ConnectorException
 
 from resilience_kit.jobs import EmbeddedPostgres, JobsApp, lifespan

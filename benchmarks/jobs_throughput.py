@@ -25,7 +25,7 @@ from pathlib import Path
 from time import perf_counter
 
 from jobs_contenders import AT_ONCE, BATCH, WAIT, Contender, in_batches, opened, server
-from page import renew
+from page_section import renew
 
 PROGRAM = "python benchmarks/jobs_throughput.py --write docs/benchmarks/jobs.md"
 GOAL = 0.9

@@ -22,9 +22,9 @@ from threading import BoundedSemaphore, Thread
 from time import perf_counter, sleep
 from typing import Any
 
+import adaptive_limit
 import bursts
 import httpx
-import knee
 import openai
 from report import Spread, table
 
@@ -348,7 +348,7 @@ class Report:
     """All of it."""
 
     tallies: Sequence[Tally]
-    courses: Sequence[knee.Course]
+    courses: Sequence[adaptive_limit.Course]
     exact: Sequence[tuple[str, ...]]
     costs: dict[str, Spread]
     bursts: Sequence[bursts.Burst] = ()
@@ -391,7 +391,7 @@ class Report:
         return (each for each in self.tallies if each.name in PROMISED)
 
 
-def _phase(phase: knee.Phase) -> tuple[str, ...]:
+def _phase(phase: adaptive_limit.Phase) -> tuple[str, ...]:
     soon = "never" if phase.soon is None else f"{phase.soon:.1f}"
     off = f"{phase.mean / phase.capacity - 1:+.0%}"
     return (str(phase.capacity), f"{phase.mean:.1f}", off, soon, f"{phase.answered:.0%}", f"{phase.refused:.1%}")
@@ -401,7 +401,7 @@ def benchmark(scale: float = 1.0) -> Report:
     """All of it; `scale` shortens what takes real time."""
     return Report(
         [tally(name, SECONDS * scale) for name in CONTENDERS],
-        list(knee.courses(scale)),
+        list(adaptive_limit.courses(scale)),
         list(exactness(10.0 * scale)),
         costs(100, max(2, int(1000 * scale))),
         list(bursts.bursts(scale)),

@@ -15,13 +15,13 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-import grown
 import harness
-import held
-import weighed
+import lock_hold
+import memory
+import scaling
 from comparison import FULL, QUICK, Comparison, Sizes, among
 from harness import Loop, Samples
-from held import Crowd
+from lock_hold import Crowd
 from overhead import BREAKER, KIT, NEVER, RETRY, TRY, environment, guarded, litter, with_breaker
 from ranking import filled
 from report import (
@@ -50,29 +50,29 @@ CROWD = 8
 
 #: By the name that titles begin with.
 SECTIONS: dict[str, Callable[[Sizes, Loop], Iterator[Comparison]]] = {
-    "threads": grown.threads,
-    "tasks": grown.tasks,
-    "operations": grown.operations,
-    "listeners": grown.listeners,
-    "bytes": weighed.breakers,
-    "call": weighed.calls,
+    "threads": scaling.threads,
+    "tasks": scaling.tasks,
+    "operations": scaling.operations,
+    "listeners": scaling.listeners,
+    "bytes": memory.breakers,
+    "call": memory.calls,
 }
 Progress = Callable[[str], object]
 
 
 def targets(sizes: Sizes) -> Iterator[Target]:
     """What is to be shown: no dearer than circuitbreaker however many there are, and no dearer by there being more."""
-    for row, numbers, what in ((grown.THREADS, sizes.threads, "thread"), (grown.TASKS, sizes.tasks, "task")):
+    for row, numbers, what in ((scaling.THREADS, sizes.threads, "thread"), (scaling.TASKS, sizes.tasks, "task")):
         for number in numbers:
             yield Target(row=row, contender=among(KIT, number, what), against=among(BREAKER, number, what), limit=1.0)
     least, *_, most = (among(KIT, number, "operation") for number in sizes.operations)
-    for row in (grown.ONE_OF_MANY, grown.BY_NAME):
+    for row in (scaling.ONE_OF_MANY, scaling.BY_NAME):
         yield Target(row=row, contender=most, against=least, limit=1.15)
-    heard, most_heard = grown.hearing(0, CallSucceeded), sizes.listeners[-1]
+    heard, most_heard = scaling.hearing(0, CallSucceeded), sizes.listeners[-1]
     for kind in (StateChanged, CallFailed):
-        yield Target(row=grown.HEARD_SUCCESS, contender=grown.hearing(most_heard, kind), against=heard, limit=1.1)
-    yield Target(row=weighed.EACH, contender=KIT, against=weighed.GOAL, limit=1.0)
-    for success, _, retried, _ in (weighed.TITLES, weighed.ASYNC_TITLES):
+        yield Target(row=scaling.HEARD_SUCCESS, contender=scaling.hearing(most_heard, kind), against=heard, limit=1.1)
+    yield Target(row=memory.EACH, contender=KIT, against=memory.GOAL, limit=1.0)
+    for success, _, retried, _ in (memory.TITLES, memory.ASYNC_TITLES):
         yield Target(row=success, contender=KIT, against=BREAKER, limit=1.0)
         yield Target(row=retried, contender=KIT, against=RETRY, limit=1.0)
 
@@ -95,7 +95,7 @@ class Run:
         """Contests are made one by one, so that what one of them needs is gone before the next."""
         for each in SECTIONS[name](self._sizes, loop):
             self._progress(each.contest.title)
-            self._take(each, weighed.without_histogram(each.run()))
+            self._take(each, memory.without_histogram(each.run()))
             if name == "call":
                 self.garbage += litter(each.contest, self._sizes.garbage)
 
@@ -103,23 +103,23 @@ class Run:
         rows = comparison.read(samples)
         self.rows += rows
         self.findings += [finding(each, samples) for each in self._targets if each.row in comparison.rows]
-        self.rows += [weighed.made_of(row.of(KIT).cost.mid) for row in rows if row.title == weighed.EACH]
+        self.rows += [memory.made_of(row.of(KIT).cost.mid) for row in rows if row.title == memory.EACH]
 
     def lock(self) -> None:
         """How long it is held."""
         self._progress(LOCK)
         number = self._sizes.holds
-        tails = [_tail(held.NOTHING, held.NOTHING, held.held_by_nothing(number))]
-        tails += [_tail(move.name, held.NOTHING, held.held_by(move, number)) for move in held.MOVES]
-        crowded = f"{held.MOVES[0].name}, {CROWD} threads at once"
-        tails.append(_tail(crowded, held.NOTHING, held.held_among_threads(CROWD, number)))
+        tails = [_tail(lock_hold.NOTHING, lock_hold.NOTHING, lock_hold.held_by_nothing(number))]
+        tails += [_tail(move.name, lock_hold.NOTHING, lock_hold.held_by(move, number)) for move in lock_hold.MOVES]
+        crowded = f"{lock_hold.MOVES[0].name}, {CROWD} threads at once"
+        tails.append(_tail(crowded, lock_hold.NOTHING, lock_hold.held_among_threads(CROWD, number)))
         self.tails.append(TailRow(title=LOCK, unit="ns", tails=tuple(tails)))
 
     def loop(self) -> None:
         """How late an event loop is."""
         self._progress(LAG)
         rounds, seconds = self._sizes.lags
-        found = held.lags_beside(crowds(), rounds, seconds)
+        found = lock_hold.lags_beside(crowds(), rounds, seconds)
         tails = tuple(_tail(name, BESIDE[TRY], [lag / 1000 for lag in lags]) for name, lags in found.items())
         self.tails.append(TailRow(title=LAG, unit="µs", tails=tails))
 

@@ -139,7 +139,7 @@ def test_a_page_without_a_place_for_figures_is_refused(program, tmp_path):
     page = tmp_path / "page.md"
     page.write_text("nothing")
     with pytest.raises(ValueError, match="needs a line '<!-- figures: make it -->'"):
-        program("page").renew(page, "make it", "text")
+        program("page_section").renew(page, "make it", "text")
 
 
 # --- stress ------------------------------------------------------------------------------------------------------------------

@@ -20,9 +20,9 @@ def limits():
 
 
 @pytest.fixture
-def knee():
+def adaptive_limit():
     """Its neighbour, which measures the adaptive limit."""
-    return importlib.import_module("knee")
+    return importlib.import_module("adaptive_limit")
 
 
 def came(at: float, fault: Fault) -> SimpleNamespace:
@@ -40,28 +40,28 @@ def test_a_share_is_of_all_that_would_have_been_let_through(limits):
     assert ("kit", "100.0%", "1", "1.33", "0", "0") == tally.row()
 
 
-def test_a_course_tells_how_near_and_how_soon(knee):
+def test_a_course_tells_how_near_and_how_soon(adaptive_limit):
     """The mean of a phase's last half, and the time until it stayed near."""
-    looks = [knee.Look(turn * 0.1, 4 if turn < 50 else 10, turn, 0) for turn in range(100)]
-    (phase,) = knee.Course("it", [(0.0, 10)], 10.0, looks).phases()
+    looks = [adaptive_limit.Look(turn * 0.1, 4 if turn < 50 else 10, turn, 0) for turn in range(100)]
+    (phase,) = adaptive_limit.Course("it", [(0.0, 10)], 10.0, looks).phases()
     assert (10.0, True) == (phase.mean, phase.good)
     assert 4.7 == pytest.approx(phase.soon, abs=0.1)
 
 
-def test_a_limit_that_is_never_near_is_not_good(knee):
+def test_a_limit_that_is_never_near_is_not_good(adaptive_limit):
     """Nor is one that is found too late."""
-    looks = [knee.Look(turn * 0.1, 4, turn, 1) for turn in range(100)]
-    (phase,) = knee.Course("it", [(0.0, 10)], 10.0, looks).phases()
+    looks = [adaptive_limit.Look(turn * 0.1, 4, turn, 1) for turn in range(100)]
+    (phase,) = adaptive_limit.Course("it", [(0.0, 10)], 10.0, looks).phases()
     assert (None, False) == (phase.soon, phase.good)
 
 
-def test_the_simulated_server_is_found_out_and_followed(knee):
+def test_the_simulated_server_is_found_out_and_followed(adaptive_limit):
     """Within a fifth of its capacity, and within five seconds of each change; the clock is a fake one."""
-    clock, course = FakeClock(), knee.Course("lets wait", knee.CHANGES, knee.LENGTH)
-    adaptive = knee.AdaptiveLimit(initial=4, slow_call_duration=knee.SLOW, backoff=0.8)
-    asyncio.run(knee.Run(course, adaptive, clock).go(knee.Patient(clock)))
+    clock, course = FakeClock(), adaptive_limit.Course("lets wait", adaptive_limit.CHANGES, adaptive_limit.LENGTH)
+    adaptive = adaptive_limit.AdaptiveLimit(initial=4, slow_call_duration=adaptive_limit.SLOW, backoff=0.8)
+    asyncio.run(adaptive_limit.Run(course, adaptive, clock).go(adaptive_limit.Patient(clock)))
     assert [20, 8, 30] == [phase.capacity for phase in course.phases() if phase.good]
-    assert knee.LENGTH == json.loads(json.dumps(course.to_json()))["length"]
+    assert adaptive_limit.LENGTH == json.loads(json.dumps(course.to_json()))["length"]
 
 
 @pytest.mark.slow
@@ -77,12 +77,12 @@ def test_every_taker_takes(limits):
     assert all(each.mid > 0 for each in found.values())
 
 
-def test_what_is_not_kept_is_told(limits, knee):
+def test_what_is_not_kept_is_told(limits, adaptive_limit):
     """A promise by its name; contenders that promise nothing are left out."""
     cost = {name: limits.Spread(1e3, 2e3, 3e3) for name in limits.TAKERS}
     poor, other = limits.Tally(limits.PROMISED[0], share=0.5), limits.Tally("no limit, asks again")
-    looks = [knee.Look(turn * 0.1, 4, turn, 1) for turn in range(100)]
-    report = limits.Report([poor, other], [knee.Course("it", [(0.0, 10)], 10.0, looks)], [], cost)
+    looks = [adaptive_limit.Look(turn * 0.1, 4, turn, 1) for turn in range(100)]
+    report = limits.Report([poor, other], [adaptive_limit.Course("it", [(0.0, 10)], 10.0, looks)], [], cost)
     assert 4 == len(report.broken())
     assert "no limit" not in " ".join(report.broken())
     assert "never" in report.to_markdown()
@@ -102,7 +102,7 @@ def test_the_figures_replace_those_of_the_page(limits, monkeypatch, tmp_path, ca
     """What stands around them stays, and the course is kept for the picture."""
     report = limits.Report([], [], [("a rate", "1", "1", "+0%")], {name: limits.Spread(1.0, 1.0, 1.0) for name in limits.TAKERS})
     monkeypatch.setattr(limits, "benchmark", lambda _scale: report)
-    page, kept = tmp_path / "page.md", tmp_path / "build" / "knee.json"
+    page, kept = tmp_path / "page.md", tmp_path / "build" / "adaptive_limit.json"
     page.write_text(f"before\n{limits.BEGIN}\nstale\n{limits.END}\nafter\n", encoding="utf-8")
     assert 0 == limits.main(["--write", str(page), "--keep", str(kept)])
     written = page.read_text(encoding="utf-8")

@@ -21,19 +21,19 @@ def harness():
 
 
 @pytest.fixture
-def held():
+def lock_hold():
     """The same."""
-    import held
+    import lock_hold
 
-    return held
+    return lock_hold
 
 
 @pytest.fixture
-def weighed():
+def memory():
     """The same."""
-    import weighed
+    import memory
 
-    return weighed
+    return memory
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_what_is_kept_is_weighed_and_what_is_dropped_is_not(harness):
     assert dropped < 1000 < 100 * [0].__sizeof__() < kept
 
 
-def test_an_object_is_made_of_what_only_it_has(weighed):
+def test_an_object_is_made_of_what_only_it_has(memory):
     """What another one has, too, and the name it was given, are not its own."""
     shared = list(range(1000, 2000))
 
@@ -200,45 +200,45 @@ def test_an_object_is_made_of_what_only_it_has(weighed):
         def __init__(self, name):
             self.name, self.own, self.shared = name, [name], shared
 
-    told = weighed.parts(Thing)
+    told = memory.parts(Thing)
     assert {"1 x Thing", "1 x list", "1 x dict"} == set(told)
 
 
-def test_weighing_leaves_the_library_s_monitor_alone(weighed):
+def test_weighing_leaves_the_library_s_monitor_alone(memory):
     """It keeps what it is shown, and would grow with each measurement."""
-    before = dict(weighed.CircuitBreakerMonitor.circuit_breakers)
-    weighed.all_of(lambda: weighed.bare_decorated)(10)
-    weighed.parts(weighed.breaker)
-    assert before == weighed.CircuitBreakerMonitor.circuit_breakers
+    before = dict(memory.CircuitBreakerMonitor.circuit_breakers)
+    memory.all_of(lambda: memory.bare_decorated)(10)
+    memory.parts(memory.breaker)
+    assert before == memory.CircuitBreakerMonitor.circuit_breakers
 
 
 # --- the lock and the loop -----------------------------------------------------------------------------------------------------
 
 
-def test_every_move_takes_the_lock_once(held):
+def test_every_move_takes_the_lock_once(lock_hold):
     """So that what is told is one critical section, and nothing is left out (invariant 21)."""
-    assert [5] * len(held.MOVES) == [len(held.held_by(move, 5)) for move in held.MOVES]
-    assert 5 == len(held.held_by_nothing(5))
+    assert [5] * len(lock_hold.MOVES) == [len(lock_hold.held_by(move, 5)) for move in lock_hold.MOVES]
+    assert 5 == len(lock_hold.held_by_nothing(5))
 
 
-def test_moves_are_what_they_are_called(held):
+def test_moves_are_what_they_are_called(lock_hold):
     """The states that they lead to."""
     led_to = {}
-    for move in held.MOVES:
-        breaker = held.timed_breaker(move.threshold)
+    for move in lock_hold.MOVES:
+        breaker = lock_hold.timed_breaker(move.threshold)
         move.do(breaker, move.before(breaker))
         led_to[move.name] = breaker.snapshot.state.value
     assert ["closed", "closed", "open", "half_open", "closed", "open"] == list(led_to.values())
 
 
-def test_a_failure_and_a_success_after_it_take_the_lock_in_every_thread(held):
+def test_a_failure_and_a_success_after_it_take_the_lock_in_every_thread(lock_hold):
     """Forty failures of eight threads."""
-    assert 40 == len(held.held_among_threads(8, 40))
+    assert 40 == len(lock_hold.held_among_threads(8, 40))
 
 
-def test_a_timed_lock_keeps_others_out(held):
+def test_a_timed_lock_keeps_others_out(lock_hold):
     """It is the lock that it stands for."""
-    lock, got = held.TimedLock(threading.Lock()), []
+    lock, got = lock_hold.TimedLock(threading.Lock()), []
     with lock:
         other = threading.Thread(target=lambda: got.append(lock._lock.acquire(blocking=False)))
         other.start()
@@ -246,11 +246,11 @@ def test_a_timed_lock_keeps_others_out(held):
     assert ([False], 1) == (got, len(lock.held))
 
 
-def test_a_loop_s_lag_is_taken_beside_threads_that_call(held):
+def test_a_loop_s_lag_is_taken_beside_threads_that_call(lock_hold):
     """The loop and the threads share one breaker."""
     breaker = CircuitBreaker(10**9)
-    crowd = held.Crowd(name="kit", protect=breaker, threads=2)
-    lags = held.lags_beside((crowd,), rounds=2, seconds=0.0)["kit"]
+    crowd = lock_hold.Crowd(name="kit", protect=breaker, threads=2)
+    lags = lock_hold.lags_beside((crowd,), rounds=2, seconds=0.0)["kit"]
     assert 2 == len(lags)
     assert all(lag > 0 for lag in lags)
     assert breaker.metrics["failure_count"] > 0

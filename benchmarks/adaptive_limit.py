@@ -177,7 +177,7 @@ class Run:
     async def go(self, server: Server) -> Course:
         """All of it."""
         config = ResilienceConfig(retry=None, circuit_breaker=None, bulkhead=self._bulkhead)
-        protect = AIServiceResilience(clock=self._clock).with_resilience("knee", custom_config=config)
+        protect = AIServiceResilience(clock=self._clock).with_resilience("adaptive", custom_config=config)
         async with server:
             callers = [asyncio.create_task(self._call(protect(server.answer))) for _ in range(CALLERS)]
             await self._watch(server)

@@ -11,6 +11,7 @@ import harness
 from circuitbreaker import CircuitBreaker as BareBreaker
 from comparison import Comparison, Sizes, among, beside, growth
 from harness import Callee, Contender, Contest, Loop, Measure, Plain
+from memory import own_monitor
 from overhead import (
     BOTH,
     BREAKER,
@@ -28,7 +29,6 @@ from overhead import (
     with_breaker,
 )
 from report import PER_CALL, nanoseconds
-from weighed import own_monitor
 
 from resilience_kit.events import CallFailed, CallSucceeded, Event, RetryScheduled, StateChanged
 
