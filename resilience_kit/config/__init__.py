@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from resilience_kit.config.schema import json_schema
     from resilience_kit.config.schema_types import CustomConfig
     from resilience_kit.config.serialization import dump
-    from resilience_kit.config.settings import ResilienceSettings, variable_of
+    from resilience_kit.config.settings import ResilienceSettings
     from resilience_kit.config.templates import TEMPLATES, Template, get_template
     from resilience_kit.config.validator import ClientRateLimits, ConfigValidator, ResilienceConfigValidator, ValidationResult
+    from resilience_kit.config.variables import variable_of
 
 __all__ = [
     "PRESETS",
@@ -67,7 +68,7 @@ _LAZY_MODULES = {
     "dump": "serialization",
     "get_template": "templates",
     "json_schema": "schema",
-    "variable_of": "settings",
+    "variable_of": "variables",
 }
 
 

@@ -6,8 +6,6 @@ of them said is kept, so that `explain` can tell it.
 
 from __future__ import annotations
 
-import difflib
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -21,7 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from resilience_kit.config.layers import ApplicationSource, OperationOverride, build_default, collect_application_sources
 from resilience_kit.config.near_names import spelled as _spelled
 from resilience_kit.config.overlay import validate_section
-from resilience_kit.config.parsing import BYTE_ORDER_MARK, in_file, raise_violation, read_file, strict_json
+from resilience_kit.config.parsing import in_file, raise_violation, read_file, strict_json
 from resilience_kit.config.presets import get_preset
 from resilience_kit.config.redaction import Location, json_path, redact_value
 from resilience_kit.config.resilience_config import ResilienceConfig
@@ -36,23 +34,21 @@ from resilience_kit.config.schema_types import (
 )
 from resilience_kit.config.sources import Sources
 from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
-from resilience_kit.errors import REDACTED, ConfigurationError, Violation
+from resilience_kit.config.variables import (
+    OPERATION_PREFIX,
+    PREFIX,
+    VARIABLE_NAMES,
+    misspelled_variables,
+    prefixed_variables,
+    variable_of,
+    warn_of_unknown_variables,
+)
+from resilience_kit.errors import ConfigurationError, Violation
 
-_PREFIX: Final = "RESILIENCE_"
-_OPERATION: Final = "OPERATION_"
-_VARIABLE_NAMES: Final = ("PRESET", "CUSTOM_CONFIG", "CONFIG_FILE", "ENABLED")
 _BOOLEANS: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-_SIMILARITY: Final = 0.85
 
-_logger = logging.getLogger("resilience_kit")
-_warned_of: set[str] = set()
 #: What the sources say, while settings are being made: pydantic-settings keeps only what they come to together.
 _current_sources: ContextVar[Sources] = ContextVar("_reading", default=Sources())  # noqa: B039 - written to by nobody
-
-
-def variable_of(operation: str) -> str:
-    """The variable that names an operation's strategy: capitals, with _ for every other sign."""
-    return _PREFIX + _OPERATION + _spelled(operation).upper()
 
 
 def _parse_bool(value: object) -> bool:
@@ -92,7 +88,7 @@ class ResilienceSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=_PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=False
+        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=False
     )
 
     preset: Annotated[str, BeforeValidator(preset_named)] = "simple"
@@ -127,7 +123,7 @@ class ResilienceSettings(BaseSettings):
             "config_file": config_file,
         }
         provided: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
-        found = list(_misspelled_variables(os.environ))
+        found = list(misspelled_variables(os.environ))
         sources = Sources(arguments=provided)
         token = _current_sources.set(sources)
         try:
@@ -143,7 +139,7 @@ class ResilienceSettings(BaseSettings):
         if found:
             raise ConfigurationError(found)
         self._provided = provided
-        _warn_of_unknown_variables(os.environ)
+        warn_of_unknown_variables(os.environ)
 
     def reloaded(self) -> ResilienceSettings:
         """Settings of the same arguments, and of what the environment and the file say now."""
@@ -270,7 +266,7 @@ def _hidden_violations(sources: Sources, known: Sequence[Violation]) -> Iterator
     try:
         _SETTINGS.validate_python(sources.variables["custom_config"])
     except ValidationError as error:
-        found = violations(error, lambda where: f"{_PREFIX}CUSTOM_CONFIG{json_path(tuple(filter(None, where)))}")
+        found = violations(error, lambda where: f"{PREFIX}CUSTOM_CONFIG{json_path(tuple(filter(None, where)))}")
         yield from (each for each in found if each not in known)
 
 
@@ -286,11 +282,13 @@ class _Environment(_Source):
     """The RESILIENCE_* variables."""
 
     def __call__(self) -> dict[str, Any]:
-        variables = _prefixed_variables(os.environ)
-        found: dict[str, Any] = {name.lower(): variables[name] for name in _VARIABLE_NAMES if name in variables}
+        variables = prefixed_variables(os.environ)
+        found: dict[str, Any] = {name.lower(): variables[name] for name in VARIABLE_NAMES if name in variables}
         if "custom_config" in found:
             found["custom_config"] = _parse_or_keep_text(found["custom_config"])
-        operations = {name.removeprefix(_OPERATION): value for name, value in variables.items() if name.startswith(_OPERATION)}
+        operations = {
+            name.removeprefix(OPERATION_PREFIX): value for name, value in variables.items() if name.startswith(OPERATION_PREFIX)
+        }
         found["operation_overrides"] = {_spelled(name): value for name, value in operations.items() if name}
         _current_sources.get().variables.update(found)
         return found
@@ -333,12 +331,6 @@ def _file_strategies(overrides: Mapping[str, object], sections: Mapping[str, Any
     return found
 
 
-def _prefixed_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """Our variables in capitals and without their prefix. Of two that differ in case only, the one in capitals counts."""
-    named = {name.upper(): variables[name] for name in sorted(variables, reverse=True)}
-    return {name.removeprefix(_PREFIX): value for name, value in named.items() if name.startswith(_PREFIX)}
-
-
 def _parse_or_keep_text(value: object) -> object:
     """The settings in a JSON text, to be put over a file's. A text that is wrong stays text, and is refused later."""
     try:
@@ -357,47 +349,6 @@ def _by_variable_spelling(named: object, path: str = "operation_overrides") -> o
     return found
 
 
-def reset_warnings() -> None:
-    """Let what is warned of once a process be warned of again."""
-    _warned_of.clear()
-
-
-def _unknown_variables(variables: Mapping[str, str]) -> list[str]:
-    """Variables that begin as ours do and are none of ours, nor nearly one."""
-    others = [name for name in _prefixed_variables(variables) if name not in _VARIABLE_NAMES and not name.startswith(_OPERATION)]
-    return [_PREFIX + name for name in others if not list(_suggest_known_variable(name))]
-
-
-def _warn_of_unknown_variables(variables: Mapping[str, str]) -> None:
-    """Once a process for each: it may be another program's, or a setting that somebody believes in."""
-    for name in _unknown_variables(variables):
-        if name not in _warned_of:
-            _warned_of.add(name)
-            known = ", ".join(_PREFIX + each for each in (*_VARIABLE_NAMES, f"{_OPERATION}<NAME>"))
-            _logger.warning("%s is no variable of resilience_kit and changes nothing; known: %s", name, known)
-
-
-def _misspelled_variables(variables: Mapping[str, str]) -> Iterator[Violation]:
-    for name in variables:
-        if name.startswith(BYTE_ORDER_MARK) and name[1:].upper().startswith(_PREFIX):
-            rule = "has a byte order mark before its name: save the file that it comes from, such as .env, as UTF-8 without one"
-            yield Violation(name[1:].upper(), rule, REDACTED)
-    for name in _prefixed_variables(variables):
-        if name == _OPERATION:
-            yield Violation(_PREFIX + name, "must end with the name of an operation", REDACTED)
-        elif name not in _VARIABLE_NAMES and not name.startswith(_OPERATION):
-            yield from _suggest_known_variable(name)
-
-
-def _suggest_known_variable(name: str) -> Iterator[Violation]:
-    stem, _, operation = name.partition("_")
-    close = difflib.get_close_matches(name, _VARIABLE_NAMES, 1, _SIMILARITY)
-    if not close and difflib.get_close_matches(stem, [_OPERATION.rstrip("_")], 1, _SIMILARITY):
-        close = [_OPERATION + (operation or "<NAME>")]
-    if close:
-        yield Violation(_PREFIX + name, f"unknown variable; did you mean {_PREFIX + close[0]!r}?", REDACTED)
-
-
 def _value_location(where: Location, provided: Mapping[str, Any], variables: Mapping[str, str]) -> str:
     """Where a value was written: as an argument, in a variable or in the file."""
     field, rest = str(where[0]), where[1:]
@@ -405,6 +356,6 @@ def _value_location(where: Location, provided: Mapping[str, Any], variables: Map
         return field + json_path(rest)
     if field == "operation_overrides" and rest:
         return variable_of(str(rest[0]))
-    if field.upper() in _prefixed_variables(variables):
-        return _PREFIX + field.upper() + json_path(rest)
-    return in_file(str(provided.get("config_file") or _prefixed_variables(variables)["CONFIG_FILE"]), rest)
+    if field.upper() in prefixed_variables(variables):
+        return PREFIX + field.upper() + json_path(rest)
+    return in_file(str(provided.get("config_file") or prefixed_variables(variables)["CONFIG_FILE"]), rest)

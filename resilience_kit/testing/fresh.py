@@ -14,7 +14,7 @@ from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 from resilience_kit.policies.breaker.monitor import unregister_all
 
 _PACING = "resilience_kit.http.pacing"
-_SETTINGS = "resilience_kit.config.settings"
+_VARIABLES = "resilience_kit.config.variables"
 
 
 @contextmanager
@@ -44,5 +44,5 @@ def _reset_process_state() -> None:
     """Of rooms that nobody has imported there is nothing to forget."""
     if _PACING in sys.modules:
         sys.modules[_PACING].shared_pacing().reset_all()
-    if _SETTINGS in sys.modules:
-        sys.modules[_SETTINGS].reset_warnings()
+    if _VARIABLES in sys.modules:
+        sys.modules[_VARIABLES].reset_warnings()

@@ -296,7 +296,7 @@ def test_a_misspelt_variable_is_refused(variables, sentences, name, meant):
 @pytest.mark.parametrize("name", ["RESILIENCE_STRATEGY", "RESILIENCE_TEAM", "RESILIENCE_API_KEY"])
 def test_a_variable_that_is_none_of_ours_is_told_once(variables, caplog, monkeypatch, name):
     """It may be a setting that somebody believes in. Its value is not told, and it is no error (invariant 76)."""
-    monkeypatch.setattr("resilience_kit.config.settings._warned_of", set())
+    monkeypatch.setattr("resilience_kit.config.variables._warned_of", set())
     variables(**{name: "sk-canary-7f3a"})
     assert ["simple"] * 2 == [ResilienceSettings().preset for _ in range(2)]
     known = "RESILIENCE_PRESET, RESILIENCE_CUSTOM_CONFIG, RESILIENCE_CONFIG_FILE, RESILIENCE_ENABLED, RESILIENCE_OPERATION_<NAME>"
