@@ -14,13 +14,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from resilience_kit._callable_kinds import is_awaitable
-from resilience_kit._drive import aio, streams, sync
-from resilience_kit._drive.plan import CallSite
 from resilience_kit._fork import ForkSafeLock
 from resilience_kit._keyword_hints import suggests_keywords
 from resilience_kit.classification.body import LONGEST_BODY
 from resilience_kit.errors import AIServiceError
 from resilience_kit.events import Event, Listener
+from resilience_kit.execution import aio, streams, sync
+from resilience_kit.execution.plan import CallSite
 from resilience_kit.http._backend import library
 from resilience_kit.http.event_reader import EventReader, body_head, is_event_stream
 from resilience_kit.http.rules import ClientOptions, ClientRules, PreparedRequest

@@ -6,7 +6,7 @@ from asyncio import CancelledError
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import Any
 
-from resilience_kit._drive.timeouts import timeout_at
+from resilience_kit.execution.timeouts import timeout_at
 from resilience_kit.http.httpx_compat import class_for
 from resilience_kit.http.transport_exchange import Exchange
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from resilience_kit._callable_kinds import CallableKind, is_awaitable, kind_of
 from resilience_kit._checks import Checks
-from resilience_kit._drive.plan import CallPlan, Operation
 from resilience_kit._redaction import is_secret_name
 from resilience_kit.classification import classify, response_error
 from resilience_kit.classification.body import has_json_content_type
@@ -23,6 +22,7 @@ from resilience_kit.classification.safe_access import attribute
 from resilience_kit.context import remaining_time, request_key
 from resilience_kit.errors import REDACTED, AIServiceError, CircuitBreakerOpenError, ConfigurationError, ServerError
 from resilience_kit.events import CallCancelled, CallFailed, CallRejected, CallSucceeded, ChildStream
+from resilience_kit.execution.plan import CallPlan, Operation
 from resilience_kit.http.credentials import credential_of, model_in_path
 from resilience_kit.http.errors import RequestInfo, error_from_response, map_exception
 from resilience_kit.http.event_reader import EVENT_STREAM, EventReader, not_a_stream

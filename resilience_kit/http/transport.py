@@ -14,11 +14,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from resilience_kit._checks import Checks
-from resilience_kit._drive import aio, sync
 from resilience_kit._fork import ForkSafeLock
 from resilience_kit._keyword_hints import suggests_keywords
 from resilience_kit.config import ResilienceConfig
 from resilience_kit.errors import REDACTED, ConfigurationError
+from resilience_kit.execution import aio, sync
 from resilience_kit.http.httpx_compat import (
     body_in_memory,
     check_libraries,

@@ -13,14 +13,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from resilience_kit._drive.call import Call
-from resilience_kit._drive.plan import CallPlan
 from resilience_kit.classification import classify_response, register_classifier
 from resilience_kit.classification.delivery import ATTEMPTS_HEADER
 from resilience_kit.classification.verdicts import SERVER_ERROR
 from resilience_kit.context import current_call, remaining_time, request_key
 from resilience_kit.errors import APITimeoutError, StreamInterruptedError
 from resilience_kit.events import NestedRetry
+from resilience_kit.execution.call import Call
+from resilience_kit.execution.plan import CallPlan
 from resilience_kit.http.credentials import HANDSHAKES
 from resilience_kit.http.host_pacer import PacerPermit
 from resilience_kit.http.httpx_compat import (

@@ -10,10 +10,10 @@ from enum import Enum
 from typing import Any, Literal
 
 from resilience_kit._checks import Checks
-from resilience_kit._drive.plan import CallPlan
 from resilience_kit._fork import ForkSafeLock
 from resilience_kit.config import ResilienceConfig
 from resilience_kit.errors import REDACTED
+from resilience_kit.execution.plan import CallPlan
 from resilience_kit.http.credentials import credential_of, fingerprint, host_of
 from resilience_kit.http.httpx_compat import Headers, decode_headers
 from resilience_kit.http.pacing import Pacing, PacingGuard, shared_pacing

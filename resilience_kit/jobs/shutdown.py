@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from procrastinate.exceptions import ConnectorException
 from procrastinate.worker import Worker
 
-from resilience_kit._drive.timeouts import Timeout, scheduler_for
+from resilience_kit.execution.timeouts import Timeout, scheduler_for
 from resilience_kit.outcome import Clock
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 from resilience_kit._callable_kinds import is_awaitable
 from resilience_kit._checks import Checks
-from resilience_kit._drive.waiting import wait_for_ticket_async
 from resilience_kit.errors import GuardKind, Rejected
+from resilience_kit.execution.waiting import wait_for_ticket_async
 from resilience_kit.outcome import SYSTEM_CLOCK, Outcome, OutcomeKind
 from resilience_kit.policies.bulkhead import Bulkhead, BulkheadConfig, BulkheadPermit
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
-from resilience_kit._drive.plan import NO_PLAN, CallPlan
 from resilience_kit._fork import ForkSafeLock
 from resilience_kit._keyword_hints import suggests_keywords
 from resilience_kit.config import (
@@ -19,6 +18,7 @@ from resilience_kit.config.layers import Seconds, Unset
 from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit
 from resilience_kit.errors import ConfigurationError
 from resilience_kit.events import EventStream, default_stream, set_default_stream
+from resilience_kit.execution.plan import NO_PLAN, CallPlan
 from resilience_kit.log import attach_logging
 from resilience_kit.orchestrator.clients import ClientOperations
 from resilience_kit.orchestrator.request import CallOptions, CustomConfigOption, OperationCallSite, wrap_function

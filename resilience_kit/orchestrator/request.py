@@ -9,14 +9,14 @@ from typing import Any, ParamSpec, TypeVar
 
 from resilience_kit._callable_kinds import CallableKind, kind_of
 from resilience_kit._checks import Checks
-from resilience_kit._drive import aio, streams, sync
-from resilience_kit._drive.hedge import hedging_not_supported
-from resilience_kit._drive.plan import CallPlan, CallSite
 from resilience_kit.config import UNSET, ResilienceConfig, ResilienceStrategy, strategy_named
 from resilience_kit.config.layers import CUSTOM_RULE, RequestedOptions, Seconds, Unset
 from resilience_kit.config.overlay import validate_settings
 from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit, check_limits, within
 from resilience_kit.errors import REDACTED, ConfigurationError
+from resilience_kit.execution import aio, streams, sync
+from resilience_kit.execution.hedge import hedging_not_supported
+from resilience_kit.execution.plan import CallPlan, CallSite
 from resilience_kit.policies.hedge import HedgeConfig
 
 P = ParamSpec("P")

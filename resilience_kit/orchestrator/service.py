@@ -18,10 +18,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from resilience_kit._callable_kinds import DRIVABLE_TYPES, is_awaitable, kind_of
 from resilience_kit._checks import Checks, did_you_mean
-from resilience_kit._drive import aio, streams, sync
-from resilience_kit._drive.call import Call
-from resilience_kit._drive.hedge import get_hedging
-from resilience_kit._drive.plan import CallPlan, Operation, key_function
 from resilience_kit._fork import ForkSafeLock, register_fork_aware
 from resilience_kit._keyword_hints import suggests_keywords
 from resilience_kit.config import (
@@ -49,6 +45,10 @@ from resilience_kit.events import (
     OptionsIgnored,
     StrategyChanged,
 )
+from resilience_kit.execution import aio, streams, sync
+from resilience_kit.execution.call import Call
+from resilience_kit.execution.hedge import get_hedging
+from resilience_kit.execution.plan import CallPlan, Operation, key_function
 from resilience_kit.log import attach_logging, logger
 from resilience_kit.metrics import OperationMetrics
 from resilience_kit.orchestrator.clients import ClientOperations, rejection_rank

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilience_kit._drive.waiting import wait_for_ticket_async
 from resilience_kit.errors import RateLimitExceededError, Rejected
+from resilience_kit.execution.waiting import wait_for_ticket_async
 from resilience_kit.http.pacing import Pacing, PacingConfig
 from resilience_kit.http.rate_limit_headers import BucketReading, RemoteBucket, SendLog, SendPosition, parse_rate_limit_headers
 from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Verdict

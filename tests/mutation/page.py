@@ -37,11 +37,11 @@ class Room:
             yield from [path] if path.suffix else sorted(path.rglob("*.py"))
 
 
-_DRIVEN = ("tests/drive", "tests/orchestrator")
+_DRIVEN = ("tests/execution", "tests/orchestrator")
 ROOMS = {
     "breaker": Room(("policies/breaker",), ("tests/policies/breaker",), _DRIVEN, at_least=0.95),
     "retry": Room(("policies/retry.py", "policies/retry_budget.py"), ("tests/policies/retry",), _DRIVEN),
-    "drivers": Room(("_drive", "orchestrator/service.py"), _DRIVEN, ("tests/policies", "tests/metrics"), at_least=0.95),
+    "drivers": Room(("execution", "orchestrator/service.py"), _DRIVEN, ("tests/policies", "tests/metrics"), at_least=0.95),
     "classifier": Room(("classification",), ("tests/classification",), ("tests/policies/retry",)),
 }
 

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 import pytest
 
 from resilience_kit import _fork
-from resilience_kit._drive import timeouts
 from resilience_kit.config import ResilienceConfig, ResilienceSettings
 from resilience_kit.errors import ConfigurationError
 from resilience_kit.events import CallSucceeded, OptionsIgnored, StrategyChanged
+from resilience_kit.execution import timeouts
 from resilience_kit.orchestrator import AIServiceResilience
 
 

@@ -11,11 +11,11 @@ from typing import Any, TypedDict
 from unittest import mock
 
 from resilience_kit import events
-from resilience_kit._drive import aio, streams
-from resilience_kit._drive.call import Call
-from resilience_kit._drive.plan import CallPlan
-from resilience_kit._drive.timeouts import _NO_TIMEOUT
 from resilience_kit.errors import ServerError
+from resilience_kit.execution import aio, streams
+from resilience_kit.execution.call import Call
+from resilience_kit.execution.plan import CallPlan
+from resilience_kit.execution.timeouts import _NO_TIMEOUT
 from resilience_kit.policies import retry
 from resilience_kit.policies.breaker.core import BreakerCore
 from resilience_kit.policies.breaker.states import CircuitState, HalfOpenSnapshot, StateSnapshot

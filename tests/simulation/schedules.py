@@ -17,9 +17,9 @@ from collections.abc import Callable
 from typing import Any
 
 from resilience_kit import events
-from resilience_kit._drive import call, plan, sync
 from resilience_kit.errors import CircuitBreakerOpenError
 from resilience_kit.events import EventStream, StateChanged
+from resilience_kit.execution import call, plan, sync
 from resilience_kit.metrics import OperationMetrics
 from resilience_kit.outcome import FailureKind
 from resilience_kit.policies import retry_budget

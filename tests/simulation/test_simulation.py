@@ -1,7 +1,7 @@
 """The kit in simulated worlds, and the simulator itself.
 
 The runs of the thousands are in processes of their own: there no coverage is measured, which would cost more than they do.
-How the retries follow tenacity is compared in tests/drive/test_drive_tenacity.py, with tenacity itself as the model.
+How the retries follow tenacity is compared in tests/execution/test_execution_tenacity.py, with tenacity itself as the model.
 """
 
 from __future__ import annotations

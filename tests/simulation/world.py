@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
-from resilience_kit._drive import timeouts
 from resilience_kit.context import current_call
 from resilience_kit.errors import CircuitBreakerOpenError, ServerError
+from resilience_kit.execution import timeouts
 from tests.simulation.loop import Loop, Order, give_way
 from tests.simulation.scene import Operation, Scene, Site, ViolationError, Way
 from tests.simulation.service import FOREVER, Answer, FatalError

@@ -10,9 +10,9 @@ import tenacity
 from tenacity import DoSleep, IterState, RetryCallState
 from tenacity.stop import stop_base
 
-from resilience_kit._drive.plan import CallPlan
 from resilience_kit.classification import sdk_retry_count, transport_retry_count, was_not_sent
 from resilience_kit.events import NestedRetry
+from resilience_kit.execution.plan import CallPlan
 from resilience_kit.outcome import FailureKind, Verdict
 from resilience_kit.policies.retry import RetryConfig
 
@@ -62,6 +62,7 @@ class stop_on_call_limits(stop_base):  # noqa: N801 - named as tenacity names it
     """Stops for the reasons that tenacity cannot know: deadline, breaker, retry budget."""
 
     def __call__(self, retry_state: RetryCallState) -> bool:
+        """Return whether the call allows no further attempt."""
         return cast("CallRetryState", retry_state).must_stop(retry_state.upcoming_sleep)
 
 

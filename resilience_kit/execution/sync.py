@@ -9,15 +9,15 @@ from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
 from resilience_kit._callable_kinds import VALUE_TYPES, is_awaitable, is_done, needs_driving
-from resilience_kit._drive import aio, streams, waiting
-from resilience_kit._drive.call import Call
-from resilience_kit._drive.first_attempt import FirstAttempt
-from resilience_kit._drive.hedge import hedging_not_supported
-from resilience_kit._drive.plan import CallPlan, CallSite
-from resilience_kit._drive.rejection import LISTENER_CHECK_MASK, emit_fast_rejection, select_fallback
-from resilience_kit._drive.scope import FallbackScope
 from resilience_kit.context import current_call
 from resilience_kit.errors import CircuitBreakerOpenError
+from resilience_kit.execution import aio, streams, waiting
+from resilience_kit.execution.call import Call
+from resilience_kit.execution.first_attempt import FirstAttempt
+from resilience_kit.execution.hedge import hedging_not_supported
+from resilience_kit.execution.plan import CallPlan, CallSite
+from resilience_kit.execution.rejection import LISTENER_CHECK_MASK, emit_fast_rejection, select_fallback
+from resilience_kit.execution.scope import FallbackScope
 from resilience_kit.policies.breaker.states import Token
 
 P = ParamSpec("P")

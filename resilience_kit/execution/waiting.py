@@ -7,7 +7,7 @@ import functools
 import math
 import threading
 
-from resilience_kit._drive.call import Call
+from resilience_kit.execution.call import Call
 from resilience_kit.outcome import Clock, Turn, resolve_future
 
 

@@ -10,10 +10,6 @@ from contextvars import Token as ContextToken
 from types import TracebackType
 from typing import Any
 
-from resilience_kit._drive.plan import CallPlan
-from resilience_kit._drive.rejection import emit_rejection
-from resilience_kit._drive.retries import RETRYABLE_RESULT, CallRetryState, RetryMark, mark_error, stop_reason
-from resilience_kit._drive.scope import AttemptScope
 from resilience_kit.classification import classify, was_not_sent
 from resilience_kit.context import CallContext, IdempotencyKeyHolder, current_call, nested_key, reset_context
 from resilience_kit.errors import (
@@ -24,6 +20,10 @@ from resilience_kit.errors import (
     StreamInterruptedError,
 )
 from resilience_kit.events import CallCancelled, CallDelayed, CallFailed, CallRejected, CallSucceeded, RetryScheduled
+from resilience_kit.execution.plan import CallPlan
+from resilience_kit.execution.rejection import emit_rejection
+from resilience_kit.execution.retries import RETRYABLE_RESULT, CallRetryState, RetryMark, mark_error, stop_reason
+from resilience_kit.execution.scope import AttemptScope
 from resilience_kit.outcome import NOT_BEGUN, FailureKind, Outcome, OutcomeKind, Permit, Streamed, Turn, Verdict, guard_kind_of
 from resilience_kit.policies.breaker.states import Token, TrialPermit, running_trials, running_trials_with
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from resilience_kit._drive.plan import CallPlan, Fallback
 from resilience_kit.classification import classify
 from resilience_kit.errors import CircuitBreakerOpenError, Rejected
 from resilience_kit.events import CallRejected, FallbackUsed
+from resilience_kit.execution.plan import CallPlan, Fallback
 from resilience_kit.outcome import FailureKind
 
 #: Whether anybody wants to hear of refusals is asked anew at each 64th: refusals come in storms, and asking costs as

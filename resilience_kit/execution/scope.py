@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from resilience_kit.context import IdempotencyKeyHolder
 
 if TYPE_CHECKING:
-    from resilience_kit._drive.call import Call
+    from resilience_kit.execution.call import Call
 
 
 class AttemptScope(IdempotencyKeyHolder):

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from resilience_kit._callable_kinds import is_awaitable
-from resilience_kit._drive.call import Call
-from resilience_kit._drive.plan import Operation
-from resilience_kit._drive.scope import AttemptScope
 from resilience_kit.classification import classify, was_not_sent
 from resilience_kit.context import current_call
 from resilience_kit.errors import REDACTED, ConfigurationError, Rejected
 from resilience_kit.events import HedgeSkipped, HedgeStarted
+from resilience_kit.execution.call import Call
+from resilience_kit.execution.plan import Operation
+from resilience_kit.execution.scope import AttemptScope
 from resilience_kit.outcome import (
     NOT_BEGUN,
     FailureKind,

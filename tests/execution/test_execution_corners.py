@@ -11,7 +11,6 @@ from typing import ClassVar
 import pytest
 
 from resilience_kit import idempotency_key, remaining_time
-from resilience_kit._drive.plan import CallSite
 from resilience_kit.config import ResilienceConfig, ResilienceSettings
 from resilience_kit.errors import (
     APIConnectionError,
@@ -22,6 +21,7 @@ from resilience_kit.errors import (
     StreamInterruptedError,
 )
 from resilience_kit.events import CallFailed, CallSucceeded, FallbackUsed, NestedRetry
+from resilience_kit.execution.plan import CallSite
 from resilience_kit.orchestrator import AIServiceResilience
 from resilience_kit.orchestrator.request import CallOptions
 from resilience_kit.policies.breaker import CircuitState

@@ -13,15 +13,15 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from types import GeneratorType
 from typing import Any, ParamSpec, TypeVar
 
-from resilience_kit._drive import waiting
-from resilience_kit._drive.call import TIMED_OUT, Call, DeliveredItems
-from resilience_kit._drive.plan import CallPlan, CallSite
-from resilience_kit._drive.rejection import select_fallback
-from resilience_kit._drive.scope import FallbackScope
-from resilience_kit._drive.timeouts import timeout_at
 from resilience_kit._generators import wrap_async_generator, wrap_generator, yield_from
 from resilience_kit.context import CallContext, current_call, reset_context
 from resilience_kit.errors import APITimeoutError
+from resilience_kit.execution import waiting
+from resilience_kit.execution.call import TIMED_OUT, Call, DeliveredItems
+from resilience_kit.execution.plan import CallPlan, CallSite
+from resilience_kit.execution.rejection import select_fallback
+from resilience_kit.execution.scope import FallbackScope
+from resilience_kit.execution.timeouts import timeout_at
 from resilience_kit.outcome import Streamed
 
 P = ParamSpec("P")

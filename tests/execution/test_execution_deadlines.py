@@ -8,8 +8,8 @@ import contextlib
 import pytest
 
 from resilience_kit import remaining_time
-from resilience_kit._drive import timeouts
 from resilience_kit.errors import APITimeoutError, DeadlineExceededError, Rejected, ServerError
+from resilience_kit.execution import timeouts
 from resilience_kit.policies.breaker import CircuitState
 from resilience_kit.policies.retry import RetryConfig
 

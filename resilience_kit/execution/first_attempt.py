@@ -9,10 +9,10 @@ from asyncio import Task
 from collections.abc import Callable
 from typing import Any
 
-from resilience_kit._drive.call import Call
-from resilience_kit._drive.plan import CallPlan
-from resilience_kit._drive.timeouts import Timeout
 from resilience_kit.context import IdempotencyKeyHolder
+from resilience_kit.execution.call import Call
+from resilience_kit.execution.plan import CallPlan
+from resilience_kit.execution.timeouts import Timeout
 from resilience_kit.policies.breaker.states import Token
 
 

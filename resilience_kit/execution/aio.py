@@ -9,16 +9,16 @@ from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
 from resilience_kit._callable_kinds import DRIVABLE_TYPES, is_awaitable
-from resilience_kit._drive import streams, waiting
-from resilience_kit._drive.call import TIMED_OUT, Call
-from resilience_kit._drive.first_attempt import FirstAttempt
-from resilience_kit._drive.hedge import run_hedged
-from resilience_kit._drive.plan import CallPlan, CallSite, Fallback
-from resilience_kit._drive.rejection import LISTENER_CHECK_MASK, emit_fast_rejection, select_fallback
-from resilience_kit._drive.scope import FallbackScope
-from resilience_kit._drive.timeouts import scheduler_for, timeout_at
 from resilience_kit.context import current_call, reset_context
 from resilience_kit.errors import CircuitBreakerOpenError
+from resilience_kit.execution import streams, waiting
+from resilience_kit.execution.call import TIMED_OUT, Call
+from resilience_kit.execution.first_attempt import FirstAttempt
+from resilience_kit.execution.hedge import run_hedged
+from resilience_kit.execution.plan import CallPlan, CallSite, Fallback
+from resilience_kit.execution.rejection import LISTENER_CHECK_MASK, emit_fast_rejection, select_fallback
+from resilience_kit.execution.scope import FallbackScope
+from resilience_kit.execution.timeouts import scheduler_for, timeout_at
 from resilience_kit.outcome import Verdict
 
 P = ParamSpec("P")
