@@ -108,7 +108,7 @@ def _head(recording: Recording) -> Iterator[str]:
         ("answered", "answered"),
         ("late", f"answered after {SLOW_CALL_THRESHOLD:g} s or more"),
         ("failed", "failed"),
-        ("sent", "attempt sent; dashed: twice the normal rate"),
+        ("sent", "sent; dashed: twice the normal rate"),
     )
     for number, (colour, description) in enumerate(legend):
         yield _box(LEFT + 190 * number, 104, 10, 10, COLOURS[colour])
