@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Final
 
-from resilience_kit.bench.json_reader import JsonReader
+from pydantic import TypeAdapter
+
+from resilience_kit.bench.json_reader import Amount, Whole, validate
 from resilience_kit.bench.measure.memory import MemoryUse
-from resilience_kit.bench.measure.samples import MEASURES, Summary
+from resilience_kit.bench.measure.samples import Summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,14 +25,14 @@ class BenchmarkResult:
     """
 
     name: str
-    iterations: int
-    loops: int
+    iterations: Whole
+    loops: Whole
     time: Summary
-    distribution: tuple[tuple[float, int], ...]
+    distribution: tuple[tuple[Amount, Whole], ...]
     memory: MemoryUse | None
-    calibration: float
-    cpu_share: float
-    target: float | None = None
+    calibration: Amount
+    cpu_share: Amount
+    target: Amount | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -49,7 +52,7 @@ class BenchmarkResult:
     @classmethod
     def from_dict(cls, data: Mapping[str, object], path: str = "") -> BenchmarkResult:
         """What `to_dict` wrote. Raises ConfigurationError with the place of what is wrong."""
-        return _result(JsonReader(data, path))
+        return validate(_RESULT, data, path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +61,7 @@ class BenchmarkSuite:
 
     name: str
     timestamp: str
-    duration: float
+    duration: Amount
     results: tuple[BenchmarkResult, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -98,44 +101,8 @@ class BenchmarkSuite:
     @classmethod
     def from_dict(cls, data: object, path: str = "") -> BenchmarkSuite:
         """What `to_dict` wrote. Raises ConfigurationError with the place of what is wrong."""
-        reader = JsonReader(data, path)
-        return cls(
-            name=reader.text("name"),
-            timestamp=reader.text("timestamp"),
-            duration=reader.number("duration"),
-            results=tuple(map(_result, reader.children("results"))),
-            environment=reader.string_map("environment"),
-        )
+        return validate(_SUITE, data, path)
 
 
-def _result(reader: JsonReader) -> BenchmarkResult:
-    return BenchmarkResult(
-        name=reader.text("name"),
-        iterations=reader.integer("iterations"),
-        loops=reader.integer("loops"),
-        time=_summary(reader.child("time")),
-        distribution=reader.pairs("distribution"),
-        memory=_memory(reader.child("memory")) if reader.has("memory") else None,
-        calibration=reader.number("calibration"),
-        cpu_share=reader.number("cpu_share"),
-        target=reader.optional_number("target"),
-        warnings=reader.texts("warnings"),
-    )
-
-
-def _summary(reader: JsonReader) -> Summary:
-    measures = {name: reader.number(name) for name in MEASURES}
-    return Summary(count=reader.integer("count"), outliers=reader.integer("outliers"), exact=reader.flag("exact"), **measures)
-
-
-def _memory(reader: JsonReader) -> MemoryUse:
-    kept = reader.integer("current_bytes")
-    calls = reader.integer("calls")
-    return MemoryUse(
-        calls=calls,
-        peak_bytes=reader.integer("peak_bytes"),
-        current_bytes=kept,
-        per_call_bytes=reader.number("per_call_bytes"),
-        kept_per_call_bytes=kept / calls if calls else 0.0,
-        overhead=reader.number("overhead"),
-    )
+_RESULT: Final = TypeAdapter(BenchmarkResult)
+_SUITE: Final = TypeAdapter(BenchmarkSuite)

@@ -114,7 +114,7 @@ def test_a_baseline_that_is_none_is_refused(bench, tmp_path):
     (tmp_path / "b.json").write_text('{"name": "s", "timestamp": "t", "duration": "long"}')
     with pytest.raises(ConfigurationError, match=r"none.json: must be readable: No such file"):
         bench.detect_regressions(tmp_path / "none.json")
-    with pytest.raises(ConfigurationError, match=r"b.json.duration: must be a finite number of at least 0"):
+    with pytest.raises(ConfigurationError, match=r"b.json.duration: must be a finite number"):
         bench.detect_regressions(tmp_path / "b.json")
 
 

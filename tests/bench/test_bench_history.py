@@ -1,6 +1,7 @@
 """Runs on disk: read back as they were; what is broken is told and costs nothing else."""
 
 import json
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -106,11 +107,11 @@ def test_half_a_line_does_not_spoil_the_next_one(file, result, suite):
         (("results", 0, "time"), None, "results[0].time: must be an object"),
         (("results", 0, "time", "mean"), -1, "results[0].time.mean: must be a finite number of at least 0"),
         (("results", 0, "time", "exact"), 1, "results[0].time.exact: must be true or false"),
-        (("results", 0, "distribution"), [7], "results[0].distribution: must be an object"),
-        (("results", 0, "distribution"), [[1.0]], "results[0].distribution.1: is missing"),
+        (("results", 0, "distribution"), [7], "results[0].distribution[0]: must be an array"),
+        (("results", 0, "distribution"), [[1.0]], "results[0].distribution[0][1]: is missing"),
         (("results", 0, "memory"), [], "results[0].memory: must be an object"),
         (("results", 0, "target"), "1", "results[0].target: must be a finite number"),
-        (("results", 0, "warnings"), [1], "results[0].warnings: must be a string"),
+        (("results", 0, "warnings"), [1], "results[0].warnings[0]: must be a string"),
         (("environment",), {"python": 3}, "environment.python: must be a string"),
     ],
 )
@@ -124,6 +125,19 @@ def test_what_is_wrong_is_named(result, suite, where, value, told):
     with pytest.raises(ConfigurationError) as raised:
         BenchmarkSuite.from_dict(json.loads(json.dumps(document)))
     assert told in str(raised.value)
+
+
+def test_everything_wrong_is_reported_at_once(result, suite):
+    """A document with two wrong fields raises one error that names both, and repeats neither value."""
+    document = {**suite(result()).to_dict(), "name": 7, "duration": "secret"}
+    with pytest.raises(ConfigurationError) as raised:
+        BenchmarkSuite.from_dict(document, "file.json")
+    assert "file.json.name: must be a string; file.json.duration: must be a finite number" == str(raised.value)
+
+
+def test_any_mapping_is_read(result):
+    """`from_dict` takes a read-only mapping, too."""
+    assert result() == BenchmarkResult.from_dict(MappingProxyType(result().to_dict()))
 
 
 @given(st.binary(max_size=200))

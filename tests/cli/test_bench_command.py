@@ -152,7 +152,7 @@ def test_a_page_is_written(told, runs, measured, tmp_path) -> None:
         (["--html", "."], "--html: '.' is a folder"),
         (["--save", "x.txt"], "--save: the name must end in .json"),
         (["--baseline", "x.json"], "x.json: must be readable: No such file or directory"),
-        (["--baseline", "wrong.json"], "wrong.json.name: is missing"),
+        (["--baseline", "wrong.json"], "wrong.json.name: must be a string"),
     ],
 )
 def test_a_wrong_file_is_told_before_anything_is_measured(
@@ -160,7 +160,7 @@ def test_a_wrong_file_is_told_before_anything_is_measured(
 ) -> None:
     """Nobody waits for a mistake."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "wrong.json").write_text("{}")
+    (tmp_path / "wrong.json").write_text('{"name": 7, "timestamp": "t", "duration": 1.0, "results": []}')
     made = runs(measured)
     assert expected == sentence("bench", *arguments)
     assert [] == made.iterations

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resilience_kit.bench.json_reader import Amount, SignedAmount, Whole
 from resilience_kit.bench.measure.switches import FROZEN, GC_DISABLED, TRACING
 
 if sys.platform != "win32":  # pragma: no branch - another system
@@ -34,12 +35,12 @@ class MemoryUse:
     many times longer a call took while memory was tracked.
     """
 
-    calls: int
-    peak_bytes: int
-    current_bytes: int
-    per_call_bytes: float
-    kept_per_call_bytes: float
-    overhead: float
+    calls: Whole
+    peak_bytes: Whole
+    current_bytes: Whole
+    per_call_bytes: Amount
+    kept_per_call_bytes: SignedAmount
+    overhead: Amount
 
 
 def traced_memory() -> int:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from resilience_kit.bench.json_reader import Amount, Flag, Whole
 from resilience_kit.metrics import bucket_index, bucket_midpoint
 
 #: How far outside the middle half, in widths of that half, a sample is an outlier (Tukey, Exploratory Data Analysis, 1977).
@@ -32,19 +33,19 @@ class Summary:
     at most 6 % off. `outliers` counts what is more than 1.5 widths of the middle half outside of it.
     """
 
-    count: int
-    mean: float
-    stdev: float
-    minimum: float
-    p25: float
-    median: float
-    p75: float
-    p90: float
-    p95: float
-    p99: float
-    maximum: float
-    outliers: int
-    exact: bool = True
+    count: Whole
+    mean: Amount
+    stdev: Amount
+    minimum: Amount
+    p25: Amount
+    median: Amount
+    p75: Amount
+    p90: Amount
+    p95: Amount
+    p99: Amount
+    maximum: Amount
+    outliers: Whole
+    exact: Flag = True
 
     @property
     def spread(self) -> float:
