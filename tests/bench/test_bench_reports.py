@@ -142,7 +142,7 @@ def test_plots_of_nothing_are_plots(plot):
 
 def test_no_time_at_all_has_no_bar(result):
     """A logarithm of zero is not asked for."""
-    assert 'width="0.5"' in bars([result(median=0.0)])
+    assert 'width="0.50"' in bars([result(median=0.0)])
 
 
 def test_an_unknown_format_is_refused(bench, result, suite):

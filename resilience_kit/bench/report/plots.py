@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 
+from resilience_kit._svg import box, image, polyline, text
 from resilience_kit.bench.report.content import seconds
 from resilience_kit.bench.results import BenchmarkResult
 
@@ -24,21 +24,23 @@ def bars(results: Sequence[BenchmarkResult]) -> str:
         return _LABEL_WIDTH + (math.log10(value) - low) / (high - low) * _WIDE if value else _LABEL_WIDTH
 
     height = len(results) * (_BAR + _GAP) + 24
-    parts = [_text(x(10.0**power), height - 6, seconds(10.0**power), "middle") for power in range(low, high + 1)]
+    parts = [text(x(10.0**power), height - 6, seconds(10.0**power), "middle") for power in range(low, high + 1)]
     for number, result in enumerate(results):
         y = number * (_BAR + _GAP) + 4
-        parts.append(_text(_LABEL_WIDTH - 8, y + 12, result.name, "end"))
+        parts.append(text(_LABEL_WIDTH - 8, y + 12, result.name, "end"))
         colour = _GOOD if result.meets_target else _BAD
-        parts.append(_box(_LABEL_WIDTH, y, x(result.time.median) - _LABEL_WIDTH, _BAR, colour, seconds(result.time.median)))
+        parts.append(
+            box(_LABEL_WIDTH, y, max(0.5, x(result.time.median) - _LABEL_WIDTH), _BAR, colour, seconds(result.time.median))
+        )
         if result.target:
-            parts.append(_box(x(result.target) - 1, y - 2, 2, _BAR + 4, _MARK, f"target {seconds(result.target)}"))
-    return _svg(_LABEL_WIDTH + _WIDE + 40, height, parts)
+            parts.append(box(x(result.target) - 1, y - 2, 2, _BAR + 4, _MARK, f"target {seconds(result.target)}"))
+    return image(_LABEL_WIDTH + _WIDE + 40, height, parts)
 
 
 def histogram(distribution: Sequence[tuple[float, int]]) -> str:
     """How many samples there are around which time, on a logarithmic scale of time."""
     if not distribution:
-        return _svg(_SMALL_WIDTH, _SMALL_HEIGHT, [])
+        return image(_SMALL_WIDTH, _SMALL_HEIGHT, [])
     positions = [math.log(value) if value > 0 else 0.0 for value, _ in distribution]
     most, span = max(count for _, count in distribution), max(positions) - min(positions)
     width, height = _SMALL_WIDTH - 20, _SMALL_HEIGHT - _EDGE
@@ -46,41 +48,24 @@ def histogram(distribution: Sequence[tuple[float, int]]) -> str:
     for position, (value, count) in zip(positions, distribution, strict=True):
         x = 6 + (position - min(positions)) / span * width if span else width / 2
         tall = count / most * (height - 6)
-        parts.append(_box(x, height - tall, 6, tall, _GOOD, f"{count} around {seconds(value)}"))
-    ends = (_text(4, _SMALL_HEIGHT - 4, seconds(distribution[0][0])), seconds(distribution[-1][0]))
-    return _svg(_SMALL_WIDTH, _SMALL_HEIGHT, [*parts, ends[0], _text(_SMALL_WIDTH - 4, _SMALL_HEIGHT - 4, ends[1], "end")])
+        parts.append(box(x, height - tall, 6, tall, _GOOD, f"{count} around {seconds(value)}"))
+    ends = (text(4, _SMALL_HEIGHT - 4, seconds(distribution[0][0])), seconds(distribution[-1][0]))
+    return image(_SMALL_WIDTH, _SMALL_HEIGHT, [*parts, ends[0], text(_SMALL_WIDTH - 4, _SMALL_HEIGHT - 4, ends[1], "end")])
 
 
 def trend_chart(points: Sequence[tuple[float, float]]) -> str:
     """A row of values from zero up."""
     if not points:
-        return _svg(_SMALL_WIDTH, _SMALL_HEIGHT, [])
+        return image(_SMALL_WIDTH, _SMALL_HEIGHT, [])
     top, last = max((y for _, y in points if y > 0), default=1.0), points[-1][0] or 1
     height = _SMALL_HEIGHT - _EDGE
-    marks = " ".join(
-        f"{6 + x / last * (_SMALL_WIDTH - 12):.1f},{height - max(y, 0.0) / top * (height - 6):.1f}" for x, y in points
-    )
-    return _svg(
+    marks = ((6 + x / last * (_SMALL_WIDTH - 12), height - max(y, 0.0) / top * (height - 6)) for x, y in points)
+    return image(
         _SMALL_WIDTH,
         _SMALL_HEIGHT,
         [
-            f'<polyline points="{marks}" fill="none" stroke="{_CURVE_COLOUR}" stroke-width="2"/>',
-            _text(4, _SMALL_HEIGHT - 4, "0"),
-            _text(_SMALL_WIDTH - 4, _SMALL_HEIGHT - 4, f"{points[-1][0]:g}", "end"),
+            polyline(marks, _CURVE_COLOUR),
+            text(4, _SMALL_HEIGHT - 4, "0"),
+            text(_SMALL_WIDTH - 4, _SMALL_HEIGHT - 4, f"{points[-1][0]:g}", "end"),
         ],
-    )
-
-
-def _svg(width: int, height: int, parts: Sequence[str]) -> str:
-    return f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">{"".join(parts)}</svg>'
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _box(x: float, y: float, width: float, height: float, colour: str, tooltip: str) -> str:  # noqa: PLR0913 - SVG's own
-    return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.5):.1f}" height="{height:.1f}" fill="{colour}">'
-        f"<title>{escape(tooltip)}</title></rect>"
     )

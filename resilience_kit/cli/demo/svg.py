@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from xml.sax.saxutils import escape
 
+from resilience_kit._svg import box, document, horizontal_line, text
 from resilience_kit.cli.demo.recording import Recording, Side
 from resilience_kit.cli.demo.run_statistics import GOAL_BURST, OUTAGE, SLOW_CALL_THRESHOLD, client_statistics, goals
 from resilience_kit.cli.demo.scenario import Phase
@@ -40,11 +40,7 @@ def draw(recording: Recording) -> str:
         elements += _calls_row(recording, side, cut, calls, _row_top(2 * number))
         elements += _sent_row(recording, side, cut, sent, _row_top(2 * number + 1))
     elements += [*_breaker_row(recording), *_axis(duration)]
-    body = "\n".join(elements)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}">\n'
-        f"<style>{STYLE}</style>\n{body}\n</svg>\n"
-    )
+    return document(WIDTH, HEIGHT, elements, STYLE)
 
 
 class Scale:
@@ -82,28 +78,19 @@ def _x(at: float, duration: float) -> float:
     return LEFT + min(1.0, max(0.0, at / duration)) * PLOT
 
 
-def _text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(content)}</text>'
-
-
-def _box(x: float, y: float, width: float, height: float, colour: str, note: str = "") -> str:  # noqa: PLR0913 - SVG's own
-    inner = f"<title>{escape(note)}</title>" if note else ""
-    return f'<rect x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}" fill="{colour}">{inner}</rect>'
-
-
 def _head(recording: Recording) -> Iterator[str]:
     scenario, goal = recording.scenario, goals(recording)
     rate = recording.unprotected.issued / scenario.duration
-    yield _box(0, 0, WIDTH, HEIGHT, "#ffffff")
-    yield _text(24, 32, "The same traffic, with and without resilience_kit", "t")
+    yield box(0, 0, WIDTH, HEIGHT, "#ffffff")
+    yield text(24, 32, "The same traffic, with and without resilience_kit", "t")
     setting = f"seed {scenario.seed} · {rate:.0f} calls a second each · 5 % 429 and 2 % 500 all along"
     result = (
         f"outside the outage {goal.outside:.2%} answered · upstream load in the outage {goal.upstream:.1%} of the plain client's"
     )
-    yield _text(24, 52, setting, "s")
-    yield _text(24, 70, f"protected: {result}", "s")
+    yield text(24, 52, setting, "s")
+    yield text(24, 70, f"protected: {result}", "s")
     peak = f"after the outage at most {goal.burst:.2f} times the normal rate sent · vertical scales: calls or attempts a second"
-    yield _text(24, 88, peak, "s")
+    yield text(24, 88, peak, "s")
     legend = (
         ("answered", "answered"),
         ("late", f"answered after {SLOW_CALL_THRESHOLD:g} s or more"),
@@ -111,16 +98,16 @@ def _head(recording: Recording) -> Iterator[str]:
         ("sent", "sent; dashed: twice the normal rate"),
     )
     for number, (colour, description) in enumerate(legend):
-        yield _box(LEFT + 190 * number, 104, 10, 10, COLOURS[colour])
-        yield _text(LEFT + 190 * number + 16, 113, description, "s")
+        yield box(LEFT + 190 * number, 104, 10, 10, COLOURS[colour])
+        yield text(LEFT + 190 * number + 16, 113, description, "s")
 
 
 def _outage(recording: Recording) -> Iterator[str]:
     start, refused_from, end = recording.scenario.outage
     for phase, begins, ends in ((Phase.FAILING, start, refused_from), (Phase.REFUSING, refused_from, end)):
         x, x_end = (_x(at, recording.length) for at in (begins, ends))
-        yield _box(x, TOP - 6, x_end - x, HEIGHT - TOP - 40, PHASE_COLOURS[phase])
-        yield _text((x + x_end) / 2, HEIGHT - 30, phase.value, "s", "middle")
+        yield box(x, TOP - 6, x_end - x, HEIGHT - TOP - 40, PHASE_COLOURS[phase])
+        yield text((x + x_end) / 2, HEIGHT - 30, phase.value, "s", "middle")
 
 
 def _calls_row(recording: Recording, side: Side, parts: Sequence[Slice], scale: Scale, y: int) -> Iterator[str]:
@@ -141,7 +128,7 @@ def _sent_row(recording: Recording, side: Side, parts: Sequence[Slice], scale: S
     total, during = client_statistics(side, recording.scenario), client_statistics(side, recording.scenario, OUTAGE)
     yield from _labels(y, scale, side.name, "sent upstream", f"{total.sent} attempts", f"{during.sent} in outage")
     if (twice := scale.height_of(GOAL_BURST * recording.scenario.rate)) <= ROW:
-        yield _horizontal_rule(y + ROW - twice, "#d1495b", 'stroke-dasharray="4 3"', f"{GOAL_BURST:g} times the normal rate")
+        yield horizontal_line(LEFT, LEFT + PLOT, y + ROW - twice, "#d1495b", f"{GOAL_BURST:g} times the normal rate", dashed=True)
     for index, part in enumerate(parts):
         if part.sent:
             height = scale.height(part.sent)
@@ -150,33 +137,28 @@ def _sent_row(recording: Recording, side: Side, parts: Sequence[Slice], scale: S
 
 def _bar(index: int, y: float, height: float, colour: str, note: str) -> str:
     step = PLOT / SLICES
-    return _box(LEFT + index * step + 0.5, y, step - 1, height, colour, note)
+    return box(LEFT + index * step + 0.5, y, step - 1, height, colour, note)
 
 
 def _labels(y: int, scale: Scale, *labels: str) -> Iterator[str]:
     for number, label in enumerate(labels):
-        yield _text(LEFT - 44, y + 16 + 18 * number, label, "b" if number == 0 else "s", "end")
+        yield text(LEFT - 44, y + 16 + 18 * number, label, "b" if number == 0 else "s", "end")
     for rate in scale.ticks():
         at = y + ROW - scale.height_of(rate)
-        yield _horizontal_rule(at, "#ccc" if rate == 0 else "#e6e6e6")
-        yield _text(LEFT - 6, at + 4, f"{rate:g}", "y", "end")
-
-
-def _horizontal_rule(y: float, colour: str, style: str = "", note: str = "") -> str:
-    inner = f"<title>{escape(note)}</title>" if note else ""
-    return f'<line x1="{LEFT}" y1="{y:.2f}" x2="{LEFT + PLOT}" y2="{y:.2f}" stroke="{colour}" {style}>{inner}</line>'
+        yield horizontal_line(LEFT, LEFT + PLOT, at, "#ccc" if rate == 0 else "#e6e6e6")
+        yield text(LEFT - 6, at + 4, f"{rate:g}", "y", "end")
 
 
 def _breaker_row(recording: Recording) -> Iterator[str]:
     duration, y = recording.scenario.duration, _row_top(ROWS)
-    yield _text(LEFT - 44, y + 17, "breaker", "b", "end")
+    yield text(LEFT - 44, y + 17, "breaker", "b", "end")
     for span in spans(recording.protected, duration):
         x, x_end = _x(span.start, duration), _x(span.end, duration)
         note = f"{span.state} from {span.start:.2f} s to {span.end:.2f} s"
-        yield _box(x, y, max(1.0, x_end - x), BREAKER_ROW, STATE_COLOURS.get(span.state, "#999"), note)
+        yield box(x, y, max(1.0, x_end - x), BREAKER_ROW, STATE_COLOURS.get(span.state, "#999"), note)
 
 
 def _axis(duration: float) -> Iterator[str]:
     step = max(1, round(duration / 9))
     for second in range(0, int(duration) + 1, step):
-        yield _text(_x(second, duration), HEIGHT - 12, f"{second} s", "s", "middle")
+        yield text(_x(second, duration), HEIGHT - 12, f"{second} s", "s", "middle")
