@@ -22,18 +22,23 @@ import circuitbreaker as library
 from resilience_kit._callable_kinds import CallableKind, is_awaitable, kind_of
 from resilience_kit._checks import Checks
 from resilience_kit._keyword_hints import suggests_keywords_for_class
-from resilience_kit.errors import GuardKind, is_rejection_class
 from resilience_kit.events import EventStream
-from resilience_kit.outcome import Outcome, OutcomeKind
 from resilience_kit.policies.breaker import wrap
 from resilience_kit.policies.breaker.core import BreakerCore
+from resilience_kit.policies.breaker.guard import BreakerGuard
 from resilience_kit.policies.breaker.monitor import register_weakly
-from resilience_kit.policies.breaker.options import CircuitBreakerConfig, Expected, as_tuple, validate_options
+from resilience_kit.policies.breaker.options import (
+    CircuitBreakerConfig,
+    Expected,
+    as_tuple,
+    check_arguments,
+    make_unchecked,
+    names_rejection,
+)
 from resilience_kit.policies.breaker.states import (
     CircuitState,
     HalfOpenSnapshot,
     Token,
-    enclosing_trial,
     running_trials,
     running_trials_with,
 )
@@ -48,7 +53,7 @@ _entered: ContextVar[tuple[tuple[BreakerCore, Token, float], ...]] = ContextVar(
 
 
 @suggests_keywords_for_class
-class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]  # the library has no types
+class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc]  # the library has no types
     """Stops calling a service that keeps failing, and finds out when it is back.
 
     The first five arguments are the library's; left out, they come from the class attributes FAILURE_THRESHOLD (5),
@@ -57,9 +62,6 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
     `events` is a stream to put state changes into, `random` gives floats from 0 to 1. Raises `ConfigurationError`, which
     lists every wrong field. Thread-safe; one breaker serves threads and event loops together.
     """
-
-    #: What it is as a guard; see `Guard`.
-    kind = GuardKind.CIRCUIT_BREAKER
 
     def __init__(  # noqa: PLR0913 - the library's five and the options
         self,
@@ -82,7 +84,7 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         random: Callable[[], float] = random.random,
     ) -> None:
         seconds = recovery_time if recovery_timeout is None else recovery_timeout
-        options = _unchecked(
+        options = make_unchecked(
             failure_threshold=type(self).FAILURE_THRESHOLD if failure_threshold is None else failure_threshold,
             recovery_timeout=type(self).RECOVERY_TIMEOUT if seconds is None else seconds,
             expected_exception=as_tuple(self._class_expected() if expected_exception is None else expected_exception),
@@ -94,7 +96,7 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
             max_recovery_timeout=max_recovery_timeout,
         )
         both = recovery_timeout is not None and recovery_time is not None
-        _check(options, name, fallback_function, clock, recovery_time if both else None)
+        check_arguments(options, name, fallback_function, clock, recovery_time if both else None)
         super().__init__(options, name, clock=clock, store=store, events=events, random=random)
         self._set_expected(options.expected_exception)
         self._fallback_function = fallback_function or self.FALLBACK_FUNCTION
@@ -211,22 +213,6 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.__exit__(exc_type, exc_value, traceback)
-
-    # --- as a guard around an attempt ------------------------------------------------------------------------------------
-
-    def admit(self, cost: float = 1.0) -> BreakerPermit:  # noqa: ARG002 - every call costs one
-        """See `Guard.admit`."""
-        return BreakerPermit(self, self.acquire())
-
-    def fits(self, cost: float = 1.0) -> bool:  # noqa: ARG002 - every call costs one
-        """Whether a call would be let in now."""
-        snapshot = self.snapshot
-        if not snapshot.needs_admission:
-            return True
-        now = self.now()
-        if self._trials_exhausted(snapshot, now):
-            return type(snapshot) is HalfOpenSnapshot and enclosing_trial(snapshot, now) is not None
-        return snapshot.until <= now
 
     # --- reading ---------------------------------------------------------------------------------------------------------
 
@@ -357,27 +343,6 @@ class CircuitBreaker(BreakerCore, library.CircuitBreaker):  # type: ignore[misc]
         return f"<{type(self).__name__} {str(self)!r} {self.snapshot.state.value}>"
 
 
-class BreakerPermit:
-    """A breaker's leave to start one attempt, for drivers that treat it as any guard. `token`: what the attempt runs under."""
-
-    __slots__ = ("_breaker", "_started", "token")
-
-    wait = 0.0
-
-    def __init__(self, breaker: CircuitBreaker, token: Token) -> None:
-        self._breaker, self.token, self._started = breaker, token, breaker.now()
-
-    def settle(self, outcome: Outcome) -> None:
-        """See `Permit.settle`."""
-        if outcome.kind is OutcomeKind.SUCCESS:
-            self._breaker.record_success(self.token, self._started)
-        elif outcome.kind is OutcomeKind.FAILURE and outcome.error is not None:
-            hint = None if outcome.verdict is None else outcome.verdict.retry_after
-            self._breaker.record_error(self.token, outcome.error, self._started, hint)
-        else:
-            self._breaker.release(self.token)
-
-
 EnhancedCircuitBreaker = CircuitBreaker
 
 
@@ -385,32 +350,5 @@ EnhancedCircuitBreaker = CircuitBreaker
 _any_exception = library.build_failure_predicate(Exception)
 
 
-def names_rejection(expected: Expected | None) -> bool:
-    """Whether a class of refusals is among the expected ones by name. A predicate names none, whatever it says of one."""
-    classes = expected if isinstance(expected, tuple | list) else (expected,)
-    return any(isinstance(each, type) and is_rejection_class(each) for each in classes)
-
-
 def _predicate(expected: Expected | None) -> Callable[[type[BaseException], BaseException], bool]:
     return _any_exception if expected is Exception else library.build_failure_predicate(expected)  # type: ignore[no-any-return]
-
-
-def _unchecked(**fields: object) -> CircuitBreakerConfig:
-    """Options whose check is still to come, so that one error can list them together with what is not among them."""
-    options = object.__new__(CircuitBreakerConfig)
-    for field, value in fields.items():
-        object.__setattr__(options, field, value)
-    return options
-
-
-def _check(options: CircuitBreakerConfig, name: object, fallback: object, clock: object, second_timeout: object) -> None:
-    checks = Checks("CircuitBreaker")
-    validate_options(checks, options)
-    checks.instance("name", name, str, type(None))
-    if fallback is not None and not callable(fallback):
-        checks.add("fallback_function", "must be callable", fallback)
-    if second_timeout is not None:
-        checks.add("recovery_time", "is another name of recovery_timeout: give one of them", second_timeout)
-    if clock is not None and not callable(clock):
-        checks.add("clock", "must be a callable that gives monotonic seconds", clock)
-    checks.raise_if_any()

@@ -6,7 +6,6 @@ and event loops can share a breaker.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import threading
@@ -20,10 +19,10 @@ from typing import NamedTuple, Protocol
 from resilience_kit._counter import Counter
 from resilience_kit._fork import register_fork_aware
 from resilience_kit.context import trial_observer
-from resilience_kit.errors import CircuitBreakerOpenError, ConfigurationError, is_rejection
+from resilience_kit.errors import CircuitBreakerOpenError, is_rejection
 from resilience_kit.events import ChildStream, Event, EventStream, Listener, StateChanged, default_stream
 from resilience_kit.policies.breaker.last_failure import strip_traceback
-from resilience_kit.policies.breaker.options import CircuitBreakerConfig
+from resilience_kit.policies.breaker.options import CircuitBreakerConfig, validate_state
 from resilience_kit.policies.breaker.states import (
     CircuitState,
     HalfOpenSnapshot,
@@ -49,19 +48,6 @@ _RESTORED = {
     CircuitState.FORCED_OPEN: CircuitState.FORCED_OPEN,
 }
 _OPEN = CircuitState.OPEN  # an enum's members are slow to look up
-
-
-#: What users may set; budgets are the cost breaker's own business.
-_SETTABLE = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN)
-
-
-def _validate_state(value: object) -> CircuitState:
-    with contextlib.suppress(ValueError):
-        state = CircuitState(value)  # type: ignore[arg-type]  # whatever it is
-        if state in _SETTABLE:
-            return state
-    names = ", ".join(repr(state.value) for state in _SETTABLE)
-    raise ConfigurationError([("CircuitBreaker.state", f"must be one of {names}", value)])
 
 
 #: Old and new state, reason, time and number of a transition.
@@ -474,7 +460,7 @@ class BreakerCore:
 
     def set_state(self, state: CircuitState, reason: str) -> None:
         """Go to a state at once; open lasts for a recovery_timeout from now. Raises `ConfigurationError`."""
-        state = _validate_state(state)
+        state = validate_state(state)
         with self._lock:
             self._force_state(state, reason)
             transitions = self._drain_transitions()

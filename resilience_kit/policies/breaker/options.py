@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from resilience_kit._checks import Checks
 from resilience_kit._keyword_hints import suggests_keywords_for_class
+from resilience_kit.errors import ConfigurationError, is_rejection_class
+from resilience_kit.policies.breaker.states import CircuitState
 from resilience_kit.policies.breaker.window import FailureRateWindow
 
 Expected = type[BaseException] | Iterable[type[BaseException]] | Callable[[type[BaseException], BaseException], bool]
+
+#: What users may set; budgets are the cost breaker's own business.
+_SETTABLE = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN)
 
 
 @suggests_keywords_for_class
@@ -76,3 +82,41 @@ def _check_expected(checks: Checks, expected: object) -> None:
 
 def _is_exception(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, Exception)
+
+
+def make_unchecked(**fields: object) -> CircuitBreakerConfig:
+    """Options whose check is still to come, so that one error can list them together with what is not among them."""
+    options = object.__new__(CircuitBreakerConfig)
+    for field, value in fields.items():
+        object.__setattr__(options, field, value)
+    return options
+
+
+def check_arguments(options: CircuitBreakerConfig, name: object, fallback: object, clock: object, second_timeout: object) -> None:
+    """Validate a breaker's options and other arguments; raises `ConfigurationError`, which lists every wrong field."""
+    checks = Checks("CircuitBreaker")
+    validate_options(checks, options)
+    checks.instance("name", name, str, type(None))
+    if fallback is not None and not callable(fallback):
+        checks.add("fallback_function", "must be callable", fallback)
+    if second_timeout is not None:
+        checks.add("recovery_time", "is another name of recovery_timeout: give one of them", second_timeout)
+    if clock is not None and not callable(clock):
+        checks.add("clock", "must be a callable that gives monotonic seconds", clock)
+    checks.raise_if_any()
+
+
+def names_rejection(expected: Expected | None) -> bool:
+    """Whether a class of refusals is among the expected ones by name. A predicate names none, whatever it says of one."""
+    classes = expected if isinstance(expected, tuple | list) else (expected,)
+    return any(isinstance(each, type) and is_rejection_class(each) for each in classes)
+
+
+def validate_state(value: object) -> CircuitState:
+    """Return the state that `value` names if users may set it, else raise `ConfigurationError`."""
+    with contextlib.suppress(ValueError):
+        state = CircuitState(value)  # type: ignore[arg-type]  # whatever it is
+        if state in _SETTABLE:
+            return state
+    names = ", ".join(repr(state.value) for state in _SETTABLE)
+    raise ConfigurationError([("CircuitBreaker.state", f"must be one of {names}", value)])
