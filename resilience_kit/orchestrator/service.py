@@ -63,7 +63,7 @@ from resilience_kit.orchestrator.request import (
 )
 from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Guard
 from resilience_kit.policies.breaker import BreakerStore, CircuitBreaker, CircuitBreakerConfig, CircuitState
-from resilience_kit.policies.breaker.core import PendingRestore
+from resilience_kit.policies.breaker.persistence import PendingRestore
 from resilience_kit.policies.hedge import HedgeConfig, Hedging
 from resilience_kit.policies.retry_budget import RetryBudget
 

@@ -279,11 +279,6 @@ class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc
             return datetime.max.replace(tzinfo=UTC)
 
     @property
-    def name(self) -> str | None:
-        """The breaker's name; of the function it decorates, when it was given none."""
-        return self._name
-
-    @property
     def last_failure(self) -> BaseException | None:
         """A copy, without traceback and causes, of the last counted failure since the circuit closed."""
         return self._last_failure

@@ -12,9 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from resilience_kit._counter import Counter
 from resilience_kit._fork import register_fork_aware
@@ -23,6 +22,7 @@ from resilience_kit.errors import CircuitBreakerOpenError, is_rejection
 from resilience_kit.events import ChildStream, Event, EventStream, Listener, StateChanged, default_stream
 from resilience_kit.policies.breaker.last_failure import strip_traceback
 from resilience_kit.policies.breaker.options import CircuitBreakerConfig, validate_state
+from resilience_kit.policies.breaker.persistence import RESTORED_STATES, PendingRestore, StatePersistence
 from resilience_kit.policies.breaker.states import (
     CircuitState,
     HalfOpenSnapshot,
@@ -32,7 +32,7 @@ from resilience_kit.policies.breaker.states import (
     TrialPermit,
     enclosing_trial,
 )
-from resilience_kit.policies.breaker.store import BreakerStore, StoredState, store_thread
+from resilience_kit.policies.breaker.store import BreakerStore, StoredState
 from resilience_kit.policies.breaker.window import make_window, open_reason
 
 _logger = logging.getLogger("resilience_kit")
@@ -41,12 +41,6 @@ _JITTER = 0.1
 #: Seconds of open time that a server's Retry-After may ask for where no max_recovery_timeout bounds it.
 _DEFAULT_MAX_RETRY_AFTER = 300.0
 _UNNAMED = "unnamed circuit breaker"
-#: What a stored state becomes after a restart.
-_RESTORED = {
-    CircuitState.OPEN: CircuitState.OPEN,
-    CircuitState.HALF_OPEN: CircuitState.OPEN,
-    CircuitState.FORCED_OPEN: CircuitState.FORCED_OPEN,
-}
 _OPEN = CircuitState.OPEN  # an enum's members are slow to look up
 
 
@@ -74,8 +68,6 @@ class BreakerCore:
     is_failure: Callable[[type[BaseException], BaseException], bool]
     #: The listeners of this breaker alone, once there are any.
     _own_stream: ChildStream | None = None
-    #: Whether its state will be saved, as it is by then.
-    _save_pending = False
     #: Whether refusals are among them by name.
     _expects_rejections: bool
 
@@ -90,7 +82,8 @@ class BreakerCore:
         random: Callable[[], float],
     ) -> None:
         self._options, self._name = options, name
-        self._clock, self._store, self._events, self._random = clock, store, events, random
+        self._clock, self._events, self._random = clock, events, random
+        self._persistence = StatePersistence(store)
         self._window = None if options.window is None else make_window(options.window)
         self._lock = threading.RLock()  # reentrant: a collection or a signal may run code that comes back here amid a rule
         self._reopenings = self._times_opened = self._failures_total = 0
@@ -106,6 +99,11 @@ class BreakerCore:
 
     def __str__(self) -> str:
         return self._name or _UNNAMED
+
+    @property
+    def name(self) -> str | None:
+        """The breaker's name; of the function it decorates, when it was given none."""
+        return self._name
 
     # --- what the drivers call -------------------------------------------------------------------------------------------
 
@@ -365,9 +363,7 @@ class BreakerCore:
         return error
 
     def _publish(self, transitions: tuple[_Transition, ...]) -> None:
-        if self._store is not None and not self._save_pending:
-            self._save_pending = True
-            store_thread.submit(self.save_state)
+        self._persistence.save_soon(self)
         events = self._own_stream or self._events or default_stream()
         if events.has_listener(StateChanged):
             for old, new, reason, at, number in transitions:
@@ -385,27 +381,26 @@ class BreakerCore:
         """Seconds of open time left; 0.0 for a state that is not open."""
         return max(0.0, snapshot.until - self.now()) if snapshot.state.opened else 0.0
 
-    # --- over a restart; the store's own thread calls the store -----------------------------------------------------------
+    # --- over a restart; see `persistence` --------------------------------------------------------------------------------
 
     def restore(self) -> None:
         """Take over the state that the store has under this breaker's name, if any. A trial that was under way is due again.
 
         A thread with an event loop does not wait for the store: there the state arrives a little later.
         """
-        loading = self.start_restore()
+        loading = self._persistence.start_restore(self)
         if loading is not None:
             loading.finish()
 
-    def start_restore(self) -> PendingRestore | None:
-        """Have the store read; `finish()` of what is returned takes the state over. None where there is nothing to read."""
-        if self._store is None or self._name is None:
-            return None
-        return PendingRestore(self, self.snapshot, store_thread.load(self._store, self._name))
-
     def attach_store(self, store: BreakerStore | None) -> PendingRestore | None:
-        """Keep the state in a store from now on, and `start_restore`."""
-        self._store = store
-        return self.start_restore()
+        """Keep the state in a store from now on; `finish()` of what is returned takes the stored state over."""
+        self._persistence.store = store
+        return self._persistence.start_restore(self)
+
+    def stored_state(self) -> StoredState:
+        """Return what is worth keeping of the present state."""
+        snapshot = self.snapshot
+        return StoredState(snapshot.state, snapshot.failures, self._remaining(snapshot))
 
     def apply_stored_state(self, stored: StoredState | None, before: StateSnapshot) -> None:
         """Go to a stored state, unless the breaker has moved on from `before` while the store was read."""
@@ -414,35 +409,17 @@ class BreakerCore:
                 "circuit breaker %r starts closed: its stored state %r is a cost breaker's; give one of the two another name"
             )
             _logger.error(message, str(self), stored.state.value)
-        if stored is None or stored.state not in _RESTORED:
+        if stored is None or stored.state not in RESTORED_STATES:
             return
         with self._lock:
             if self.snapshot is before:
                 now = self.now()
                 until = math.inf if stored.state is CircuitState.FORCED_OPEN else now + max(0.0, stored.remaining)
-                state, generation = _RESTORED[stored.state], before.generation + 1
+                state, generation = RESTORED_STATES[stored.state], before.generation + 1
                 self._transition(StateSnapshot(state, generation, failures=stored.failures, until=until), "restored", now)
             transitions = self._drain_transitions()
         if transitions:
             self._publish(transitions)
-
-    def save_state(self) -> None:
-        """Write the present state. Called by the store's thread."""
-        self._save_pending = False  # before the state is read: one that comes later is saved later
-        store, snapshot = self._store, self.snapshot
-        if store is None or self._name is None:
-            return
-        try:
-            store.save(self._name, StoredState(snapshot.state, snapshot.failures, self._remaining(snapshot)))
-        except Exception as error:  # noqa: BLE001 - a store is a hint; whatever it raises, the breaker goes on
-            self.detach_store(error)
-
-    def detach_store(self, error: Exception) -> None:
-        """Go on without a store that failed; logged once."""
-        store, self._store = self._store, None
-        if store is not None:
-            message = "the store of circuit breaker %r failed (%s); its state stays in this process"
-            _logger.error(message, str(self), type(error).__name__)
 
     # --- by hand ---------------------------------------------------------------------------------------------------------
 
@@ -509,30 +486,6 @@ class BreakerCore:
     def reset_after_fork(self) -> None:
         """In a forked child: a lock that nobody holds, and neither a trial nor a save of the parent's under way."""
         self._lock = threading.RLock()
-        if self._save_pending:
-            self._save_pending = False
+        self._persistence.save_pending = False
         if isinstance(self.snapshot, HalfOpenSnapshot):
             self.snapshot = HalfOpenSnapshot(self.snapshot.generation + 1, failures=self.snapshot.failures)
-
-
-class PendingRestore(NamedTuple):
-    """A state that the store's thread reads for a breaker."""
-
-    breaker: BreakerCore
-    before: StateSnapshot
-    result: Future[StoredState | None]
-
-    def finish(self) -> None:
-        """Have the breaker take the state over: now, after waiting for it, or on an event loop when it is there."""
-        if store_thread.may_wait() and store_thread.wait(self.result):
-            self._apply(self.result)
-        else:
-            self.result.add_done_callback(self._apply)
-
-    def _apply(self, result: Future[StoredState | None]) -> None:
-        try:
-            stored = result.result()
-        except Exception as error:  # noqa: BLE001 - a store is a hint; whatever it raises, the breaker goes on
-            self.breaker.detach_store(error)
-        else:
-            self.breaker.apply_stored_state(stored, self.before)

@@ -411,9 +411,9 @@ def test_a_forked_child_saves_its_own_states(lab, gated):
     breaker.force_open("by hand")
     assert gated.inside.wait(30)
     breaker.reset()
-    assert breaker._save_pending
+    assert breaker._persistence.save_pending
     breaker.reset_after_fork()
-    assert not breaker._save_pending
+    assert not breaker._persistence.save_pending
 
 
 def test_an_unnamed_breaker_writes_nothing(lab):
@@ -428,9 +428,9 @@ def test_a_store_given_up_before_its_turn_is_left_alone(lab, caplog):
     """What was ordered before it failed is not carried out, and a second failure is not logged."""
     store = Memory()
     breaker = lab.breaker(store=store, name="x")
-    breaker.detach_store(OSError())
-    breaker.detach_store(OSError())
-    breaker.save_state()
+    breaker._persistence.detach_store(breaker, OSError())
+    breaker._persistence.detach_store(breaker, OSError())
+    breaker._persistence.save(breaker)
     assert ({}, 1) == (store.kept, len(caplog.records))
 
 
