@@ -1,0 +1,180 @@
+"""The state of a breaker, and the rules that change it: when it opens, whom it lets in, what closes it.
+
+`core` takes the lock. No rule calls a function of the user, a listener or a store: transitions are collected, and `core` emits
+them when it has released the lock.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from resilience_kit.policies.breaker.options import CircuitBreakerConfig
+from resilience_kit.policies.breaker.states import CircuitState, HalfOpenSnapshot, StateSnapshot, Token, TrialPermit
+from resilience_kit.policies.breaker.window import make_window, open_reason
+
+_MAX_HISTORY = 100
+_JITTER = 0.1
+#: Seconds of open time that a server's Retry-After may ask for where no max_recovery_timeout bounds it.
+_DEFAULT_MAX_RETRY_AFTER = 300.0
+#: Old and new state, reason, time and number of a transition.
+Transition = tuple[str, str, str, float, int]
+
+
+class SuccessObserver(Protocol):
+    """Who may want to hear of successes that the rules need not know: a retry budget, while tokens are missing."""
+
+    below_capacity: bool
+
+
+class _NoObserver:
+    below_capacity = False
+
+
+_NO_OBSERVER = _NoObserver()
+
+
+class BreakerRules:
+    """The state of one breaker and the rules that change it."""
+
+    def __init__(self, options: CircuitBreakerConfig, *, clock: Callable[[], float] | None, random: Callable[[], float]) -> None:
+        self._options, self._clock, self._random = options, clock, random
+        self._window = None if options.window is None else make_window(options.window)
+        self._lock = threading.RLock()  # reentrant: a collection or a signal may run code that comes back here amid a rule
+        self._reopenings = self._times_opened = 0
+        self._changes: deque[tuple[str, str, float, str]] | None = None
+        self._last_failure: BaseException | None = None
+        self._last_failure_time: float | None = None
+        self._transitions: tuple[Transition, ...] = ()
+        self._success_observer: SuccessObserver = _NO_OBSERVER
+        self.snapshot = StateSnapshot(CircuitState.CLOSED, 0, tracks_success=self._window is not None)
+
+    def now(self) -> float:
+        """Monotonic seconds by this breaker's clock."""
+        clock = self._clock
+        return float(time.monotonic() if clock is None else clock())
+
+    def _admit(self, now: float) -> Token | None:
+        current = self.snapshot
+        if current.state is CircuitState.OPEN and current.until <= now:
+            current = self._transition(
+                HalfOpenSnapshot(current.generation + 1, failures=current.failures), "the open time is over", now
+            )
+        if isinstance(current, HalfOpenSnapshot):
+            return current.acquire(now, self._options.trial_lease, self._options.half_open_max_calls)
+        return None if current.needs_admission else current
+
+    def _is_current(self, token: Token, now: float) -> bool:
+        """Whether a token belongs to the present state; a trial's, only while its lease runs."""
+        return token.snapshot is self.snapshot and token.until > now if isinstance(token, TrialPermit) else token is self.snapshot
+
+    @property
+    def _tracks_success(self) -> bool:
+        """Whether successes that follow no failure are wanted, too."""
+        return self._window is not None or self._success_observer.below_capacity
+
+    def _apply_success(self, token: Token, seconds: float, now: float) -> None:
+        if isinstance(token, TrialPermit):
+            token.release()
+            self._on_trial_success(token.snapshot, seconds, now)
+            return
+        token.failures = 0
+        token.tracks_success = self._tracks_success
+        self._last_failure = None
+        self._evaluate(token, seconds, now, failed=False)
+
+    def _on_trial_success(self, snapshot: HalfOpenSnapshot, seconds: float, now: float) -> None:
+        window = self._options.window
+        if window is not None and window.is_slow(seconds):
+            self._open("the trial was slow", now, failures=snapshot.failures)
+            return
+        snapshot.failures = 0
+        snapshot.successes += 1
+        if snapshot.successes >= self._options.success_threshold:
+            self._close("the trial succeeded", now)
+
+    def _apply_failure(self, token: Token, seconds: float, now: float, retry_after: float | None) -> None:
+        if isinstance(token, TrialPermit):
+            self._open("the trial failed", now, failures=token.snapshot.failures + 1, retry_after=retry_after)
+            return
+        token.failures += 1
+        token.tracks_success = True
+        self._evaluate(token, seconds, now, failed=True, retry_after=retry_after)
+
+    def _evaluate(
+        self, snapshot: StateSnapshot, seconds: float, now: float, *, failed: bool, retry_after: float | None = None
+    ) -> None:
+        reason = self._open_reason(snapshot, seconds, now, failed=failed)
+        if reason is not None:
+            self._open(reason, now, failures=snapshot.failures, retry_after=retry_after)
+
+    def _open_reason(self, snapshot: StateSnapshot, seconds: float, now: float, *, failed: bool) -> str | None:
+        window = self._options.window
+        if window is None or self._window is None:
+            reached = snapshot.failures >= self._options.failure_threshold
+            return f"{snapshot.failures} failure{'s' * (snapshot.failures != 1)} in a row" if reached else None
+        self._window.add(now, failed=failed, slow=window.is_slow(seconds))
+        return open_reason(window, self._window)
+
+    def _open(self, reason: str, now: float, *, failures: int, retry_after: float | None = None) -> None:
+        seconds = self._open_seconds(retry_after)
+        self._reopenings += 1
+        self._open_for(seconds, reason, now, failures=failures)
+
+    def _open_for(self, seconds: float, reason: str, now: float, *, failures: int) -> None:
+        self._last_failure_time = now
+        self._times_opened += 1
+        opened = StateSnapshot(CircuitState.OPEN, self.snapshot.generation + 1, failures=failures, until=now + seconds)
+        self._transition(opened, reason, now)
+
+    def _open_seconds(self, retry_after: float | None) -> float:
+        seconds, longest = self._options.recovery_timeout, self._options.max_recovery_timeout
+        if longest is not None:
+            spread = 1.0 + _JITTER * (2.0 * self._random() - 1.0)
+            seconds = min(longest, seconds * 2.0 ** min(self._reopenings, 64)) * spread
+            # What lies above the limit is mirrored at it: cut off there, half of all circuits would reopen at the same moment.
+            seconds = min(seconds, 2.0 * longest - seconds)
+        if retry_after is not None:
+            seconds = max(seconds, min(retry_after, _DEFAULT_MAX_RETRY_AFTER if longest is None else longest))
+        return seconds
+
+    def _close(self, reason: str, now: float) -> None:
+        self._reopenings = 0
+        self._last_failure = None
+        self._window = None if self._options.window is None else make_window(self._options.window)
+        self._transition(StateSnapshot(CircuitState.CLOSED, self.snapshot.generation + 1), reason, now)
+
+    def _transition(self, new: StateSnapshot, reason: str, now: float) -> StateSnapshot:
+        new.tracks_success = self._tracks_success
+        if new.state is CircuitState.FORCED_OPEN:
+            new.rejection_reason = f"forced open: {reason}"
+        old, self.snapshot = self.snapshot, new
+        old.tracks_success = True  # for calls under way, whose ends a retry budget may want to hear of
+        if isinstance(old, HalfOpenSnapshot):
+            old.trials = ()  # they know their stay: together they would be a circle
+        if old.state is not new.state:
+            if self._changes is None:
+                self._changes = deque(maxlen=_MAX_HISTORY)
+            self._changes.append((old.state.value, new.state.value, now, reason))
+            self._transitions = (*self._transitions, (old.state.value, new.state.value, reason, now, new.generation))
+        return new
+
+    def _drain_transitions(self) -> tuple[Transition, ...]:
+        """What this thread has changed since it took the lock, and announces when it has given the lock back."""
+        transitions, self._transitions = self._transitions, ()
+        return transitions
+
+    def _force_state(self, state: CircuitState, reason: str) -> None:
+        now, generation, failures = self.now(), self.snapshot.generation + 1, self.snapshot.failures
+        if state is CircuitState.CLOSED:
+            self._close(reason, now)
+        elif state is CircuitState.OPEN:
+            self._open_for(self._options.recovery_timeout, reason, now, failures=failures)
+        elif state is CircuitState.HALF_OPEN:
+            self._transition(HalfOpenSnapshot(generation, failures=failures), reason, now)
+        else:
+            self._transition(StateSnapshot(CircuitState.FORCED_OPEN, generation, failures=failures, until=math.inf), reason, now)
