@@ -238,7 +238,7 @@ async def test_names_of_one_call_each_do_not_pile_up_call_sites(kit: AIServiceRe
         kit.with_resilience("again")(len)("x")
         await kit.execute_with_resilience(len, "again", "x", custom_config={"retry_attempts": 2})
     assert (["again"], 1000) == (kit.operations, kit.get_metrics("again")["total_calls"])
-    assert len(kit._sites) < 5
+    assert len(kit._registry.sites) < 5
 
 
 def test_a_timer_does_not_hold_a_loop_back() -> None:

@@ -244,7 +244,7 @@ def test_sighup_reloads_also_while_the_main_thread_holds_the_lock(path: Path) ->
         with reload_on_sighup(kit):
             ends = time.monotonic() + 30
             for wanted in (300.0, 400.0):
-                with kit._lock, kit._reloading:
+                with kit._registry.lock, kit._reloader.lock:
                     print("ready", flush=True)
                     time.sleep(0.2)
                 while kit.settings.default.deadline != wanted and time.monotonic() < ends:

@@ -107,6 +107,17 @@ class OperationCallSite(CallSite):
         self.operation, self.options = operation, options
 
 
+class AdHocCallSite(OperationCallSite):
+    """The site of options that come with each call. A mapping is copied, since it may change between two calls."""
+
+    __slots__ = ("custom_config", "deadline", "fallback", "strategy")
+
+    def __init__(self, make_plan: Callable[[], CallPlan], operation: str, options: CallOptions) -> None:
+        super().__init__(make_plan, operation, options)
+        self.strategy, self.custom_config = options.strategy, options.custom_config
+        self.fallback, self.deadline = options.fallback, options.deadline
+
+
 def _check_seconds(checks: Checks, name: str, seconds: object) -> bool:
     """As `optional_seconds`, with what to write for a text of digits or a timedelta."""
     if isinstance(seconds, timedelta):

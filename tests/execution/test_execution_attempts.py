@@ -369,7 +369,7 @@ async def test_successes_fill_the_retry_budget_again(lab, kind, steps):
     for _ in range(2):
         with pytest.raises(ServerError):
             await lab.call(kind, steps(ServerError), config=config)
-    budget = lab.kit._operations["op"].budget
+    budget = lab.kit._registry.operations["op"].budget
     assert 0 == budget.available_tokens
     protected = lab.kit.with_resilience("op", custom_config=config)(lab.shapes[kind](lambda: "done"))
     for _ in range(20):

@@ -37,7 +37,7 @@ class SteppedClock(FakeClock):
 def stepped(lab):
     """The lab, on a clock whose sleeps are steps."""
     lab.clock = SteppedClock(100.0)
-    lab.kit._clock = lab.clock
+    lab.kit._registry.clock = lab.clock
     return lab
 
 

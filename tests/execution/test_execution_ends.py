@@ -142,7 +142,7 @@ async def test_a_retry_costs_what_its_error_costs(lab, way, steps, make, left):
     config = lab.config(retry=RetryConfig(max_attempts=2, jitter=None), retry_budget=budget)
     with contextlib.suppress(ServerError, RateLimitError):
         await lab.call(way, steps(make()), config=config)
-    bucket = lab.kit._operations["op"].budget
+    bucket = lab.kit._registry.operations["op"].budget
     assert left == bucket.available_tokens
     await lab.call(way, steps("done"), config=config)
     assert left + 2 == bucket.available_tokens

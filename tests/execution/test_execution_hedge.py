@@ -382,7 +382,7 @@ def test_call_sites_share_what_is_known(lab):
         async def f(): ...
 
         lab.kit.with_resilience("op", custom_config=lab.config(hedge=config))(f)
-        return lab.kit._operations["op"].limiters["hedge"]
+        return lab.kit._registry.operations["op"].limiters["hedge"]
 
     assert hedging(HedgeConfig()) is hedging(HedgeConfig())
     assert hedging(HedgeConfig()) is not hedging(HedgeConfig(delay=1.0))

@@ -36,10 +36,10 @@ async def test_without_a_breaker_successes_fill_the_retry_budget(lab, way, steps
     config = lab.config(breaker=None, retry=RetryConfig(base_delay=0), retry_budget=RetryBudgetConfig(capacity=28))
     with pytest.raises(ServerError):
         await lab.call(way, steps(ServerError), config=config)
-    assert 0 == lab.kit._operations["op"].budget.available_tokens
+    assert 0 == lab.kit._registry.operations["op"].budget.available_tokens
     for _ in range(3):
         await lab.call(way, steps("done"), config=config)
-    assert 3 == lab.kit._operations["op"].budget.available_tokens
+    assert 3 == lab.kit._registry.operations["op"].budget.available_tokens
 
 
 async def test_a_listener_of_successes_hears_of_each(lab, way, steps):

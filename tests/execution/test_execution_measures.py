@@ -54,7 +54,7 @@ def taking(lab, *seconds, error=None):
 
 def latencies(lab):
     """The histogram's buckets that are not empty."""
-    return {bucket: count for bucket, count in enumerate(lab.kit._operations["op"].metrics.latency.counts) if count}
+    return {bucket: count for bucket, count in enumerate(lab.kit._registry.operations["op"].metrics.latency.counts) if count}
 
 
 async def test_a_latency_is_the_call_s(lab, way, site):
@@ -63,21 +63,21 @@ async def test_a_latency_is_the_call_s(lab, way, site):
     for _ in range(3):
         await lab.call(way, attempt, config=config)
     assert {bucket_index(300_000_000): 2, bucket_index(5_000_000_000): 1} == latencies(lab)
-    assert lab.clock.nanoseconds() == lab.kit._operations["op"].metrics.last_success
+    assert lab.clock.nanoseconds() == lab.kit._registry.operations["op"].metrics.last_success
 
 
 async def test_a_latency_includes_failed_attempts_and_pauses(lab, way, site):
     """The caller waits for all of them."""
     await lab.call(way, taking(lab, 0.2, 0.3, error=ServerError), config=lab.config(**site))
     assert {bucket_index(1_500_000_000): 1} == latencies(lab)
-    assert lab.clock.nanoseconds() == lab.kit._operations["op"].metrics.last_success
+    assert lab.clock.nanoseconds() == lab.kit._registry.operations["op"].metrics.last_success
 
 
 async def test_the_last_failure_has_a_time(lab, way, site):
     """That of the last attempt's end."""
     with pytest.raises(ServerError):
         await lab.call(way, taking(lab, *[0.5] * 6, error=ServerError), config=lab.config(retry=None, **site))
-    metrics = lab.kit._operations["op"].metrics
+    metrics = lab.kit._registry.operations["op"].metrics
     assert (lab.clock.nanoseconds(), None, {}) == (metrics.last_failure, metrics.last_success, latencies(lab))
 
 

@@ -45,7 +45,7 @@ def short_of(lab, steps, capacity):
     for _ in range(2):
         with pytest.raises(ServerError):
             failing()
-    return lab.kit._operations["op"], lab.kit.with_resilience("op", custom_config=config)(steps("done"))
+    return lab.kit._registry.operations["op"], lab.kit.with_resilience("op", custom_config=config)(steps("done"))
 
 
 @pytest.mark.parametrize("move", ["reset", "force_close"])

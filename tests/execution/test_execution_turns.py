@@ -200,7 +200,7 @@ async def test_what_a_call_costs_is_asked_with_its_arguments(lab, direct):
     tokens = RateLimitConfig(rate=100.0, cost=lambda text: 2.0 * len(text), usage=len)
     config = lab.config(rate_limit=tokens)
     await lab.call(direct, lambda text: text, "x" * 40, config=config)
-    (limits,) = (lab.kit._operations["op"].limiters["rate limit"],)
+    (limits,) = (lab.kit._registry.operations["op"].limiters["rate limit"],)
     assert 60.0 == limits._token_buckets.buckets[0].level
 
 

@@ -302,7 +302,7 @@ def test_plain_functions_that_are_told_when_to_come_back_cost_the_retry_budget_n
         return await asyncio.gather(*(ask(number) for number in range(200)))
 
     assert list(range(200)) == asyncio.run(all_of_them())
-    assert 500 == kit._operations["ask"].budget.available_tokens
+    assert 500 == kit._registry.operations["ask"].budget.available_tokens
 
 
 def test_a_budget_that_ends_a_call_is_named_by_the_note_and_by_the_log(caplog: pytest.LogCaptureFixture) -> None:

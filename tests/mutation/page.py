@@ -38,10 +38,16 @@ class Room:
 
 
 _DRIVEN = ("tests/execution", "tests/orchestrator")
+_ORCHESTRATOR = tuple(f"orchestrator/{name}.py" for name in ("service", "registry", "settings_reloader"))
 ROOMS = {
     "breaker": Room(("policies/breaker",), ("tests/policies/breaker",), _DRIVEN, at_least=0.95),
     "retry": Room(("policies/retry.py", "policies/retry_budget.py"), ("tests/policies/retry",), _DRIVEN),
-    "drivers": Room(("execution", "orchestrator/service.py"), _DRIVEN, ("tests/policies", "tests/metrics"), at_least=0.95),
+    "drivers": Room(
+        ("execution", *_ORCHESTRATOR),
+        _DRIVEN,
+        ("tests/policies", "tests/metrics"),
+        at_least=0.95,
+    ),
     "classifier": Room(("classification",), ("tests/classification",), ("tests/policies/retry",)),
 }
 

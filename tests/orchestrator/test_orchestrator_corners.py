@@ -121,9 +121,9 @@ def test_an_operation_explains_itself_by_a_first_site_that_is_gone(kit):
 def test_a_change_of_strategy_makes_no_plans_for_others(kit):
     """Sites of other operations keep theirs."""
     mine, others = (kit.with_resilience(name)(done) for name in ("op", "other"))
-    plans = {site.operation: site.plan for site in kit._sites}
+    plans = {site.operation: site.plan for site in kit._registry.sites}
     kit.set_strategy("op", "critical")
-    after = {site.operation: site.plan for site in kit._sites}
+    after = {site.operation: site.plan for site in kit._registry.sites}
     assert ("done", "done") == (mine(), others())
     assert (False, True) == tuple(plans[name] is after[name] for name in ("op", "other"))
 
@@ -131,7 +131,7 @@ def test_a_change_of_strategy_makes_no_plans_for_others(kit):
 def test_a_listener_that_changes_nothing_makes_no_plans(kit):
     """One of strategies; the first one of successes does, a second one not."""
     protected = kit.with_resilience("op")(done)
-    [site] = kit._sites
+    [site] = kit._registry.sites
     heard, plans = [], [site.plan]
     for kind in (StrategyChanged, CallSucceeded, CallSucceeded):
         kit.add_listener(heard.append, kind)
@@ -143,9 +143,9 @@ def test_a_listener_that_changes_nothing_makes_no_plans(kit):
 def test_a_site_that_has_left_is_not_renewed(kit):
     """It makes its next plan itself."""
     protected = kit.with_resilience("op")(done)
-    [site] = kit._sites
+    [site] = kit._registry.sites
     kit.detach_site(site)
-    assert [] == list(kit._sites)
+    assert [] == list(kit._registry.sites)
     assert "done" == protected()
 
 
@@ -179,10 +179,10 @@ def test_a_timestamp_has_its_time_zone(kit):
 def test_a_hundred_badnesses_are_remembered(kit):
     """And none of them when one more comes."""
     for number in range(100):
-        kit._report_rejected((str(number),))
-    assert 100 == len(kit._reported_errors)
-    kit._report_rejected(("100",))
-    assert {("100",)} == kit._reported_errors
+        kit._reloader.report_rejected((str(number),))
+    assert 100 == len(kit._reloader.reported_errors)
+    kit._reloader.report_rejected(("100",))
+    assert {("100",)} == kit._reloader.reported_errors
 
 
 def test_plain_functions_run_in_the_loops_thread_and_a_file_is_given_time(kit):
@@ -193,7 +193,7 @@ def test_plain_functions_run_in_the_loops_thread_and_a_file_is_given_time(kit):
 
 async def test_a_forked_child_has_locks_of_its_own(kit, clock):
     """And is in no loop; what it does first is done here without a fork (invariant 22)."""
-    lock, cutter = kit._lock, timeouts.scheduler_for(clock)
+    lock, cutter = kit._registry.lock, timeouts.scheduler_for(clock)
     assert cutter is timeouts._thread_state.scheduler
     _fork._reset_all()
-    assert (False, None) == (kit._lock is lock, timeouts._thread_state.scheduler)
+    assert (False, None) == (kit._registry.lock is lock, timeouts._thread_state.scheduler)

@@ -225,13 +225,13 @@ def test_no_lock_is_held_while_a_restored_state_is_announced() -> None:
     store: Any = SimpleNamespace(load=states.get, save=lambda *_: None)
     kit = AIServiceResilience(ResilienceSettings(), store=store)
     heard: list[tuple[str, bool]] = []
-    owned = kit._lock._is_owned  # type: ignore[attr-defined]
+    owned = kit._registry.lock._is_owned  # type: ignore[attr-defined]
     kit.add_listener(lambda event: heard.append((event.reason, owned())), StateChanged)
     assert "open" == kit.get_circuit_breaker("op").state
     kit.register_operation("op", "critical")
     assert flush_stores()
     assert [("restored", False)] == heard
-    assert [] == kit._loading
+    assert [] == kit._registry.loading
 
 
 def test_a_stream_does_not_keep_orchestrators_alive():

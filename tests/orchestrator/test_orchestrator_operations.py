@@ -164,7 +164,7 @@ def test_functions_of_one_operation_share_its_breaker_and_numbers(kit, config):
     assert 3 == kit.get_metrics("op")["total_calls"]
     kept = [kit.with_resilience("b", "balanced")(fail) for _ in range(2)]
     assert 2 == len(kept)
-    assert 1 == len({id(site.plan.budget) for site in kit._sites if site.plan.operation.name == "b"})
+    assert 1 == len({id(site.plan.budget) for site in kit._registry.sites if site.plan.operation.name == "b"})
 
 
 def test_a_site_that_is_gone_is_not_renewed(kit):
@@ -174,7 +174,7 @@ def test_a_site_that_is_gone_is_not_renewed(kit):
     for _ in range(3):
         kit.with_resilience("op")(fail)
     gc.collect()
-    assert 0 == len(kit._sites)
+    assert 0 == len(kit._registry.sites)
 
 
 def test_switched_off_everything_is_counted_still(clock):
@@ -465,7 +465,7 @@ def test_a_change_is_never_lost_to_a_plan_that_is_being_made(clock):
     stop.set()
     for thread in threads:
         thread.join()
-    assert {2} == {site.plan.retry.max_attempts for site in kit._sites}
+    assert {2} == {site.plan.retry.max_attempts for site in kit._registry.sites}
 
 
 def test_an_operation_is_made_once(clock):
@@ -476,7 +476,7 @@ def test_an_operation_is_made_once(clock):
     def use():
         barrier.wait()
         kit.call_with_resilience(lambda: None, "op", strategy="balanced")
-        found.append((id(kit.get_circuit_breaker("op")), id(kit._operations["op"].budget)))
+        found.append((id(kit.get_circuit_breaker("op")), id(kit._registry.operations["op"].budget)))
 
     threads = [threading.Thread(target=use) for _ in range(16)]
     for thread in threads:
@@ -507,10 +507,10 @@ def test_states_outlive_the_process(tmp_path):
 
 def test_a_forked_child_may_use_it(kit):
     """Its lock is held by nobody there (invariant 22)."""
-    holder = threading.Thread(target=kit._lock.acquire)
+    holder = threading.Thread(target=kit._registry.lock.acquire)
     holder.start()
     holder.join()
-    kit.reset_after_fork()
+    kit._registry.reset_after_fork()
     kit.get_circuit_breaker("op")
 
 

@@ -96,7 +96,7 @@ def test_state_counters_and_permits_survive(kit):
     assert breakers == {name: kit.get_circuit_breaker(name) for name in kit.operations}
     assert states == {name: breaker.state for name, breaker in breakers.items()}
     assert counted == {name: counts(kit, name) for name in kit.operations}
-    assert (490, 10) == (kit._operations["spent"].budget.available_tokens, breakers["spent"].failure_threshold)
+    assert (490, 10) == (kit._registry.operations["spent"].budget.available_tokens, breakers["spent"].failure_threshold)
 
 
 def test_a_trial_under_way_keeps_its_permit(kit, clock):
@@ -180,7 +180,7 @@ def test_endless_badness_is_not_remembered_for_ever(kit, heard, monkeypatch):
         monkeypatch.setenv("RESILIENCE_PRESET", f"x{number}")
         with pytest.raises(ConfigurationError):
             kit.reload()
-    assert (250, True) == (len(heard), len(kit._reported_errors) <= 100)
+    assert (250, True) == (len(heard), len(kit._reloader.reported_errors) <= 100)
 
 
 def test_settings_that_contradict_the_code_change_nothing(kit, heard):

@@ -158,7 +158,7 @@ class Scene:
             self._site(site)
         operation.breaker = self.kit.get_circuit_breaker(name)
         operation.breaker._random = spread.reader()
-        operation.real_budget = lambda: self.kit._operations[name].budget.available_tokens  # type: ignore[union-attr]  # asked when there is one
+        operation.real_budget = lambda: self.kit._registry.operations[name].budget.available_tokens  # type: ignore[union-attr]  # asked when there is one
         return operation
 
     def _site(self, site: Site) -> None:
