@@ -16,6 +16,8 @@ from math import ceil
 from pathlib import Path
 
 import httpx
+from page_section import renew
+from report import table
 
 from resilience_kit import AIServiceResilience, ResilienceConfig
 from resilience_kit.policies.hedge import HedgeConfig
@@ -24,7 +26,7 @@ from resilience_kit.testing.provider import FakeAIProvider, SeededLatency
 CALLS, CALLERS = 4000, 8
 USUAL, TAIL, FACTOR, SPREAD = 0.05, 0.02, 20.0, 0.2
 CHAT = {"model": "gpt-fake", "messages": [{"role": "user", "content": "What is the answer?"}]}
-BEGIN, END = "<!-- figures: python benchmarks/hedging.py --write docs/benchmarks/hedging.md -->", "<!-- end of figures -->"
+PROGRAM = "python benchmarks/hedging.py --write docs/benchmarks/hedging.md"
 
 CONTENDERS: dict[str, HedgeConfig | None] = {
     "without": None,
@@ -75,13 +77,13 @@ async def measured(hedge: HedgeConfig | None, calls: int) -> Figures:
 
 
 def markdown(calls: int) -> str:
-    rows = ["| | p50 | p95 | p99 | p99.9 | requests | extra |", "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    rows = []
     for name, hedge in CONTENDERS.items():
         figures = asyncio.run(measured(hedge, calls))
         assert figures.left_open == 0, "a connection was not given back"
-        times = " | ".join(f"{figures.quantile(share) * 1000:.0f} ms" for share in (0.5, 0.95, 0.99, 0.999))
-        rows.append(f"| {name} | {times} | {figures.requests} | {figures.extra:+.1%} |")
-    return "\n".join(rows)
+        times = (f"{figures.quantile(share) * 1000:.0f} ms" for share in (0.5, 0.95, 0.99, 0.999))
+        rows.append((name, *times, str(figures.requests), f"{figures.extra:+.1%}"))
+    return table(("contender", "p50", "p95", "p99", "p99.9", "requests", "extra"), rows)
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -89,12 +91,11 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--calls", type=int, default=CALLS)
     parser.add_argument("--write", type=Path, metavar="PAGE", help="renew the table in this page")
     options = parser.parse_args(given)
-    table = markdown(options.calls)
+    figures = markdown(options.calls)
     page: Path | None = options.write
     if page is not None:
-        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-        page.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
-    print(table)
+        renew(page, PROGRAM, figures)
+    print(figures)
     return 0
 
 

@@ -34,6 +34,7 @@ from job_history import Fault, JobHistory, faults
 from jobs_chaos_worker import HOPELESS, POISON, RUNS, RUNS_OF_POISON, build, work
 from page_section import renew
 from procrastinate.exceptions import ConnectorException
+from report import table
 
 from resilience_kit.jobs import EmbeddedPostgres, JobsApp, lifespan
 
@@ -319,10 +320,10 @@ def histories(rows: Iterable[Sequence[Any]], marks: Mapping[tuple[str, int], int
 
 def to_markdown(outcome: Outcome, plan: Plan) -> str:
     """The table of the figures, and the faults."""
-    rows = [f"| {what} | {number} |" for what, number in outcome.figures().items()]
+    figures = table(("count", ""), ((what, str(number)) for what, number in outcome.figures().items()))
     pace = f"a kill every {plan.pause * 1000:g} ms for {plan.seconds:g} s"
     how = f"{plan.workers} workers, {plan.jobs} jobs, {pace}; seed {outcome.seed}."
-    return "\n".join(["| | |", "|---|---:|", *rows, "", how, *(f"- {fault}" for fault in outcome.faults)])
+    return "\n".join([figures, "", how, *(f"- {fault}" for fault in outcome.faults)])
 
 
 @contextmanager

@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -26,6 +24,7 @@ from time import perf_counter
 
 from jobs_contenders import AT_ONCE, BATCH, WAIT, Contender, in_batches, opened, server
 from page_section import renew
+from report import machine, table
 
 PROGRAM = "python benchmarks/jobs_throughput.py --write docs/benchmarks/jobs.md"
 GOAL = 0.9
@@ -151,14 +150,17 @@ async def fill(row: Row, measure: Callable[[Contender], Awaitable[float]], pair:
 
 def to_markdown(rows: Sequence[Row], scale: Scale) -> str:
     """The table."""
-    lines = [
-        f"| {row.title} | {statistics.median(row.bare):,.0f} | {statistics.median(row.ours):,.0f} "
-        f"| {row.ratio:.2f} | {row.spread[0]:.2f} to {row.spread[1]:.2f} |"
+    head = ("jobs a second", "bare Procrastinate", "the kit", "ratio", "half of the rounds")
+    lines = (
+        (
+            row.title,
+            *(f"{statistics.median(side):,.0f}" for side in (row.bare, row.ours)),
+            f"{row.ratio:.2f}",
+            f"{row.spread[0]:.2f} to {row.spread[1]:.2f}",
+        )
         for row in rows
-    ]
-    head = "| jobs a second | bare Procrastinate | the kit | ratio | half of the rounds |\n|---|---:|---:|---:|---:|"
-    where = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} processors"
-    return "\n".join([head, *lines, "", f"Medians of {scale.rounds} rounds in turns. {where}."])
+    )
+    return f"{table(head, lines)}\n\nMedians of {scale.rounds} rounds in turns. {machine()}."
 
 
 def main(given: Sequence[str] | None = None) -> int:

@@ -26,6 +26,7 @@ import adaptive_limit
 import bursts
 import httpx
 import openai
+from page_section import renew
 from report import Spread, table
 
 from resilience_kit import AIServiceResilience, ResilienceConfig
@@ -46,7 +47,7 @@ QUESTION, MOST = 2, 20
 ENOUGH = 0.95
 #: Nanoseconds that taking may cost when nobody else does.
 CHEAP = 1000.0
-BEGIN, END = "<!-- figures: python benchmarks/limits.py --write docs/benchmarks/limits.md -->", "<!-- end of figures -->"
+PROGRAM = "python benchmarks/limits.py --write docs/benchmarks/limits.md"
 
 Ask = Callable[[Any], Awaitable[None]]
 
@@ -408,12 +409,6 @@ def benchmark(scale: float = 1.0) -> Report:
     )
 
 
-def written(page: str, tables: str) -> str:
-    """A page with other tables."""
-    before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{tables}\n\n{END}{rest.partition(END)[2]}"
-
-
 def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, metavar="PAGE", help="renew the tables in this page")
@@ -423,7 +418,7 @@ def main(given: Sequence[str] | None = None) -> int:
     report = benchmark(options.scale)
     tables = report.to_markdown()
     if options.write is not None:
-        options.write.write_text(written(options.write.read_text(encoding="utf-8"), tables), encoding="utf-8")
+        renew(options.write, PROGRAM, tables)
     if options.keep is not None:
         options.keep.parent.mkdir(parents=True, exist_ok=True)
         options.keep.write_text(json.dumps([course.to_json() for course in report.courses]), encoding="utf-8")

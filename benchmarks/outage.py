@@ -17,6 +17,8 @@ from random import Random
 from typing import Any
 
 import tenacity
+from page_section import renew
+from report import table
 
 from resilience_kit import AIServiceResilience, ResilienceConfig, ResilienceStrategy, RetryConfig
 from resilience_kit.errors import ServerError
@@ -26,7 +28,7 @@ from resilience_kit.testing import FakeClock
 CALLS = 10_000
 FAILING = (1.0, 0.5, 0.2, 0.1, 0.05)
 ATTEMPTS = 3
-BEGIN, END = "<!-- figures: python benchmarks/outage.py --write docs/benchmarks/outage.md -->", "<!-- end of figures -->"
+PROGRAM = "python benchmarks/outage.py --write docs/benchmarks/outage.md"
 
 Call = Callable[[], None]
 Decorator = Callable[[Call], Callable[..., Any]]
@@ -103,12 +105,11 @@ def nested(levels: int) -> tuple[int, int, int]:
 
 
 def markdown() -> str:
-    heads = [f"{share:.0%} fail" for share in FAILING]
-    rows = [f"| {' | '.join(['extra requests by calls', *heads])} |", f"| --- |{' ---: |' * len(heads)}"]
-    rows += [f"| {' | '.join([line.name, *(f'{share:+.1%}' for share in line.extra)])} |" for line in lines()]
-    rows += ["", "| levels of three attempts each | requests, kit | requests, tenacity | told |", "| ---: | ---: | ---: | ---: |"]
-    rows += [f"| {levels} | {' | '.join(map(str, nested(levels)))} |" for levels in (1, 2, 3)]
-    return "\n".join(rows)
+    heads = ("extra requests by calls", *(f"{share:.0%} fail" for share in FAILING))
+    extra = ((line.name, *(f"{share:+.1%}" for share in line.extra)) for line in lines())
+    levels = ((str(number), *map(str, nested(number))) for number in (1, 2, 3))
+    counted = table(("levels of three attempts each", "requests, kit", "requests, tenacity", "told"), levels)
+    return f"{table(heads, extra)}\n\n{counted}"
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -118,8 +119,7 @@ def main(given: Sequence[str] | None = None) -> int:
     logging.getLogger("resilience_kit").addHandler(logging.NullHandler())  # the table tells what was told
     tables = markdown()
     if page is not None:
-        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-        page.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        renew(page, PROGRAM, tables)
     print(tables)
     return 0
 

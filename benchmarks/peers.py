@@ -27,6 +27,7 @@ import ranking
 from adapters import ATTEMPTS, EVENTS, LIBRARIES, UNRANKED, Entry, Event, Kind
 from harness import FULL, QUICK, Callee, Contender, Contest, Loop, Measure, MiscountError, Scale
 from overhead import KIT, NEVER, environment
+from page_section import filled
 from report import Report, Row, from_json, merged, row, to_json
 
 THRESHOLD = 5
@@ -173,7 +174,7 @@ def write(report: Report, told: dict[str, str], folder: Path) -> None:
     """Renews the page's tables and its picture."""
     plot.draw(ranking.panels(report.rows), KIT, UNRANKED, folder / PICTURE)
     page = folder / PAGE
-    page.write_text(ranking.filled(page.read_text(encoding="utf-8"), told), encoding="utf-8")
+    page.write_text(filled(page.read_text(encoding="utf-8"), told), encoding="utf-8")
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:

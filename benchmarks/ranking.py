@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import geometric_mean
 
 from report import Report, Row, Spread, around, nanoseconds, ratio_cells, table
-
-_PART = re.compile(r"(?P<head><!-- measured: (?P<what>\w+) -->\n).*?(?P<tail>\n<!-- end -->)", re.DOTALL)
 
 #: Panel -> contender, cheapest first -> "sync" or "async" -> its ratio.
 Panels = dict[str, dict[str, dict[str, Spread]]]
@@ -99,11 +96,6 @@ def parts(report: Report, contender: str, unranked: Container[str]) -> dict[str,
         "standings": standings_table(standings(report, contender, unranked)),
         "costs": costs,
     }
-
-
-def filled(page: str, told: Mapping[str, str]) -> str:
-    """The page with what stands between `<!-- measured: name -->` and `<!-- end -->` written anew."""
-    return _PART.sub(lambda found: f"{found['head']}{told[found['what']]}{found['tail']}", page)
 
 
 # --- to draw ---------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import platform
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -242,10 +244,15 @@ def _figure(document: Mapping[str, Any]) -> Figure:
 # --- Markdown ----------------------------------------------------------------------------------------------------------------
 
 
-def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; all columns but the first are aligned to the right."""
-    rules = ["---", *["---:"] * (len(head) - 1)]
+def table(head: Sequence[str], lines: Iterable[Sequence[str]], *, numbers: bool = True) -> str:
+    """Return a Markdown table; of `numbers`, all columns but the first are aligned to the right."""
+    rules = ["---", *["---:" if numbers else "---"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rules, *lines))
+
+
+def machine() -> str:
+    """Return the interpreter and the machine that figures depend on."""
+    return f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} processors"
 
 
 def to_markdown(report: Report) -> str:

@@ -23,7 +23,7 @@ from comparison import FULL, QUICK, Comparison, Sizes, among
 from harness import Loop, Samples
 from lock_hold import Crowd
 from overhead import BREAKER, KIT, NEVER, RETRY, TRY, environment, guarded, litter, with_breaker
-from ranking import filled
+from page_section import filled
 from report import (
     Finding,
     Garbage,

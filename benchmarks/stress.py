@@ -11,9 +11,10 @@ from pathlib import Path
 from time import perf_counter
 
 from page_section import renew
+from report import table
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Table as RichTable
 
 _NO_MORE_DIGITS = 100.0
 
@@ -95,8 +96,8 @@ def _write(program: str, title: str, verdicts: Sequence[Verdict], asked: argpars
     results = {"title": title, "tasks": asked.tasks, "tests": [asdict(each) for each in verdicts]}
     asked.json.write_text(json.dumps(results, indent=2), encoding="utf-8")
     if asked.write is not None:
-        rows = [f"| {each.test} | {'passed' if each.passed else 'failed'} | {_found(each)} |" for each in verdicts]
-        text = "\n".join([f"| {title} | | |", "|---|---|---|", *rows, "", f"With `--tasks {asked.tasks}`."])
+        rows = ((each.test, "passed" if each.passed else "failed", _found(each)) for each in verdicts)
+        text = f"{table((title, 'verdict', 'found'), rows, numbers=False)}\n\nWith `--tasks {asked.tasks}`."
         renew(asked.write, f"python benchmarks/{program} --write docs/benchmarks/jobs.md", text)
 
 
@@ -110,12 +111,12 @@ def _judged(name: str, test: Test, bar: Bar) -> Verdict:
     return Verdict(test=name, passed=True, seconds=perf_counter() - begun, figures=figures)
 
 
-def _table(title: str, verdicts: Sequence[Verdict]) -> Table:
-    table = Table("test", "", "seconds", "found", title=title)
+def _table(title: str, verdicts: Sequence[Verdict]) -> RichTable:
+    shown = RichTable("test", "", "seconds", "found", title=title)
     for each in verdicts:
         mark = "[green]passed[/]" if each.passed else "[red]failed[/]"
-        table.add_row(each.test, mark, f"{each.seconds:.1f}", _found(each).replace("[", r"\["))
-    return table
+        shown.add_row(each.test, mark, f"{each.seconds:.1f}", _found(each).replace("[", r"\["))
+    return shown
 
 
 def _found(verdict: Verdict) -> str:

@@ -12,8 +12,6 @@ import argparse
 import asyncio
 import logging
 import multiprocessing
-import os
-import platform
 import statistics
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -26,12 +24,15 @@ from typing import Any
 
 import httpx
 import httpx2
+from page_section import renew
+from report import machine, table
 
 from resilience_kit.http import AsyncResilientTransport, ResilientTransport
 from resilience_kit.testing.provider import FakeAIProvider, ProviderLimits
 
 CHAT = {"model": "gpt-fake", "messages": [{"role": "user", "content": "What is the answer to everything?"}]}
 HEADERS = {"authorization": "Bearer any"}
+PROGRAM = "python benchmarks/transport.py --write docs/benchmarks/transport.md"
 BARE, PLAIN, PACED = "bare", "transport, no pacing", "transport"
 GOAL = 1.05
 #: Of a key with far more than is used here, so that its headers are read and nobody waits for them.
@@ -160,52 +161,33 @@ async def benchmark(scale: Scale, tell: Callable[[str], object]) -> list[Row]:
 
 
 def to_markdown(rows: Sequence[Row], scale: Scale) -> str:
-    """The page."""
-    head = f"| client | {BARE} | {PLAIN} | {PACED} |\n|---|---|---|---|"
-    lines = [
-        f"| {row.title} | {row.microseconds[BARE]:.0f} us | "
-        + " | ".join(f"{row.microseconds[name]:.0f} us, {(row.ratios[name] - 1) * 100:+.1f} %" for name in (PLAIN, PACED))
-        + " |"
+    """Return the table and how it was measured."""
+    lines = (
+        (
+            row.title,
+            f"{row.microseconds[BARE]:.0f} us",
+            *(f"{row.microseconds[name]:.0f} us, {(row.ratios[name] - 1) * 100:+.1f} %" for name in (PLAIN, PACED)),
+        )
         for row in rows
-    ]
-    where = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} processors"
-    return "\n".join(
-        [
-            "# What a transport costs a request",
-            "",
-            "Bare httpx and httpx2 beside the same with a transport of the kit, one chat completion a request, against the fake",
-            "provider in a process of its own, whose limits are far away. Medians; the percentage is the median of each round's",
-            "ratio to the bare client.",
-            "",
-            head,
-            *lines,
-            "",
-            "The goal was 5 %, and is missed. In a loop that does nothing else a transport costs 20 us and its pacing as much",
-            "again; between two real requests, where nothing of it is in the processor's caches, both cost twice to three times",
-            "that. A server in the same machine answers in less than a millisecond, a model in hundreds of them.",
-            "",
-            f"{scale.rounds} rounds of {scale.requests} requests for each contender, in turns. {where}.",
-            "",
-            "Measured again by `python benchmarks/transport.py`.",
-            "",
-        ]
     )
+    how = f"{scale.rounds} rounds of {scale.requests} requests for each contender, in turns. {machine()}."
+    return f"{table(('client', BARE, PLAIN, PACED), lines)}\n\n{how}"
 
 
 def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few requests: shows that it works; its figures mean nothing")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the page there, too")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="renew the table in this page")
     parser.add_argument("--check", action="store_true", help=f"exit with 1 when a median is above {GOAL} times the bare one")
     asked = parser.parse_args(given)
     for name in ("httpx", "httpx2"):
         logging.getLogger(name).setLevel(logging.WARNING)
     scale = QUICK if asked.quick else FULL
     rows = asyncio.run(benchmark(scale, lambda words: print(words, file=sys.stderr)))
-    page = to_markdown(rows, scale)
+    text = to_markdown(rows, scale)
     if asked.write is not None:
-        asked.write.write_text(page, encoding="utf-8")
-    print(page)
+        renew(asked.write, PROGRAM, text)
+    print(text)
     return int(asked.check and any(ratio > GOAL for row in rows for ratio in row.ratios.values()))
 
 

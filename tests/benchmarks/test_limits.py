@@ -103,7 +103,8 @@ def test_the_figures_replace_those_of_the_page(limits, monkeypatch, tmp_path, ca
     report = limits.Report([], [], [("a rate", "1", "1", "+0%")], {name: limits.Spread(1.0, 1.0, 1.0) for name in limits.TAKERS})
     monkeypatch.setattr(limits, "benchmark", lambda _scale: report)
     page, kept = tmp_path / "page.md", tmp_path / "build" / "adaptive_limit.json"
-    page.write_text(f"before\n{limits.BEGIN}\nstale\n{limits.END}\nafter\n", encoding="utf-8")
+    page_section = importlib.import_module("page_section")
+    page.write_text(f"before\n{page_section.begin(limits.PROGRAM)}\nstale\n{page_section.END}\nafter\n", encoding="utf-8")
     assert 0 == limits.main(["--write", str(page), "--keep", str(kept)])
     written = page.read_text(encoding="utf-8")
     assert (True, True, False) == (written.startswith("before\n"), written.endswith("\nafter\n"), "stale" in written)

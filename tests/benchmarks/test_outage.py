@@ -37,7 +37,8 @@ def test_the_figures_replace_those_of_the_page(outage, tmp_path, monkeypatch, ca
     """What stands around them stays."""
     monkeypatch.setattr(outage, "CALLS", 10)
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{outage.BEGIN}\nstale\n{outage.END}\nafter\n", encoding="utf-8")
+    page_section = importlib.import_module("page_section")
+    page.write_text(f"before\n{page_section.begin(outage.PROGRAM)}\nstale\n{page_section.END}\nafter\n", encoding="utf-8")
     assert 0 == outage.main(["--write", str(page)])
     written = page.read_text(encoding="utf-8")
     assert (True, True) == (written.startswith("before\n"), written.endswith("\nafter\n"))

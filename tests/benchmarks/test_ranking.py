@@ -4,6 +4,14 @@ import pytest
 
 
 @pytest.fixture
+def page_section():
+    """Import the module that fills a page."""
+    import page_section
+
+    return page_section
+
+
+@pytest.fixture
 def ranking():
     """The module, whose folder is on the path by now."""
     import ranking
@@ -64,21 +72,21 @@ def test_the_tables_name_place_ratio_and_spread(ranking):
     ] == ranking.costs_table(row, {"floor"}).splitlines()[2:]
 
 
-def test_a_page_is_filled_between_its_marks(ranking):
+def test_a_page_is_filled_between_its_marks(page_section):
     """The text around the figures is the page's own, and filling twice changes nothing."""
     page = "before\n<!-- measured: costs -->\nold\nfigures\n<!-- end -->\nafter\n"
-    once = ranking.filled(page, {"costs": "| a | b |"})
+    once = page_section.filled(page, {"costs": "| a | b |"})
     assert (
         "before\n<!-- measured: costs -->\n| a | b |\n<!-- end -->\nafter\n"
         == once
-        == ranking.filled(once, {"costs": "| a | b |"})
+        == page_section.filled(once, {"costs": "| a | b |"})
     )
 
 
-def test_an_empty_part_of_a_page_is_filled_too(ranking):
+def test_an_empty_part_of_a_page_is_filled_too(page_section):
     """A new page needs the marks alone."""
     page = "<!-- measured: costs -->\n\n<!-- end -->"
-    assert "<!-- measured: costs -->\nnew\n<!-- end -->" == ranking.filled(page, {"costs": "new"})
+    assert "<!-- measured: costs -->\nnew\n<!-- end -->" == page_section.filled(page, {"costs": "new"})
 
 
 def test_sync_and_async_share_a_panel(ranking):

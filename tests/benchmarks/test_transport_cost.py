@@ -28,6 +28,7 @@ def test_the_exit_code_tells_whether_the_goal_is_met(transport, monkeypatch, cap
 
     monkeypatch.setattr(transport, "benchmark", benchmark)
     page = tmp_path / "page.md"
+    page.write_text(f"before\n<!-- figures: {transport.PROGRAM} -->\nstale\n<!-- end of figures -->\n", encoding="utf-8")
     assert (code, 0) == (transport.main(["--check", "--write", str(page)]), transport.main(["--quick"]))
     row = f"| httpx.Client | 400 us | 404 us, +1.0 % | {400 * ratio:.0f} us, {(ratio - 1) * 100:+.1f} % |"
     assert row in page.read_text(encoding="utf-8").splitlines()
