@@ -16,8 +16,8 @@ from typing import Any, Protocol, Self
 import httpx
 
 from resilience_kit import AIServiceResilience, ResilienceConfig
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.limits import AdaptiveLimit, Bulkhead, BulkheadConfig
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 from resilience_kit.testing import Capacity, FakeAIProvider, FakeClock
 
 CHAT = {"model": "any", "messages": [{"role": "user", "content": "What is the answer?"}]}

@@ -30,8 +30,9 @@ from page_section import renew
 from report import Spread, table
 
 from resilience_kit import AIServiceResilience, ResilienceConfig
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.limits import AdaptiveLimit, Bulkhead, BulkheadConfig, RateLimitConfig, RateLimiter, TokenBucketRateLimiter
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Outcome, OutcomeKind
+from resilience_kit.outcome import Outcome, OutcomeKind
 from resilience_kit.testing import FakeAIProvider, FakeClock, ProviderLimits, ReceivedRequest
 from resilience_kit.testing.provider import FaultKind
 

@@ -19,10 +19,10 @@ from typing import Self
 import pytest
 
 from resilience_kit import AIServiceResilience, RateLimitError, remaining_time
+from resilience_kit.clock import SYSTEM_CLOCK
 from resilience_kit.config import ResilienceSettings
 from resilience_kit.errors import CircuitBreakerOpenError, ConfigurationError
 from resilience_kit.events import ConfigRejected, ConfigReloaded
-from resilience_kit.outcome import SYSTEM_CLOCK
 from resilience_kit.policies.breaker import CircuitState
 
 THREADS = 8

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from resilience_kit._counter import Counter
 from resilience_kit._fork import register_fork_aware
-from resilience_kit.outcome import Clock
+from resilience_kit.clock import Clock
 
 #: Whether `counts[i] += 1` is one step for other threads.
 GIL = getattr(sys, "_is_gil_enabled", lambda: True)()

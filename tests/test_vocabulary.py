@@ -50,7 +50,7 @@ ALLOWED = {
     "http/host_pacer.py": {"turn": WAITS},
     "http/sse.py": {"line": TEXT, "lines": TEXT},
     "limits/rate_limited.py": {"turn": WAITS},
-    "outcome.py": {"turn": WAITS},
+    "guards.py": {"turn": WAITS},
     "policies/bulkhead/bulkhead.py": {"turn": WAITS},
     "policies/rate_limit/limiter.py": {"turn": WAITS},
     "testing/provider/_common.py": {"word": "the fake provider counts a word as a token", "words": "the same"},

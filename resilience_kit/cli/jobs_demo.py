@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from resilience_kit.cli.output import Output, table
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.errors import ServiceUnavailableError
 from resilience_kit.events import Event
 from resilience_kit.jobs import (
@@ -22,7 +23,6 @@ from resilience_kit.jobs import (
     lifespan,
     make_app,
 )
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 _BASE_DELAY: Final = 0.25
 _OUTAGE: Final = 3.0

@@ -17,7 +17,7 @@ from resilience_kit.config.strategies import (
     strategy_named,
 )
 from resilience_kit.errors import REDACTED
-from resilience_kit.outcome import Guard
+from resilience_kit.guards import Guard
 from resilience_kit.policies.breaker import CircuitBreakerConfig
 from resilience_kit.policies.bulkhead import BulkheadConfig
 from resilience_kit.policies.hedge import HedgeConfig

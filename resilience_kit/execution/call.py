@@ -24,7 +24,8 @@ from resilience_kit.execution.plan import CallPlan
 from resilience_kit.execution.rejection import emit_rejection
 from resilience_kit.execution.retries import RETRYABLE_RESULT, CallRetryState, RetryMark, mark_error, stop_reason
 from resilience_kit.execution.scope import AttemptScope
-from resilience_kit.outcome import NOT_BEGUN, FailureKind, Outcome, OutcomeKind, Permit, Streamed, Turn, Verdict, guard_kind_of
+from resilience_kit.guards import Permit, Turn, guard_kind_of
+from resilience_kit.outcome import NOT_BEGUN, FailureKind, Outcome, OutcomeKind, Streamed, Verdict
 from resilience_kit.policies.breaker.states import Token, TrialPermit, running_trials, running_trials_with
 
 #: Seconds between two looks at a circuit whose trial is under way, for callers who wait for it to close.

@@ -15,23 +15,15 @@ from typing import Any
 
 from resilience_kit._callable_kinds import is_awaitable
 from resilience_kit.classification import classify, was_not_sent
+from resilience_kit.clock import resolve_future, wait_for_future
 from resilience_kit.context import current_call
 from resilience_kit.errors import REDACTED, ConfigurationError, Rejected
 from resilience_kit.events import HedgeSkipped, HedgeStarted
 from resilience_kit.execution.call import Call
 from resilience_kit.execution.plan import Operation
 from resilience_kit.execution.scope import AttemptScope
-from resilience_kit.outcome import (
-    NOT_BEGUN,
-    FailureKind,
-    Guard,
-    Outcome,
-    OutcomeKind,
-    Permit,
-    guard_kind_of,
-    resolve_future,
-    wait_for_future,
-)
+from resilience_kit.guards import Guard, Permit, guard_kind_of
+from resilience_kit.outcome import NOT_BEGUN, FailureKind, Outcome, OutcomeKind
 from resilience_kit.policies.hedge import HedgeConfig, Hedging
 
 Permits = tuple[Permit, ...]

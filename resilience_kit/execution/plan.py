@@ -9,10 +9,12 @@ from typing import Any, Protocol
 
 import tenacity
 
+from resilience_kit.clock import Clock
 from resilience_kit.context import bounded_key
 from resilience_kit.errors import REDACTED, ConfigurationError, GuardKind, is_rejection
 from resilience_kit.events import CallRejected, CallSucceeded, EventStream
-from resilience_kit.outcome import Clock, FailureKind, Guard, Permit, Verdict, guard_kind_of
+from resilience_kit.guards import Guard, Permit, guard_kind_of
+from resilience_kit.outcome import FailureKind, Verdict
 from resilience_kit.policies.breaker import CircuitBreaker
 from resilience_kit.policies.breaker.states import CircuitState, StateSnapshot, Token
 from resilience_kit.policies.hedge import Hedging

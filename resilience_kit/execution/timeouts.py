@@ -16,7 +16,7 @@ from threading import get_ident
 from typing import Any
 
 from resilience_kit._fork import register_fork_aware
-from resilience_kit.outcome import Clock, Timer
+from resilience_kit.clock import Clock, Timer
 
 _TICK = 0.25
 

@@ -7,8 +7,9 @@ import functools
 import math
 import threading
 
+from resilience_kit.clock import Clock, resolve_future
 from resilience_kit.execution.call import Call
-from resilience_kit.outcome import Clock, Turn, resolve_future
+from resilience_kit.guards import Turn
 
 
 def wait(call: Call, pause: float) -> None:

@@ -17,6 +17,7 @@ from resilience_kit._callable_kinds import is_awaitable
 from resilience_kit._fork import ForkSafeLock
 from resilience_kit._keyword_hints import suggests_keywords
 from resilience_kit.classification.body import LONGEST_BODY
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.errors import AIServiceError
 from resilience_kit.events import Event, Listener
 from resilience_kit.execution import aio, streams, sync
@@ -25,7 +26,6 @@ from resilience_kit.http._backend import library
 from resilience_kit.http.event_reader import EventReader, body_head, is_event_stream
 from resilience_kit.http.rules import ClientOptions, ClientRules, PreparedRequest
 from resilience_kit.http.sse import ServerSentEvent
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 from resilience_kit.policies.breaker import CircuitBreaker, wrap
 from resilience_kit.policies.retry import RetryConfig
 

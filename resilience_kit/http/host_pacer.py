@@ -14,6 +14,7 @@ from resilience_kit._fork import register_fork_aware
 from resilience_kit._wait_queue import EPSILON, Waiter, WaitQueue, wake_all
 from resilience_kit.classification.response import lowercase_headers
 from resilience_kit.classification.retry_after import header_hint
+from resilience_kit.clock import Clock
 from resilience_kit.context import Priority, current_call, current_priority
 from resilience_kit.errors import BillingStoppedError, CredentialRefusedError, GuardKind, RateLimitExceededError
 from resilience_kit.events import AccessLatched, AccessRestored, CallersParked, Event, EventStream
@@ -21,7 +22,7 @@ from resilience_kit.http.access_state import AccessState, Latch
 from resilience_kit.http.rate_limit_headers import MAX_BUCKETS, BucketReading, RemoteBucket, SendLog, parse_rate_limit_headers
 from resilience_kit.http.slow_start import SlowStart
 from resilience_kit.http.tokens import tokens_used
-from resilience_kit.outcome import Clock, FailureKind, Outcome, OutcomeKind, Verdict
+from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Verdict
 
 #: Verdicts of a service that has looked at the credential and gone on.
 _AUTHENTICATED_KINDS = frozenset(

@@ -23,12 +23,12 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from resilience_kit._fork import register_fork_aware
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.errors import GuardKind
 from resilience_kit.events import ChildStream, EventStream
 from resilience_kit.http.access_state import AccessState
 from resilience_kit.http.credentials import credential_of, fingerprint, host_of, is_handshake_step, model_of
 from resilience_kit.http.host_pacer import HostPacer, PacerPermit, PacingConfig, latest_permit
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 __all__ = ["HostPacer", "PacerPermit", "Pacing", "PacingConfig", "shared_pacing"]
 

@@ -19,10 +19,12 @@ from resilience_kit.classification import classify, response_error
 from resilience_kit.classification.body import has_json_content_type
 from resilience_kit.classification.response import lowercase_headers
 from resilience_kit.classification.safe_access import attribute
+from resilience_kit.clock import Clock
 from resilience_kit.context import remaining_time, request_key
 from resilience_kit.errors import REDACTED, AIServiceError, CircuitBreakerOpenError, ConfigurationError, ServerError
 from resilience_kit.events import CallCancelled, CallFailed, CallRejected, CallSucceeded, ChildStream
 from resilience_kit.execution.plan import CallPlan, Operation
+from resilience_kit.guards import Guard
 from resilience_kit.http.credentials import credential_of, model_in_path
 from resilience_kit.http.errors import RequestInfo, error_from_response, map_exception
 from resilience_kit.http.event_reader import EVENT_STREAM, EventReader, not_a_stream
@@ -30,7 +32,6 @@ from resilience_kit.http.excerpts import host_of, secrets_of
 from resilience_kit.http.json_response import METHODS_WITH_BODY
 from resilience_kit.http.stream_progress import choices_in
 from resilience_kit.orchestrator.default import default_clients
-from resilience_kit.outcome import Clock, Guard
 from resilience_kit.policies.breaker import CircuitBreaker
 from resilience_kit.policies.breaker.states import Token
 from resilience_kit.policies.retry import RetryConfig

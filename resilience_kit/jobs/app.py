@@ -15,6 +15,7 @@ from procrastinate.retry import BaseRetryStrategy
 from procrastinate.tasks import Task
 from typing_extensions import Unpack
 
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.errors import REDACTED, ConfigurationError
 from resilience_kit.events import ChildStream, EventStream
 from resilience_kit.jobs import log
@@ -32,7 +33,6 @@ from resilience_kit.jobs.status import StatusWriter
 from resilience_kit.jobs.sweep import UNLIMITED, SweepOptions, SweepResult, sweep, sweep_in_memory
 from resilience_kit.jobs.timeouts import TimeoutMiddleware, Timeouts
 from resilience_kit.jobs.tracking import TrackingMiddleware, is_being_cancelled
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 MAINTENANCE_QUEUE: Final = "resilience_kit"
 _RETENTION_CRON: Final = "17 * * * *"

@@ -21,11 +21,11 @@ from procrastinate.sql import queries
 from procrastinate.sync_psycopg_connector import wrap_exceptions
 
 from resilience_kit._checks import Checks
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.events import EventStream
 from resilience_kit.jobs.events import DatabaseRetried
 from resilience_kit.jobs.shutdown import current_shutdown
 from resilience_kit.jobs.statements import STATUS_WRITES
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 T = TypeVar("T")
 

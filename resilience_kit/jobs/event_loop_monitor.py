@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import NoReturn
 
 from resilience_kit._checks import Checks
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.events import EventStream
 from resilience_kit.jobs.events import LoopBlocked
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 
 class EventLoopMonitor:

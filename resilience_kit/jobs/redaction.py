@@ -18,8 +18,8 @@ from typing import Any, Final
 import procrastinate
 
 from resilience_kit._redaction import redact_text
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.jobs.events import MAINTENANCE_TASKS
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 HIDDEN: Final = "..."
 _CALL: Final = re.compile(r"(\[(?:\d+|None)\])\(.*\)", re.DOTALL)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from resilience_kit.clock import Clock
 from resilience_kit.context import IdempotencyKeyHolder
-from resilience_kit.outcome import Clock
 
 
 @dataclass(slots=True)

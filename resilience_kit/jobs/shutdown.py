@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 from procrastinate.exceptions import ConnectorException
 from procrastinate.worker import Worker
 
+from resilience_kit.clock import Clock
 from resilience_kit.execution.timeouts import Timeout, scheduler_for
-from resilience_kit.outcome import Clock
 
 T = TypeVar("T")
 

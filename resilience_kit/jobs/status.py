@@ -14,13 +14,13 @@ from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.events import Event, EventStream
 from resilience_kit.jobs.events import JobAborted, JobFailed, JobPostponed, JobRetried, JobSucceeded, JobSuperseded
 from resilience_kit.jobs.memory import InMemoryConnector, execute_in_memory
 from resilience_kit.jobs.run import Run, current_run
 from resilience_kit.jobs.shutdown import is_shutting_down
 from resilience_kit.jobs.statements import AGE, FAIL, FINISH, POSTPONE, PRUNE, RETRY, RETRY_WITHOUT_NOTE, REVIVE
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 _DUPLICATE_WAITING = "a job with the same queueing lock waits already"
 _UNKNOWN = "its task is not known here"

@@ -17,13 +17,13 @@ from procrastinate.tasks import Task
 from procrastinate.worker import Worker
 
 from resilience_kit._checks import Checks
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.context import current_call
 from resilience_kit.errors import REDACTED, ConfigurationError, Violation
 from resilience_kit.events import EventStream
 from resilience_kit.execution.timeouts import timeout_at
 from resilience_kit.jobs.events import JobTimedOut
 from resilience_kit.jobs.run import current_run
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 F = TypeVar("F")
 

@@ -18,6 +18,7 @@ from procrastinate.retry import BaseRetryStrategy
 from procrastinate.worker import Worker
 
 from resilience_kit._checks import Checks
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.context import trial_observer
 from resilience_kit.errors import Rejected
 from resilience_kit.events import EventStream
@@ -33,7 +34,6 @@ from resilience_kit.jobs.failures import (
     rejection_in,
 )
 from resilience_kit.jobs.run import Run, current_run
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 _SHUTDOWN: Final = "the worker shuts down"
 _TRIAL: Final = "trial of a half-open circuit failed"

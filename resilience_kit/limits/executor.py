@@ -11,9 +11,10 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 from resilience_kit._callable_kinds import is_awaitable
 from resilience_kit._checks import Checks
+from resilience_kit.clock import SYSTEM_CLOCK
 from resilience_kit.errors import GuardKind, Rejected
 from resilience_kit.execution.waiting import wait_for_ticket_async
-from resilience_kit.outcome import SYSTEM_CLOCK, Outcome, OutcomeKind
+from resilience_kit.outcome import Outcome, OutcomeKind
 from resilience_kit.policies.bulkhead import Bulkhead, BulkheadConfig, BulkheadPermit
 
 T = TypeVar("T")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Self, TypeVar, overload
 
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.errors import GuardKind, Rejected
 from resilience_kit.limits.executor import AsyncExecutor, map_concurrently
 from resilience_kit.limits.token_bucket import TokenBucketRateLimiter
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Outcome
+from resilience_kit.outcome import Outcome
 from resilience_kit.policies.bulkhead import BulkheadPermit
 from resilience_kit.policies.rate_limit import RateLimitPermit
 

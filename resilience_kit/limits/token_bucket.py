@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar, overload
 
 from resilience_kit._callable_kinds import is_awaitable
 from resilience_kit._checks import Checks
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.policies.rate_limit import RateLimitConfig, RateLimiter
 
 R = TypeVar("R")

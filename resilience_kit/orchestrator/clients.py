@@ -11,8 +11,8 @@ import weakref
 from collections.abc import Callable
 
 from resilience_kit._fork import register_fork_aware
+from resilience_kit.clock import Clock
 from resilience_kit.metrics import OperationMetrics
-from resilience_kit.outcome import Clock
 from resilience_kit.policies.breaker import CircuitBreaker
 
 #: As for transports: what is beyond that has nothing in common but the name.

@@ -8,7 +8,7 @@ from typing import Any
 from resilience_kit.config import ResilienceConfig
 from resilience_kit.events import OptionsIgnored
 from resilience_kit.execution.plan import Operation
-from resilience_kit.outcome import Guard
+from resilience_kit.guards import Guard
 from resilience_kit.policies.bulkhead import Bulkhead, BulkheadConfig
 from resilience_kit.policies.rate_limit import RateLimitConfig, RateLimiter
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from resilience_kit._fork import register_fork_aware
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.config import ResilienceConfig, ResilienceStrategy, check_operation, strategy_named
 from resilience_kit.config.layers import RequestedOptions, fold_layers
 from resilience_kit.config.near_names import near_names, spelled
@@ -25,7 +26,6 @@ from resilience_kit.metrics import OperationMetrics
 from resilience_kit.orchestrator.clients import ClientOperations
 from resilience_kit.orchestrator.limits import resolve_guards
 from resilience_kit.orchestrator.request import CallOptions, OperationCallSite
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 from resilience_kit.policies.breaker import BreakerStore, CircuitBreaker, CircuitBreakerConfig
 from resilience_kit.policies.breaker.persistence import PendingRestore
 from resilience_kit.policies.retry_budget import RetryBudget

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from resilience_kit._callable_kinds import DRIVABLE_TYPES, is_awaitable, kind_of
 from resilience_kit._checks import Checks
 from resilience_kit._keyword_hints import suggests_keywords
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.config import (
     UNSET,
     ResilienceStrategy,
@@ -46,7 +47,6 @@ from resilience_kit.orchestrator.request import (
 )
 from resilience_kit.orchestrator.settings_reloader import SettingsReloader, validated_settings
 from resilience_kit.orchestrator.snapshots import Snapshots
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 from resilience_kit.policies.breaker import BreakerStore, CircuitBreaker
 from resilience_kit.policies.hedge import HedgeConfig
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from resilience_kit._checks import Checks
-from resilience_kit.outcome import wait_for_future
+from resilience_kit.clock import wait_for_future
 
 _SECOND: Final = 1_000_000_000
 #: Real seconds between two looks of a thread that waits both for others and for the time.

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from resilience_kit.classification.registry import snapshot_classifiers
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.orchestrator import AIServiceResilience
 from resilience_kit.orchestrator.default import replaced_default
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 from resilience_kit.policies.breaker.monitor import unregister_all
 
 _PACING = "resilience_kit.http.pacing"

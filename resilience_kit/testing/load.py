@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from resilience_kit._callable_kinds import CallableKind, is_awaitable, kind_of
 from resilience_kit._checks import Checks
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 
 _QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "max": 1.0}
 

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from resilience_kit._callable_kinds import CallableKind, kind_of
 from resilience_kit._checks import Checks
-from resilience_kit.outcome import SYSTEM_CLOCK
+from resilience_kit.clock import SYSTEM_CLOCK
 
 P = ParamSpec("P")
 R = TypeVar("R")

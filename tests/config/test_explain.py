@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from resilience_kit.config import ExplainedField, Explanation, ResilienceConfig, ResilienceSettings, resolve
 from resilience_kit.config.explain import explain, options_of
 from resilience_kit.config.layers import UNSET, RequestedOptions
-from resilience_kit.outcome import Permit
+from resilience_kit.guards import Permit
 from resilience_kit.policies.breaker import CircuitBreakerConfig, FailureRateWindow
 from resilience_kit.policies.retry import RetryConfig
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from resilience_kit.config import ResilienceConfig
-from resilience_kit.outcome import Guard
+from resilience_kit.guards import Guard
 from resilience_kit.policies.breaker import CircuitBreakerConfig
 from resilience_kit.policies.retry import RetryConfig
 from resilience_kit.policies.retry_budget import RetryBudgetConfig

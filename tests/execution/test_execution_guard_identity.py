@@ -17,8 +17,8 @@ from resilience_kit.errors import (
     ServerError,
 )
 from resilience_kit.events import CallDelayed, CallFailed, CallRejected
+from resilience_kit.guards import guard_kind_of
 from resilience_kit.limits import AsyncExecutor, Bulkhead, RateLimitedExecutor, RateLimiter, TokenBucketRateLimiter
-from resilience_kit.outcome import guard_kind_of
 from resilience_kit.policies.breaker import CircuitBreaker
 from resilience_kit.policies.bulkhead import BulkheadConfig
 from resilience_kit.policies.rate_limit import RateLimitConfig

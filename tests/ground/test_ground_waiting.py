@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
+from resilience_kit.clock import SystemClock
 from resilience_kit.context import Priority, current_priority, priority
 from resilience_kit.errors import ConfigurationError
-from resilience_kit.outcome import SystemClock
 from resilience_kit.testing import FakeClock
 
 

@@ -25,10 +25,11 @@ from resilience_kit.errors import (
     Rejected,
 )
 from resilience_kit.events import AccessLatched, AccessRestored, CallersParked, EventStream
+from resilience_kit.guards import Guard, Permit, guard_kind_of
 from resilience_kit.http.credentials import model_of
 from resilience_kit.http.pacing import Pacing, PacingConfig, shared_pacing
 from resilience_kit.orchestrator import AIServiceResilience
-from resilience_kit.outcome import FailureKind, Guard, Outcome, OutcomeKind, Permit, Verdict, guard_kind_of
+from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Verdict
 from resilience_kit.policies.retry import RetryConfig
 from resilience_kit.testing import FakeClock
 

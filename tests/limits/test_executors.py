@@ -9,9 +9,10 @@ import pytest
 
 from resilience_kit.config import ResilienceSettings
 from resilience_kit.errors import BulkheadFullError, ConfigurationError, RateLimitExceededError, Rejected
+from resilience_kit.guards import Guard, Permit
 from resilience_kit.limits import AsyncExecutor, BulkheadConfig, RateLimitedExecutor
 from resilience_kit.orchestrator import AIServiceResilience
-from resilience_kit.outcome import Guard, Outcome, OutcomeKind, Permit
+from resilience_kit.outcome import Outcome, OutcomeKind
 from resilience_kit.testing import FakeClock
 
 DONE = Outcome(OutcomeKind.SUCCESS)

@@ -10,9 +10,9 @@ import pytest
 
 from resilience_kit.config import ResilienceConfig, ResilienceSettings
 from resilience_kit.errors import ConfigurationError
+from resilience_kit.guards import Guard
 from resilience_kit.limits import TokenBucketRateLimiter
 from resilience_kit.orchestrator import AIServiceResilience
-from resilience_kit.outcome import Guard
 from resilience_kit.testing import FakeClock
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from resilience_kit.clock import SYSTEM_CLOCK
 from resilience_kit.config import ResilienceConfig, ResilienceSettings
 from resilience_kit.errors import CircuitBreakerOpenError, ServerError
 from resilience_kit.metrics import OperationMetrics
 from resilience_kit.orchestrator import AIServiceResilience
-from resilience_kit.outcome import SYSTEM_CLOCK
 from resilience_kit.policies.breaker import CircuitBreakerConfig
 from resilience_kit.testing import FakeClock
 

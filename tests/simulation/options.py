@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from resilience_kit.config import ResilienceConfig
 from resilience_kit.errors import RateLimitError, ServerError, TransientAIError
-from resilience_kit.outcome import Guard
+from resilience_kit.guards import Guard
 from resilience_kit.policies.breaker import CircuitBreakerConfig, FailureRateWindow
 from resilience_kit.policies.retry import Hook, RetryConfig
 from resilience_kit.policies.retry_budget import RetryBudgetConfig

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from resilience_kit.clock import Clock
 from resilience_kit.errors import ConfigurationError
-from resilience_kit.outcome import Clock
 from resilience_kit.testing import FakeClock
 
 

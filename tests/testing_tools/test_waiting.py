@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from resilience_kit.clock import SYSTEM_CLOCK
 from resilience_kit.errors import ConfigurationError
-from resilience_kit.outcome import SYSTEM_CLOCK
 from resilience_kit.testing import no_waiting
 
 HOUR = 3600.0

@@ -43,9 +43,11 @@ from resilience_kit import (
     with_resilience,
 )
 from resilience_kit.classification import classify_response
+from resilience_kit.clock import Clock
 from resilience_kit.config import Explanation, ResilienceSettings
 from resilience_kit.errors import APITimeoutError, BudgetExceededError, StreamInterruptedError
 from resilience_kit.events import CallFailed, ConfigChange, Event, StateChanged
+from resilience_kit.guards import Guard, Permit
 from resilience_kit.http import AsyncResilientTransport, ResilientTransport
 from resilience_kit.limits import (
     AdaptiveLimit,
@@ -60,7 +62,7 @@ from resilience_kit.limits import (
 )
 from resilience_kit.orchestrator.reload import reload_on_sighup
 from resilience_kit.orchestrator.watch import ConfigWatch
-from resilience_kit.outcome import Clock, Guard, Outcome, Permit
+from resilience_kit.outcome import Outcome
 from resilience_kit.policies.breaker import SQLiteBreakerStore
 from resilience_kit.policies.retry import should_retry_on_exception
 from resilience_kit.policies.retry_budget import RetryBudgetConfig

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple, TypedDict
 
 from resilience_kit._checks import Checks
 from resilience_kit._fork import register_fork_aware
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND

@@ -13,6 +13,7 @@ from typing import Final, cast
 from pydantic import ValidationError
 
 from resilience_kit._checks import did_you_mean
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.config.parsing import parsed_json, raise_violation
 from resilience_kit.config.presets import Preset, get_preset
 from resilience_kit.config.redaction import Location, dotted_path, redact_value
@@ -25,7 +26,6 @@ from resilience_kit.config.validator.consistency import check_consistency
 from resilience_kit.config.validator.result import ValidationResult, invalid_result
 from resilience_kit.config.validator.suggestions import suggestions_for
 from resilience_kit.errors import REDACTED, ConfigurationError, Violation
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock
 
 _ROOT: Final = "configuration"
 _MAX_VIOLATIONS: Final = 20

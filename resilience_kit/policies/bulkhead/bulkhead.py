@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from resilience_kit._checks import Checks
 from resilience_kit._fork import register_fork_aware
 from resilience_kit._wait_queue import EPSILON, DeferringLock, Waiter, WaitQueue, wake_all
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.context import Priority, current_priority
 from resilience_kit.errors import BulkheadFullError, GuardKind
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock, FailureKind, Outcome, Verdict
+from resilience_kit.outcome import FailureKind, Outcome, Verdict
 from resilience_kit.policies.bulkhead.adaptive import AIMDLimit
 from resilience_kit.policies.bulkhead.options import BulkheadConfig
 

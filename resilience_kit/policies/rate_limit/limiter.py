@@ -18,8 +18,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from resilience_kit._checks import Checks
+from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.errors import ConfigurationError, GuardKind
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Outcome, OutcomeKind, Streamed
+from resilience_kit.outcome import Outcome, OutcomeKind, Streamed
 from resilience_kit.policies.rate_limit.consumption import CostClass
 from resilience_kit.policies.rate_limit.options import OWNER, Cost, RateLimitConfig, Usage, checked_cost
 from resilience_kit.policies.rate_limit.token_buckets import RateLimitWaiter, TokenBuckets

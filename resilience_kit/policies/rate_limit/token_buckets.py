@@ -9,9 +9,9 @@ from typing import Final, cast
 
 from resilience_kit._fork import register_fork_aware
 from resilience_kit._wait_queue import EPSILON, DeferringLock, Waiter, WaitQueue, wake_all
+from resilience_kit.clock import Clock
 from resilience_kit.context import Priority, current_priority
 from resilience_kit.errors import RateLimitExceededError
-from resilience_kit.outcome import Clock
 from resilience_kit.policies.rate_limit.bucket import TokenBucket
 from resilience_kit.policies.rate_limit.consumption import CostClass, size_class
 from resilience_kit.policies.rate_limit.options import RateLimitConfig

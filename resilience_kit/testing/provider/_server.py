@@ -20,7 +20,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from resilience_kit.outcome import Clock, Timer
+from resilience_kit.clock import Clock, Timer
 
 BACKLOG = 2048
 KEEP_ALIVE = 120

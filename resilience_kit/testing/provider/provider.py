@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from resilience_kit._checks import Checks
+from resilience_kit.clock import SYSTEM_CLOCK, Clock, Timer
 from resilience_kit.errors import REDACTED, ConfigurationError
-from resilience_kit.outcome import SYSTEM_CLOCK, Clock, Timer
 from resilience_kit.testing.provider._responses import FakeResponse, Responder, ResponseEnding, is_metered, key_of, respond_to
 from resilience_kit.testing.provider.faults import OK, REFUSE, Fault, FaultPlan, Outage, ReceivedRequest, as_plan
 from resilience_kit.testing.provider.limits import Capacity, ConcurrencyLimiter, KeyLimiter, ProviderLimits, Quota

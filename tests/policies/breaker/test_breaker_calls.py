@@ -14,7 +14,8 @@ from unittest.mock import AsyncMock
 import pytest
 
 from resilience_kit.errors import CircuitBreakerOpenError
-from resilience_kit.outcome import FailureKind, Guard, Outcome, OutcomeKind, Permit, Verdict
+from resilience_kit.guards import Guard, Permit
+from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Verdict
 from resilience_kit.policies.breaker import CircuitState, wrap
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from resilience_kit.errors import CircuitBreakerOpenError
-from resilience_kit.outcome import Outcome, OutcomeKind, Permit
+from resilience_kit.guards import Permit
+from resilience_kit.outcome import Outcome, OutcomeKind
 from resilience_kit.policies.breaker import CircuitBreaker
 
 #: Binary fractions, so that sums are exact and boundaries are met.

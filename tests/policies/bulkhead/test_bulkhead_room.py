@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from resilience_kit.errors import BulkheadFullError
-from resilience_kit.outcome import Guard, Outcome, OutcomeKind, Permit
+from resilience_kit.guards import Guard, Permit
+from resilience_kit.outcome import Outcome, OutcomeKind
 from resilience_kit.policies.bulkhead import AdaptiveLimit, Bulkhead, BulkheadConfig
 
 

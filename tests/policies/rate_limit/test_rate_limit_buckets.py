@@ -8,7 +8,8 @@ import math
 import pytest
 
 from resilience_kit.errors import ConfigurationError, RateLimitExceededError
-from resilience_kit.outcome import Guard, Outcome, OutcomeKind, Permit, Streamed
+from resilience_kit.guards import Guard, Permit
+from resilience_kit.outcome import Outcome, OutcomeKind, Streamed
 from resilience_kit.policies.rate_limit import RateLimitConfig, RateLimiter
 
 
