@@ -39,7 +39,7 @@ class Permits:
     name = "permits"
 
     def __init__(self, seed: int, longest_wait: float = 0.0, refusing: float = 0.0) -> None:
-        self._random, self._max_retry_after, self._refusing = random.Random(seed), longest_wait, refusing
+        self._random, self._longest, self._refusing = random.Random(seed), longest_wait, refusing
         self.in_use, self.settled = 0, Counter()
 
     def admit(self, cost: float = 1.0) -> Permit:
@@ -47,7 +47,7 @@ class Permits:
         if self._random.random() < self._refusing:
             raise Rejected(self.name)
         self.in_use += 1
-        return Permit(self, self._random.random() * self._max_retry_after)
+        return Permit(self, self._random.random() * self._longest)
 
     def fits(self, cost: float = 1.0) -> bool:
         """Always worth asking."""

@@ -58,7 +58,7 @@ async def test_the_second_request_answers_and_the_first_ones_connection_is_gone(
             began = time.monotonic()
             for _ in range(3):
                 assert "chat.completion" == await chat()
-                pool = client._transport._token_buckets
+                pool = client._transport._pool
                 assert [True] == [connection.is_idle() for connection in pool.connections]
             assert time.monotonic() - began < 5.0
             assert 1 == await idle(provider, 1)

@@ -67,7 +67,7 @@ class Pairs:
     def __init__(self, kit: AIServiceResilience) -> None:
         self.calls = itertools.count()
         self.made, self.wrong, self.stop = 0, [], threading.Event()
-        self._own_distribution, self._seen = kit, threading.local()
+        self._kit, self._seen = kit, threading.local()
         self._protected = kit.with_resilience("pair")(self._work)
         self._threads = [threading.Thread(target=self._run) for _ in range(THREADS)]
 
@@ -78,7 +78,7 @@ class Pairs:
     def _run(self) -> None:
         while not self.stop.is_set():
             self._seen.times = []
-            self._own_distribution._operations["pair"].budget.refund(500)
+            self._kit._operations["pair"].budget.refund(500)
             try:
                 self._protected()
             except RateLimitError:

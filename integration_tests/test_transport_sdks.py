@@ -408,10 +408,10 @@ async def test_the_pool_is_well_after_thousands_of_faults(http: ModuleType) -> N
             await asyncio.gather(*(worker(number) for number in range(AT_ONCE)))
             provider.faults = OK
             assert QUARTER == provider.request_count
-            assert all(connection.is_idle() or connection.is_closed() for connection in inner._token_buckets.connections)
+            assert all(connection.is_idle() or connection.is_closed() for connection in inner._pool.connections)
             good = await asyncio.gather(*(client.post(url, json=CHAT) for _ in range(AT_ONCE)))
             assert {200} == {response.status_code for response in good}
-            assert len(inner._token_buckets.connections) <= AT_ONCE
+            assert len(inner._pool.connections) <= AT_ONCE
         await _until(lambda: not provider.open_connections)
     gc.collect()
     assert {asyncio.current_task()} == asyncio.all_tasks()
@@ -447,7 +447,7 @@ async def test_streams_that_are_dropped_end_quietly() -> None:
                     return
 
             await asyncio.gather(*(drop() for _ in range(30)))
-            await _until(lambda: gc.collect() >= 0 and not transport._inner._token_buckets.connections)
+            await _until(lambda: gc.collect() >= 0 and not transport._inner._pool.connections)
             await _until(lambda: {asyncio.current_task()} == asyncio.all_tasks())
     assert [] == noise
 
@@ -471,7 +471,7 @@ async def test_the_pool_of_a_sync_client_is_well_too(http: ModuleType) -> None:
                 await asyncio.to_thread(lambda: list(pool.map(worker, range(4))))
             provider.faults = OK
             assert QUARTER == provider.request_count
-            assert all(connection.is_idle() or connection.is_closed() for connection in inner._token_buckets.connections)
+            assert all(connection.is_idle() or connection.is_closed() for connection in inner._pool.connections)
             assert 200 == (await asyncio.to_thread(client.post, url, json=CHAT)).status_code
         await _until(lambda: not provider.open_connections)
     gc.collect()

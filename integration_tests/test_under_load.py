@@ -274,14 +274,14 @@ def test_128_threads_meet_one_trial_at_a_time(kit: AIServiceResilience) -> None:
         assert let_in == gate.entered
         return breaker.state
 
-    assert CircuitState.OPEN is round_of(failing=True, from_admission=128)  # 128 failures at the same moment: opened once
+    assert CircuitState.OPEN is round_of(failing=True, let_in=128)  # 128 failures at the same moment: opened once
     assert [("closed", "open")] == [(move.old, move.new) for move in moves]
     for _ in range(5):
         time.sleep(0.51)
-        assert CircuitState.OPEN is round_of(failing=True, from_admission=1)
+        assert CircuitState.OPEN is round_of(failing=True, let_in=1)
     time.sleep(0.51)
-    assert CircuitState.CLOSED is round_of(failing=False, from_admission=1)
-    assert CircuitState.CLOSED is round_of(failing=False, from_admission=128)
+    assert CircuitState.CLOSED is round_of(failing=False, let_in=1)
+    assert CircuitState.CLOSED is round_of(failing=False, let_in=128)
     assert ["open", *["half_open", "open"] * 5, "half_open", "closed"] == [move.new for move in moves]
     counted = kit.get_metrics("crowded")
     assert (8 * 128, 129, 133, 6 * 127) == tuple(

@@ -86,9 +86,7 @@ def test_a_million_names_take_bounded_memory() -> None:
     assert door.admit("somebody") is None
     for number in range(1_000_000):
         door.admit(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
-    table = sys.getsizeof(door._call_site_options) + sum(
-        sys.getsizeof(key) + sys.getsizeof(each) for key, each in door._call_site_options.items()
-    )
+    table = sys.getsizeof(door._requests) + sum(sys.getsizeof(key) + sys.getsizeof(each) for key, each in door._requests.items())
     further = memory_of(lambda: [door.admit(f"{number}{'x' * 1000}") and None for number in range(20_000)])
     assert (4096, True) == (door.clients, door.admit("somebody") is not None)
     assert table < 2e6
