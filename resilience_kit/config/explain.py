@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from resilience_kit._checks import did_you_mean
-from resilience_kit.config.layers import STRATEGY_FIELDS, Layer, RequestedOptions, strategy_config
+from resilience_kit.config.call_options import CallOptions, StrategyName
+from resilience_kit.config.layers import STRATEGY_FIELDS, Layer, strategy_config
 from resilience_kit.config.overlay import FIELDS
 from resilience_kit.config.resilience_config import ResilienceConfig
 from resilience_kit.config.resolve import check_operation, layers_for
@@ -94,14 +95,21 @@ class Explanation:
         return {"operation": self.operation, "fields": options}
 
 
-def explain(operation: str, *, settings: ResilienceSettings, requested: RequestedOptions = RequestedOptions()) -> Explanation:  # noqa: B008 - immutable
-    """What protects `operation` under `settings` where the code asks for `requested`, and who said so.
+def explain(
+    operation: str,
+    *,
+    settings: ResilienceSettings,
+    options: CallOptions = CallOptions(),  # noqa: B008 - immutable
+    registered: StrategyName | None = None,
+    live: StrategyName | None = None,
+) -> Explanation:
+    """What protects `operation` under `settings` where the code asks for `options`, and who said so.
 
     Raises ConfigurationError where `resolve` does. Pure and thread-safe.
     """
     history = _ValueHistory()
     config = _record_application(history, settings)
-    for layer in layers_for(check_operation(operation), settings, requested):
+    for layer in layers_for(check_operation(operation), settings, options, registered=registered, live=live):
         config = _record_layer(history, layer, config)
     return Explanation(operation=operation, fields=history.fields(options_of(config)))
 

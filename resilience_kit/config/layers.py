@@ -21,32 +21,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from resilience_kit._checks import misplaced_hint, shown_value
+from resilience_kit.config.call_options import CUSTOM_RULE, UNSET, CallOptions
 from resilience_kit.config.overlay import FIELDS, overlay, overlay_clamped, overrides_of, reject_unknown_settings
 from resilience_kit.config.presets import Preset
-from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit, ResilienceConfig, within
+from resilience_kit.config.resilience_config import ResilienceConfig, within
 from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
 from resilience_kit.errors import ConfigurationError, Violation
-from resilience_kit.policies.hedge import HedgeConfig
 
-
-class Unset(Enum):
-    """For arguments to which None means something."""
-
-    UNSET = "unset"
-
-    def __repr__(self) -> str:
-        return "<unset>"
-
-
-UNSET: Final = Unset.UNSET
-
-StrategyName = ResilienceStrategy | str
-Seconds = float | Literal[Unset.UNSET] | None
 ConfigTransform = Callable[[ResilienceConfig], ResilienceConfig]
 
 #: The settings that a strategy decides.
@@ -83,22 +67,6 @@ class Layer(NamedTuple):
     replaces_all: bool = False
     strategy: ResilienceStrategy | None = None
     requested: Mapping[str, object] = {}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestedOptions:
-    """What the code asks for, and what was changed while running: `registered` and `live`."""
-
-    strategy: StrategyName | None = None
-    custom_config: ResilienceConfig | Mapping[str, object] | None = None
-    registered: StrategyName | None = None
-    live: StrategyName | None = None
-    deadline: Seconds = UNSET
-    attempt_timeout: Seconds = UNSET
-    idempotent: bool | None = None
-    rate_limit: RateLimit | Unset | None = UNSET
-    bulkhead: BulkheadLimit | Unset | None = UNSET
-    hedge: HedgeConfig | Unset | None = UNSET
 
 
 def collect_application_sources(
@@ -144,7 +112,6 @@ def strategy_layer(source: str, strategy: ResilienceStrategy) -> Layer:
 #: The source of a strategy's attempt timeout that is left out.
 UNUSED_TIMEOUT_SOURCE: Final = "default, since no retry would use it"
 _CUSTOM_CONFIG: Final = "custom_config"
-CUSTOM_RULE: Final = "must be a ResilienceConfig or a mapping of settings"
 _CUSTOM_SOURCE: Final = "custom_config argument"
 
 
@@ -190,9 +157,9 @@ def _strategy_numbers_layer(source: str, strategy: ResilienceStrategy) -> Layer:
     return Layer(source, STRATEGY_FIELDS - _STICKY_FIELDS, lambda below: below.with_strategy(strategy), strategy=strategy)
 
 
-def argument_layers(requested: RequestedOptions) -> Iterator[Layer]:
+def argument_layers(options: CallOptions) -> Iterator[Layer]:
     """Yield a layer for each option that the code passes beside its strategy and config."""
-    deadline, timeout, idempotent = requested.deadline, requested.attempt_timeout, requested.idempotent
+    deadline, timeout, idempotent = options.deadline, options.attempt_timeout, options.idempotent
     if deadline is not UNSET:
         yield Layer("deadline argument", ("deadline",), lambda below: below.with_deadline(deadline))
     if timeout is not UNSET:
@@ -201,7 +168,7 @@ def argument_layers(requested: RequestedOptions) -> Iterator[Layer]:
         )
     if idempotent is not None:
         yield _argument_layer("idempotent", idempotent, lambda below: below.replace(idempotent=idempotent))
-    for name, limit in (("rate_limit", requested.rate_limit), ("bulkhead", requested.bulkhead), ("hedge", requested.hedge)):
+    for name, limit in (("rate_limit", options.rate_limit), ("bulkhead", options.bulkhead), ("hedge", options.hedge)):
         if limit is not UNSET:
             yield _argument_layer(name, limit, functools.partial(_with_changes, changes={name: limit}))
 

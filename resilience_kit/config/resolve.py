@@ -16,18 +16,13 @@ do the settings of a file's section about the operation, one by one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from resilience_kit.config.call_options import UNSET, CallOptions, CustomConfigOption, Seconds, StrategyName, Unset
 from resilience_kit.config.layers import (
-    UNSET,
     UNUSED_TIMEOUT_SOURCE,
     Layer,
     OperationOverride,
-    RequestedOptions,
-    Seconds,
-    StrategyName,
-    Unset,
     argument_layers,
     custom_config_layers,
     fold_layers,
@@ -49,7 +44,7 @@ def resolve(  # noqa: PLR0913 - one argument a source
     *,
     settings: ResilienceSettings,
     strategy: StrategyName | None = None,
-    custom_config: ResilienceConfig | Mapping[str, object] | None = None,
+    custom_config: CustomConfigOption = None,
     registered: StrategyName | None = None,
     live: StrategyName | None = None,
     deadline: Seconds = UNSET,
@@ -62,33 +57,39 @@ def resolve(  # noqa: PLR0913 - one argument a source
     deadline is shortened to it. With RESILIENCE_ENABLED=false everything is off. A wrong value is a ConfigurationError, also at
     a level that does not win. Pure and thread-safe.
     """
-    requested = RequestedOptions(
+    options = CallOptions(
         strategy=strategy,
         custom_config=custom_config,
-        registered=registered,
-        live=live,
         deadline=deadline,
         attempt_timeout=attempt_timeout,
         idempotent=idempotent,
     )
-    return fold_layers(settings.default, layers_for(check_operation(operation), settings, requested))
+    found = layers_for(check_operation(operation), settings, options, registered=registered, live=live)
+    return fold_layers(settings.default, found)
 
 
-def layers_for(operation: str, settings: ResilienceSettings, requested: RequestedOptions) -> list[Layer]:
+def layers_for(
+    operation: str,
+    settings: ResilienceSettings,
+    options: CallOptions,
+    *,
+    registered: StrategyName | None = None,
+    live: StrategyName | None = None,
+) -> list[Layer]:
     """The layers of one operation over `settings.default`. A wrong value is a ConfigurationError, also where it does not win."""
     found = [strategy_layer(source, named) for source, named in settings.preset_overrides(operation)]
     for source, strategy, path in (
-        ("register_operation", requested.registered, "registered"),
-        ("strategy argument", requested.strategy, "strategy"),
+        ("register_operation", registered, "registered"),
+        ("strategy argument", options.strategy, "strategy"),
     ):
         if strategy is not None:
             found.append(strategy_layer(source, strategy_named(strategy, path)))
-    found += custom_config_layers(requested.custom_config, operation)
+    found += custom_config_layers(options.custom_config, operation)
     overrides = settings.operator_overrides(operation)
-    if requested.live is not None:
-        overrides = [*overrides, OperationOverride("set_strategy", strategy_named(requested.live, "live"))]
-    found += operator_layers(overrides, requested.custom_config is None)
-    found += argument_layers(requested)
+    if live is not None:
+        overrides = [*overrides, OperationOverride("set_strategy", strategy_named(live, "live"))]
+    found += operator_layers(overrides, options.custom_config is None)
+    found += argument_layers(options)
     found.append(Layer(UNUSED_TIMEOUT_SOURCE, (), ResilienceConfig.with_useful_timeout))
     if not settings.enabled:
         found.append(Layer(settings.source_of("enabled"), (), ResilienceConfig.switched_off))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from resilience_kit._checks import Checks
 from resilience_kit._fork import ForkSafeLock
 from resilience_kit.config import ResilienceConfig
+from resilience_kit.config.call_options import CallOptions
 from resilience_kit.errors import REDACTED
 from resilience_kit.execution.plan import CallPlan
 from resilience_kit.http.credentials import credential_of, fingerprint, host_of
@@ -20,7 +21,7 @@ from resilience_kit.http.pacing import Pacing, PacingGuard, shared_pacing
 from resilience_kit.http.stream_progress import TERMINAL_EVENTS
 from resilience_kit.orchestrator import AIServiceResilience
 from resilience_kit.orchestrator.default import default_call_site
-from resilience_kit.orchestrator.request import CallOptions, OperationCallSite
+from resilience_kit.orchestrator.request import OperationCallSite
 from resilience_kit.policies.retry import RetryConfig
 from resilience_kit.policies.retry_budget import RetryBudgetConfig
 

@@ -14,14 +14,14 @@ from resilience_kit.config import (
     ResilienceStrategy,
     check_operation,
 )
-from resilience_kit.config.layers import Seconds, Unset
+from resilience_kit.config.call_options import CallOptions, CustomConfigOption, Seconds, Unset
 from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit
 from resilience_kit.errors import ConfigurationError
 from resilience_kit.events import EventStream, default_stream, set_default_stream
 from resilience_kit.execution.plan import NO_PLAN, CallPlan
 from resilience_kit.log import attach_logging
 from resilience_kit.orchestrator.clients import ClientOperations
-from resilience_kit.orchestrator.request import CallOptions, CustomConfigOption, OperationCallSite, wrap_function
+from resilience_kit.orchestrator.request import OperationCallSite, wrap_function
 from resilience_kit.orchestrator.service import AIServiceResilience
 from resilience_kit.policies.hedge import HedgeConfig
 

@@ -10,12 +10,13 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resilience_kit._fork import register_fork_aware
 from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.config import ResilienceConfig, ResilienceStrategy, check_operation, strategy_named
-from resilience_kit.config.layers import RequestedOptions, fold_layers
+from resilience_kit.config.call_options import CallOptions
+from resilience_kit.config.layers import fold_layers
 from resilience_kit.config.near_names import near_names, spelled
 from resilience_kit.config.resolve import layers_for
 from resilience_kit.events import CallRejected, CallSucceeded, EventStream, OptionsIgnored, StrategyChanged
@@ -25,10 +26,13 @@ from resilience_kit.log import logger
 from resilience_kit.metrics import OperationMetrics
 from resilience_kit.orchestrator.clients import ClientOperations
 from resilience_kit.orchestrator.limits import resolve_guards
-from resilience_kit.orchestrator.request import CallOptions, OperationCallSite
+from resilience_kit.orchestrator.request import OperationCallSite
 from resilience_kit.policies.breaker import BreakerStore, CircuitBreaker, CircuitBreakerConfig
 from resilience_kit.policies.breaker.persistence import PendingRestore
 from resilience_kit.policies.retry_budget import RetryBudget
+
+if TYPE_CHECKING:
+    from resilience_kit.config.explain import Explanation
 
 
 class OperationRegistry:
@@ -63,13 +67,19 @@ class OperationRegistry:
     def resolve(self, name: str, options: CallOptions, settings: Any = None) -> ResilienceConfig:
         """Return the config of a call site under `settings`, by default those in force."""
         settings = self.settings if settings is None else settings
-        return fold_layers(settings.default, layers_for(name, settings, self.requested_options(name, options)))
+        return fold_layers(settings.default, layers_for(name, settings, options, **self._strategies_of(name)))
 
-    def requested_options(self, name: str, options: CallOptions) -> RequestedOptions:
-        """Return `options` with the strategies that were registered or set for the operation."""
-        return options.to_requested_options(
-            registered=self._registered_strategies.get(name), live=self._live_strategies.get(name)
-        )
+    def explain(self, operation: str) -> Explanation:
+        """See `AIServiceResilience.explain`."""
+        from resilience_kit.config.explain import explain  # noqa: PLC0415 - seldom needed
+
+        name = check_operation(operation)
+        with self.lock:
+            settings, options, strategies = self.settings, self.call_site_options(name)[0], self._strategies_of(name)
+        return explain(name, settings=settings, options=options, **strategies)
+
+    def _strategies_of(self, name: str) -> dict[str, ResilienceStrategy | None]:
+        return {"registered": self._registered_strategies.get(name), "live": self._live_strategies.get(name)}
 
     def make_plan(self, name: str, options: CallOptions) -> CallPlan:
         """Return the plan of a call site of operation `name` under the current settings and strategies."""

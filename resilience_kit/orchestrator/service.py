@@ -21,7 +21,7 @@ from resilience_kit.config import (
     ResilienceStrategy,
     check_operation,
 )
-from resilience_kit.config.layers import Seconds, Unset
+from resilience_kit.config.call_options import CallOptions, CustomConfigOption, Seconds, Unset
 from resilience_kit.config.resilience_config import BulkheadLimit, RateLimit
 from resilience_kit.context import current_call
 from resilience_kit.events import (
@@ -38,8 +38,6 @@ from resilience_kit.orchestrator.clients import ClientOperations
 from resilience_kit.orchestrator.registry import OperationRegistry
 from resilience_kit.orchestrator.request import (
     AdHocCallSite,
-    CallOptions,
-    CustomConfigOption,
     OperationCallSite,
     check_fallback,
     kind_when_awaited,
@@ -340,13 +338,7 @@ class AIServiceResilience:
 
         The options are those of the operation's first call site, or of a bare call where it has none.
         """
-        from resilience_kit.config.explain import explain  # noqa: PLC0415 - seldom needed
-
-        name, registry = check_operation(operation), self._registry
-        with registry.lock:
-            settings, options = registry.settings, registry.call_site_options(name)[0]
-            requested = registry.requested_options(name, options)
-        return explain(name, settings=settings, requested=requested)
+        return self._registry.explain(operation)
 
     # --- reading ---------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ import pytest
 
 from resilience_kit.config import STRATEGY_NUMBERS, ResilienceConfig, ResilienceSettings, ResilienceStrategy, resolve
 from resilience_kit.config.explain import explain
-from resilience_kit.config.layers import RequestedOptions
 from resilience_kit.policies.retry import RetryConfig
 
 TIMEOUTS = {"aggressive": 4.0, "balanced": 12.0, "conservative": 45.0, "critical": 90.0}
@@ -59,7 +58,7 @@ def test_templates_with_one_attempt_have_all_of_their_deadline():
     assert (5.0, None) == ((config := resolve("op", settings=settings)).deadline, config.attempt_timeout)
     field = explain("op", settings=ResilienceSettings(custom_config={"retry_attempts": 1}))["attempt_timeout"]
     assert (None, "default, since no retry would use it") == (field.value, field.source)
-    assert 12.0 == explain("op", settings=ResilienceSettings(), requested=RequestedOptions())["attempt_timeout"].value
+    assert 12.0 == explain("op", settings=ResilienceSettings())["attempt_timeout"].value
 
 
 def test_a_variant_with_a_named_deadline_has_none():

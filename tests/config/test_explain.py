@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilience_kit.config import ExplainedField, Explanation, ResilienceConfig, ResilienceSettings, resolve
+from resilience_kit.config.call_options import UNSET, CallOptions
 from resilience_kit.config.explain import explain, options_of
-from resilience_kit.config.layers import UNSET, RequestedOptions
 from resilience_kit.guards import Permit
 from resilience_kit.policies.breaker import CircuitBreakerConfig, FailureRateWindow
 from resilience_kit.policies.retry import RetryConfig
@@ -33,7 +33,7 @@ def everything(variables, tmp_path):
 def test_each_source_is_told_with_what_it_overruled(everything):
     """In their order, strongest first."""
     settings, path = everything
-    found = explain("qa", settings=settings, requested=RequestedOptions(strategy="aggressive", live="critical", deadline=60.0))
+    found = explain("qa", settings=settings, options=CallOptions(strategy="aggressive", deadline=60.0), live="critical")
     attempts = found["retry_attempts"]
     assert (7, "set_strategy") == (attempts.value, attempts.source)
     assert [
@@ -51,7 +51,7 @@ def test_each_source_is_told_with_what_it_overruled(everything):
 def test_every_option_names_its_source(everything):
     """Preset, strategy, policies and what nobody spoke of."""
     settings, path = everything
-    found = explain("qa", settings=settings, requested=RequestedOptions(deadline=60.0, idempotent=False))
+    found = explain("qa", settings=settings, options=CallOptions(deadline=60.0, idempotent=False))
     assert {
         "enabled": (True, "default"),
         "preset": ("production", "RESILIENCE_PRESET"),
@@ -81,7 +81,7 @@ def test_every_option_names_its_source(everything):
 def test_what_gave_way_is_said_to_come_from_whom_it_gave_way_to():
     """A deadline that shortens the attempt timeout decided that, too."""
     settings = ResilienceSettings(custom_config={"attempt_timeout": 20})
-    field = explain("op", settings=settings, requested=RequestedOptions(deadline=3.0))["attempt_timeout"]
+    field = explain("op", settings=settings, options=CallOptions(deadline=3.0))["attempt_timeout"]
     assert (3.0, "deadline argument", [(20.0, "ResilienceSettings(custom_config)"), (12.0, "default")]) == (
         field.value,
         field.source,
@@ -109,26 +109,28 @@ def test_a_value_that_was_cut_says_so(tmp_path, section, option, value, note):
 
 
 @pytest.mark.parametrize(
-    ("asked", "option", "note"),
+    ("asked", "live", "option", "note"),
     [
-        (RequestedOptions(deadline=3.0, attempt_timeout=9.5), "attempt_timeout", "9.5, cut to the deadline"),
-        (RequestedOptions(deadline=3.0), "attempt_timeout", ""),
+        (CallOptions(deadline=3.0, attempt_timeout=9.5), None, "attempt_timeout", "9.5, cut to the deadline"),
+        (CallOptions(deadline=3.0), None, "attempt_timeout", ""),
         (
-            RequestedOptions(custom_config=ResilienceConfig(attempt_timeout=20), deadline=3.0),
+            CallOptions(custom_config=ResilienceConfig(attempt_timeout=20), deadline=3.0),
+            None,
             "attempt_timeout",
             "20, cut to the deadline",
         ),
         (
-            RequestedOptions(custom_config=ResilienceConfig(attempt_timeout=20), live="aggressive"),
+            CallOptions(custom_config=ResilienceConfig(attempt_timeout=20)),
+            "aggressive",
             "attempt_timeout",
             "20, cut to the deadline",
         ),
-        (RequestedOptions(custom_config=ResilienceConfig(attempt_timeout=20), deadline=None), "attempt_timeout", ""),
+        (CallOptions(custom_config=ResilienceConfig(attempt_timeout=20), deadline=None), None, "attempt_timeout", ""),
     ],
 )
-def test_what_the_code_asks_for_is_cut_as_well(asked, option, note):
+def test_what_the_code_asks_for_is_cut_as_well(asked, live, option, note):
     """By an argument or a change while running."""
-    assert note == explain("qa", settings=ResilienceSettings(), requested=asked)[option].note
+    assert note == explain("qa", settings=ResilienceSettings(), options=asked, live=live)[option].note
 
 
 def test_a_longest_recovery_is_raised(tmp_path):
@@ -136,7 +138,7 @@ def test_a_longest_recovery_is_raised(tmp_path):
     path = tmp_path / "app.json"
     path.write_text('{"operations": {"qa": {"base_delay": 8, "recovery_timeout": 200}}}')
     code = ResilienceConfig(retry=RetryConfig(max_delay=4), circuit_breaker=CircuitBreakerConfig(max_recovery_timeout=90))
-    found = explain("qa", settings=ResilienceSettings(config_file=path), requested=RequestedOptions(custom_config=code))
+    found = explain("qa", settings=ResilienceSettings(config_file=path), options=CallOptions(custom_config=code))
     assert ("90, raised to recovery_timeout", "4, raised to base_delay") == (
         found["max_recovery_timeout"].note,
         found["max_delay"].note,
@@ -146,16 +148,14 @@ def test_a_longest_recovery_is_raised(tmp_path):
 def test_what_is_switched_off_is_not_cut(variables):
     """No value, no note."""
     variables(RESILIENCE_ENABLED="false")
-    found = explain(
-        "op", settings=ResilienceSettings(custom_config={"attempt_timeout": 20}), requested=RequestedOptions(deadline=3.0)
-    )
+    found = explain("op", settings=ResilienceSettings(custom_config={"attempt_timeout": 20}), options=CallOptions(deadline=3.0))
     assert {""} == {each.note for each in found.fields}
 
 
 def test_a_strategy_undoes_what_lies_below_it():
     """Of what the code does not speak of, the strategy's numbers count; whose doing that is, is told."""
     settings = ResilienceSettings(custom_config={"attempt_timeout": 20})
-    field = explain("op", settings=settings, requested=RequestedOptions(strategy="critical"))["attempt_timeout"]
+    field = explain("op", settings=settings, options=CallOptions(strategy="critical"))["attempt_timeout"]
     assert (90.0, "strategy argument") == (field.value, field.source)
 
 
@@ -172,7 +172,7 @@ def test_disabled_explains_why_everything_is_off(variables):
 def test_a_custom_config_decides_everything():
     """Also what is like the default in it."""
     custom = ResilienceConfig(retry=None, deadline=5.0)
-    found = explain("op", settings=ResilienceSettings(), requested=RequestedOptions(custom_config=custom))
+    found = explain("op", settings=ResilienceSettings(), options=CallOptions(custom_config=custom))
     assert {"custom_config argument"} == {each.source for each in found.fields} - {"default"}
     assert ["enabled", "preset"] == [each.name for each in found.fields if each.source == "default"]
     assert (None, 5.0) == (found["retry_attempts"].value, found["deadline"].value)
@@ -184,8 +184,7 @@ def test_mappings_of_code_are_explained_too():
     sources = [
         (found["strategy"].value, found["retry_attempts"].value, found["max_delay"].source)
         for found in (
-            explain(name, settings=ResilienceSettings(), requested=RequestedOptions(custom_config=custom))
-            for name in ("qa", "other")
+            explain(name, settings=ResilienceSettings(), options=CallOptions(custom_config=custom)) for name in ("qa", "other")
         )
     ]
     assert [("aggressive", 2, "custom_config argument"), ("critical", 2, "custom_config argument")] == sources
@@ -286,9 +285,12 @@ def test_what_is_explained_is_what_is_resolved(strategy, registered, live, opera
     settings = ResilienceSettings(
         custom_config=numbers or None, operation_overrides={"op": operator} if operator else None, enabled=enabled
     )
-    asked = {"strategy": strategy, "custom_config": custom, "registered": registered, "live": live, "deadline": deadline}
-    config = resolve("op", settings=settings, **asked)
-    explained = explain("op", settings=settings, requested=RequestedOptions(**asked))
+    asked, strategies = (
+        {"strategy": strategy, "custom_config": custom, "deadline": deadline},
+        {"registered": registered, "live": live},
+    )
+    config = resolve("op", settings=settings, **asked, **strategies)
+    explained = explain("op", settings=settings, options=CallOptions(**asked), **strategies)
     assert options_of(config) == {name: explained[name].value for name in options_of(config)}
 
 

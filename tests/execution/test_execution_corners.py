@@ -12,6 +12,7 @@ import pytest
 
 from resilience_kit import idempotency_key, remaining_time
 from resilience_kit.config import ResilienceConfig, ResilienceSettings
+from resilience_kit.config.call_options import CallOptions
 from resilience_kit.errors import (
     APIConnectionError,
     CircuitBreakerOpenError,
@@ -23,7 +24,6 @@ from resilience_kit.errors import (
 from resilience_kit.events import CallFailed, CallSucceeded, FallbackUsed, NestedRetry
 from resilience_kit.execution.plan import CallSite
 from resilience_kit.orchestrator import AIServiceResilience
-from resilience_kit.orchestrator.request import CallOptions
 from resilience_kit.policies.breaker import CircuitState
 from resilience_kit.policies.retry import RetryConfig
 from resilience_kit.policies.retry_budget import RetryBudgetConfig

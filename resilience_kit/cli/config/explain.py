@@ -11,8 +11,8 @@ from resilience_kit.cli.config.operations import named_operations
 from resilience_kit.cli.errors import CliError
 from resilience_kit.cli.output import Output, format_value, table
 from resilience_kit.config import ResilienceSettings, variable_of
+from resilience_kit.config.call_options import CallOptions
 from resilience_kit.config.explain import ExplainedField, Explanation, explain
-from resilience_kit.config.layers import RequestedOptions
 from resilience_kit.config.parsing import strict_json
 
 
@@ -24,9 +24,10 @@ def explain_operation(
     Raises ConfigurationError for what is wrong, in the environment too.
     """
     custom = None if custom_config is None else _mapping(custom_config)
-    requested, settings = RequestedOptions(strategy=strategy, custom_config=custom, live=live), ResilienceSettings()
-    explained = explain(operation, settings=settings, requested=requested)
-    return _show(output, explained, named_operations(settings) if requested == RequestedOptions() else [operation])
+    options, settings = CallOptions(strategy=strategy, custom_config=custom), ResilienceSettings()
+    explained = explain(operation, settings=settings, options=options, live=live)
+    as_configured = live is None and options == CallOptions()
+    return _show(output, explained, named_operations(settings) if as_configured else [operation])
 
 
 def explain_of_app(output: Output, operation: str, app: str, *, live: str | None) -> int:
