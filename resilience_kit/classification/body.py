@@ -12,11 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from resilience_kit.classification.envelope import GENERIC_ENVELOPE, error_envelope
+from resilience_kit.classification.finish_reasons import choices
 from resilience_kit.classification.http_status import BEYOND, CLIENT_ERROR, NO_CONTENT
-from resilience_kit.classification.providers import normalize_code
 from resilience_kit.classification.retry_after import bounded, span
-from resilience_kit.classification.verdicts import CONTENT_FILTER, CONTEXT_LENGTH, SERVER_ERROR
-from resilience_kit.outcome import Verdict
 
 LONGEST_BODY = 64 * 1024
 LONGEST_TEXT = 16 * 1024
@@ -90,7 +88,6 @@ _NESTED_KEYS = (
 )
 _IDENTIFIER = re.compile(r"[A-Za-z]+(?:[_.-][A-Za-z]+)*", re.ASCII)
 _QUOTA_KEYS = ("quotaId", "quota_limit", "quotaMetric", "quota_unit", "limit_source")
-_FINISH_KEYS = ("finish_reason", "finishReason", "stop_reason", "stopReason")
 
 _PAGE = re.compile(r"<(title|h1|h2)[^>]{0,200}>(.{0,400}?)</\1", re.IGNORECASE | re.DOTALL)
 _STREAM = ("data:", "event:", "id:", "retry:", ":")
@@ -102,27 +99,6 @@ _MOST_LINES = 400
 _CHUNKS = frozenset({"choices", "candidates", "delta"})
 _ERROR_EVENTS = frozenset({"error", "exception", "response.error", "stream_error"})
 _STATUS_COMMENT = ":HTTP_STATUS/"  # DashScope names the status of a failed event in a comment
-
-# Why a model stopped, when that makes the answer useless.
-FINISH_REASONS: dict[str, Verdict] = {
-    "contentfilter": CONTENT_FILTER,
-    "contentfiltered": CONTENT_FILTER,
-    "safety": CONTENT_FILTER,
-    "imagesafety": CONTENT_FILTER,
-    "recitation": CONTENT_FILTER,
-    "prohibitedcontent": CONTENT_FILTER,
-    "blocklist": CONTENT_FILTER,
-    "spii": CONTENT_FILTER,
-    "refusal": CONTENT_FILTER,
-    "guardrailintervened": CONTENT_FILTER,
-    "sensitive": CONTENT_FILTER,
-    "errortoxic": CONTENT_FILTER,
-    "modelcontextwindowexceeded": CONTEXT_LENGTH,
-    "modellength": CONTEXT_LENGTH,
-    "errorlimit": CONTEXT_LENGTH,
-    "error": SERVER_ERROR,
-    "networkerror": SERVER_ERROR,
-}
 
 
 @dataclass(slots=True)
@@ -328,34 +304,10 @@ def _unwrapped(top: Mapping[object, object]) -> tuple[Mapping[object, object], s
     return top, None
 
 
-def finish_reason_verdict(details: ErrorDetails) -> Verdict | None:
-    """What the reason why the model stopped, or the refusal of the prompt, makes of an answer that is no error."""
-    top = details.root
-    feedback = top.get("promptFeedback") or top.get("prompt_feedback")
-    if isinstance(feedback, Mapping) and (feedback.get("blockReason") or feedback.get("block_reason")):
-        return CONTENT_FILTER
-    incomplete = top.get("incomplete_details")
-    reasons = [incomplete.get("reason")] if isinstance(incomplete, Mapping) else []
-    for answer in (top, *_choices(top)):
-        reasons.extend(answer.get(key) for key in _FINISH_KEYS)
-        message = answer.get("message")
-        if isinstance(message, Mapping) and message.get("refusal"):
-            return CONTENT_FILTER
-    found = (FINISH_REASONS.get(normalize_code(reason) or reason) for reason in reasons if isinstance(reason, str))
-    return next((verdict for verdict in found if verdict is not None), None)
-
-
-def _choices(top: Mapping[object, object]) -> Iterator[Mapping[object, object]]:
-    for key in ("choices", "candidates", "output"):
-        answers = top.get(key)
-        if isinstance(answers, list):
-            yield from (answer for answer in answers[:_MOST_ITEMS] if isinstance(answer, Mapping))
-
-
 def _nodes(top: Mapping[object, object]) -> list[Mapping[object, object]]:
     """The error object and what hangs on it, inner ones before the body that wraps them."""
     found: list[Mapping[object, object]] = []
-    for answer in _choices(top):
+    for answer in choices(top):
         if answer.get("error"):
             _collect(answer, found, _DEEPEST)
     _collect(top, found, _DEEPEST)

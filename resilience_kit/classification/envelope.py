@@ -16,8 +16,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple, TypeGuard
 
-from resilience_kit.classification.phrases import refine
 from resilience_kit.classification.providers import is_known_code
+from resilience_kit.classification.refine import refine
 from resilience_kit.classification.verdicts import UNKNOWN
 
 Body = Mapping[object, object]

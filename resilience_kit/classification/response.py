@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from resilience_kit.classification import body as bodies
+from resilience_kit.classification.finish_reasons import finish_reason_verdict
 from resilience_kit.classification.http_status import (
     CLIENT_ERROR,
     FIRST_SERVER_ERROR,
@@ -18,8 +19,9 @@ from resilience_kit.classification.http_status import (
     REDIRECT,
     by_status,
 )
-from resilience_kit.classification.phrases import BUDGET_HELD_PHRASES, exceeds_limit, is_rate_limit, refine
+from resilience_kit.classification.phrases import BUDGET_HELD_PHRASES
 from resilience_kit.classification.providers import Strength, lookup_code, names_layer, normalize_code
+from resilience_kit.classification.refine import exceeds_limit, is_rate_limit, refine
 from resilience_kit.classification.retry_after import bounded, header_hint, reset_hint
 from resilience_kit.classification.verdicts import (
     BUDGET_HELD,
@@ -118,7 +120,7 @@ def _verdict_of_details(
 ) -> Verdict:
     failed = status is None or status >= REDIRECT
     if status is not None and not failed and not details.is_error:
-        return TRANSIENT if details.truncated else bodies.finish_reason_verdict(details) or by_status(status)
+        return TRANSIENT if details.truncated else finish_reason_verdict(details.root) or by_status(status)
     if any(marker in details.quotas.casefold() for marker in _BY_DAY):
         return QUOTA
     code, strength, verdict = _strongest_code(codes, provider)
