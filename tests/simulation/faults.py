@@ -81,8 +81,8 @@ def _never_full(_: Wrapped) -> Wrapped:
 def _any_success_closes(right: Wrapped) -> Wrapped:
     def succeeded(self: BreakerCore, token: Any, seconds: float = 0.0) -> None:
         if self.snapshot.state is CircuitState.OPEN:
-            self._close("some call succeeded", self.now())
-            self._publish(self._drain_transitions())
+            self._close_locked("some call succeeded", self.now())
+            self._publish(self._drain_transitions_locked())
         right(self, token, seconds)
 
     return succeeded
@@ -176,7 +176,7 @@ FAULTS = (
     _fault("deadline overrun", {26}, (Call, "fits", _everything_fits)),
     _fault("lost count", {"counts"}, (Call, "abandon", _not_counted_in_a_pause)),
     _fault("stale token", {6, 7, 8, 17}, (BreakerCore, "_is_current", _old_tokens_count)),
-    _fault("opens for too short", {10, 18}, (BreakerCore, "_open_seconds", _shorter)),
+    _fault("opens for too short", {10, 18}, (BreakerCore, "_open_seconds_locked", _shorter)),
     _fault("attempt not cut off", {26}, (aio, "timeout_at", _nothing_is_cut)),
     _fault("stream not cut off", {26}, (streams, "timeout_at", _nothing_is_cut)),
     _fault("hint ignored", {29}, (retry.wait_backoff, "__call__", _hints_are_not_read)),

@@ -48,14 +48,14 @@ class GenerationBesideState(CircuitBreaker):
             return
         self._successes.add()
         if self.snapshot.state.opened:
-            self._close("a call succeeded", self.now())
-            self._publish(self._drain_transitions())
+            self._close_locked("a call succeeded", self.now())
+            self._publish(self._drain_transitions_locked())
         else:
             self.on_success(token)
 
-    def _transition(self, new: StateSnapshot, reason: str, now: float) -> StateSnapshot:
+    def _transition_locked(self, new: StateSnapshot, reason: str, now: float) -> StateSnapshot:
         self.number += 1
-        return super()._transition(new, reason, now)
+        return super()._transition_locked(new, reason, now)
 
 
 class AskedBeforeTheLock(CircuitBreaker):
@@ -65,8 +65,8 @@ class AskedBeforeTheLock(CircuitBreaker):
         now = self.now()
         if self._is_current(token, now):
             with self._lock:
-                self._apply_success(token, seconds, now)
-            self._publish(self._drain_transitions())
+                self._apply_success_locked(token, seconds, now)
+            self._publish(self._drain_transitions_locked())
 
     def on_failure(self, token: Token, error: BaseException, seconds: float = 0.0, retry_after: float | None = None) -> None:
         now = self.now()
@@ -74,8 +74,8 @@ class AskedBeforeTheLock(CircuitBreaker):
         with self._lock:
             self._failures_total += 1
             if is_current:
-                self._apply_failure(token, seconds, now, retry_after)
-        self._publish(self._drain_transitions())
+                self._apply_failure_locked(token, seconds, now, retry_after)
+        self._publish(self._drain_transitions_locked())
 
 
 class LentWithoutLock(CircuitBreaker):
@@ -83,9 +83,9 @@ class LentWithoutLock(CircuitBreaker):
 
     def try_acquire(self, snapshot: StateSnapshot) -> Any:
         now = self.now()
-        token = self._admit(now)
+        token = self._admit_locked(now)
         if self._transitions:
-            self._publish(self._drain_transitions())
+            self._publish(self._drain_transitions_locked())
         return self._rejection(self.snapshot, self.snapshot.until - now) if token is None else token
 
 
@@ -96,8 +96,8 @@ class CountedWithoutLock(CircuitBreaker):
         now = self.now()
         self._failures_total += 1
         if self._is_current(token, now):
-            self._apply_failure(token, seconds, now, retry_after)
-        self._publish(self._drain_transitions())
+            self._apply_failure_locked(token, seconds, now, retry_after)
+        self._publish(self._drain_transitions_locked())
 
 
 RACY = (GenerationBesideState, AskedBeforeTheLock, LentWithoutLock, CountedWithoutLock)

@@ -96,8 +96,8 @@ class BreakerCore(BreakerRules):
             if self._trials_exhausted(snapshot, now):
                 return self._rejection(snapshot, remaining)
         with self._lock:
-            token, snapshot = self._admit(self.now()), self.snapshot  # a trial's lease runs from when it is lent
-            transitions = self._drain_transitions()
+            token, snapshot = self._admit_locked(self.now()), self.snapshot  # a trial's lease runs from when it is lent
+            transitions = self._drain_transitions_locked()
         if transitions:
             self._publish_admission(token, transitions)
         return self._rejection(snapshot, snapshot.until - now) if token is None else token
@@ -125,8 +125,8 @@ class BreakerCore(BreakerRules):
         with self._lock:
             now = self.now()
             if self._is_current(token, now):
-                self._apply_success(token, seconds, now)
-            transitions = self._drain_transitions()
+                self._apply_success_locked(token, seconds, now)
+            transitions = self._drain_transitions_locked()
         if transitions:
             self._publish(transitions)
 
@@ -138,8 +138,8 @@ class BreakerCore(BreakerRules):
             self._failures_total += 1
             if self._is_current(token, now):
                 self._last_failure, self._last_failure_time = error_copy, now
-                self._apply_failure(token, seconds, now, retry_after)
-            transitions = self._drain_transitions()
+                self._apply_failure_locked(token, seconds, now, retry_after)
+            transitions = self._drain_transitions_locked()
         if transitions:
             self._publish(transitions)
         if isinstance(token, TrialPermit) and (observer := trial_observer.get()) is not None:
@@ -269,8 +269,8 @@ class BreakerCore(BreakerRules):
                 now = self.now()
                 until = math.inf if stored.state is CircuitState.FORCED_OPEN else now + max(0.0, stored.remaining)
                 state, generation = RESTORED_STATES[stored.state], before.generation + 1
-                self._transition(StateSnapshot(state, generation, failures=stored.failures, until=until), "restored", now)
-            transitions = self._drain_transitions()
+                self._transition_locked(StateSnapshot(state, generation, failures=stored.failures, until=until), "restored", now)
+            transitions = self._drain_transitions_locked()
         if transitions:
             self._publish(transitions)
 
@@ -292,8 +292,8 @@ class BreakerCore(BreakerRules):
         """Go to a state at once; open lasts for a recovery_timeout from now. Raises `ConfigurationError`."""
         state = validate_state(state)
         with self._lock:
-            self._force_state(state, reason)
-            transitions = self._drain_transitions()
+            self._force_state_locked(state, reason)
+            transitions = self._drain_transitions_locked()
         self._publish(transitions)
 
     def set_opened_at(self, at: float | None) -> None:

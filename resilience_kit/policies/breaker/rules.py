@@ -58,10 +58,10 @@ class BreakerRules:
         clock = self._clock
         return float(time.monotonic() if clock is None else clock())
 
-    def _admit(self, now: float) -> Token | None:
+    def _admit_locked(self, now: float) -> Token | None:
         current = self.snapshot
         if current.state is CircuitState.OPEN and current.until <= now:
-            current = self._transition(
+            current = self._transition_locked(
                 HalfOpenSnapshot(current.generation + 1, failures=current.failures), "the open time is over", now
             )
         if isinstance(current, HalfOpenSnapshot):
@@ -77,42 +77,42 @@ class BreakerRules:
         """Whether successes that follow no failure are wanted, too."""
         return self._window is not None or self._success_observer.below_capacity
 
-    def _apply_success(self, token: Token, seconds: float, now: float) -> None:
+    def _apply_success_locked(self, token: Token, seconds: float, now: float) -> None:
         if isinstance(token, TrialPermit):
             token.release()
-            self._on_trial_success(token.snapshot, seconds, now)
+            self._on_trial_success_locked(token.snapshot, seconds, now)
             return
         token.failures = 0
         token.tracks_success = self._tracks_success
         self._last_failure = None
-        self._evaluate(token, seconds, now, failed=False)
+        self._evaluate_locked(token, seconds, now, failed=False)
 
-    def _on_trial_success(self, snapshot: HalfOpenSnapshot, seconds: float, now: float) -> None:
+    def _on_trial_success_locked(self, snapshot: HalfOpenSnapshot, seconds: float, now: float) -> None:
         window = self._options.window
         if window is not None and window.is_slow(seconds):
-            self._open("the trial was slow", now, failures=snapshot.failures)
+            self._open_locked("the trial was slow", now, failures=snapshot.failures)
             return
         snapshot.failures = 0
         snapshot.successes += 1
         if snapshot.successes >= self._options.success_threshold:
-            self._close("the trial succeeded", now)
+            self._close_locked("the trial succeeded", now)
 
-    def _apply_failure(self, token: Token, seconds: float, now: float, retry_after: float | None) -> None:
+    def _apply_failure_locked(self, token: Token, seconds: float, now: float, retry_after: float | None) -> None:
         if isinstance(token, TrialPermit):
-            self._open("the trial failed", now, failures=token.snapshot.failures + 1, retry_after=retry_after)
+            self._open_locked("the trial failed", now, failures=token.snapshot.failures + 1, retry_after=retry_after)
             return
         token.failures += 1
         token.tracks_success = True
-        self._evaluate(token, seconds, now, failed=True, retry_after=retry_after)
+        self._evaluate_locked(token, seconds, now, failed=True, retry_after=retry_after)
 
-    def _evaluate(
+    def _evaluate_locked(
         self, snapshot: StateSnapshot, seconds: float, now: float, *, failed: bool, retry_after: float | None = None
     ) -> None:
-        reason = self._open_reason(snapshot, seconds, now, failed=failed)
+        reason = self._open_reason_locked(snapshot, seconds, now, failed=failed)
         if reason is not None:
-            self._open(reason, now, failures=snapshot.failures, retry_after=retry_after)
+            self._open_locked(reason, now, failures=snapshot.failures, retry_after=retry_after)
 
-    def _open_reason(self, snapshot: StateSnapshot, seconds: float, now: float, *, failed: bool) -> str | None:
+    def _open_reason_locked(self, snapshot: StateSnapshot, seconds: float, now: float, *, failed: bool) -> str | None:
         window = self._options.window
         if window is None or self._window is None:
             reached = snapshot.failures >= self._options.failure_threshold
@@ -120,18 +120,18 @@ class BreakerRules:
         self._window.add(now, failed=failed, slow=window.is_slow(seconds))
         return open_reason(window, self._window)
 
-    def _open(self, reason: str, now: float, *, failures: int, retry_after: float | None = None) -> None:
-        seconds = self._open_seconds(retry_after)
+    def _open_locked(self, reason: str, now: float, *, failures: int, retry_after: float | None = None) -> None:
+        seconds = self._open_seconds_locked(retry_after)
         self._reopenings += 1
-        self._open_for(seconds, reason, now, failures=failures)
+        self._open_for_locked(seconds, reason, now, failures=failures)
 
-    def _open_for(self, seconds: float, reason: str, now: float, *, failures: int) -> None:
+    def _open_for_locked(self, seconds: float, reason: str, now: float, *, failures: int) -> None:
         self._last_failure_time = now
         self._times_opened += 1
         opened = StateSnapshot(CircuitState.OPEN, self.snapshot.generation + 1, failures=failures, until=now + seconds)
-        self._transition(opened, reason, now)
+        self._transition_locked(opened, reason, now)
 
-    def _open_seconds(self, retry_after: float | None) -> float:
+    def _open_seconds_locked(self, retry_after: float | None) -> float:
         seconds, longest = self._options.recovery_timeout, self._options.max_recovery_timeout
         if longest is not None:
             spread = 1.0 + _JITTER * (2.0 * self._random() - 1.0)
@@ -142,13 +142,13 @@ class BreakerRules:
             seconds = max(seconds, min(retry_after, _DEFAULT_MAX_RETRY_AFTER if longest is None else longest))
         return seconds
 
-    def _close(self, reason: str, now: float) -> None:
+    def _close_locked(self, reason: str, now: float) -> None:
         self._reopenings = 0
         self._last_failure = None
         self._window = None if self._options.window is None else make_window(self._options.window)
-        self._transition(StateSnapshot(CircuitState.CLOSED, self.snapshot.generation + 1), reason, now)
+        self._transition_locked(StateSnapshot(CircuitState.CLOSED, self.snapshot.generation + 1), reason, now)
 
-    def _transition(self, new: StateSnapshot, reason: str, now: float) -> StateSnapshot:
+    def _transition_locked(self, new: StateSnapshot, reason: str, now: float) -> StateSnapshot:
         new.tracks_success = self._tracks_success
         if new.state is CircuitState.FORCED_OPEN:
             new.rejection_reason = f"forced open: {reason}"
@@ -163,18 +163,20 @@ class BreakerRules:
             self._transitions = (*self._transitions, (old.state.value, new.state.value, reason, now, new.generation))
         return new
 
-    def _drain_transitions(self) -> tuple[Transition, ...]:
+    def _drain_transitions_locked(self) -> tuple[Transition, ...]:
         """What this thread has changed since it took the lock, and announces when it has given the lock back."""
         transitions, self._transitions = self._transitions, ()
         return transitions
 
-    def _force_state(self, state: CircuitState, reason: str) -> None:
+    def _force_state_locked(self, state: CircuitState, reason: str) -> None:
         now, generation, failures = self.now(), self.snapshot.generation + 1, self.snapshot.failures
         if state is CircuitState.CLOSED:
-            self._close(reason, now)
+            self._close_locked(reason, now)
         elif state is CircuitState.OPEN:
-            self._open_for(self._options.recovery_timeout, reason, now, failures=failures)
+            self._open_for_locked(self._options.recovery_timeout, reason, now, failures=failures)
         elif state is CircuitState.HALF_OPEN:
-            self._transition(HalfOpenSnapshot(generation, failures=failures), reason, now)
+            self._transition_locked(HalfOpenSnapshot(generation, failures=failures), reason, now)
         else:
-            self._transition(StateSnapshot(CircuitState.FORCED_OPEN, generation, failures=failures, until=math.inf), reason, now)
+            self._transition_locked(
+                StateSnapshot(CircuitState.FORCED_OPEN, generation, failures=failures, until=math.inf), reason, now
+            )
