@@ -99,7 +99,11 @@ class BreakerCore(BreakerRules):
             token, snapshot = self._admit_locked(self.now()), self.snapshot  # a trial's lease runs from when it is lent
             transitions = self._drain_transitions_locked()
         if transitions:
-            self._publish_admission(token, transitions)
+            try:
+                self._publish(transitions)
+            except BaseException:  # Ctrl-C in a listener: this call will not be made
+                self.release(token)
+                raise
         return self._rejection(snapshot, snapshot.until - now) if token is None else token
 
     def acquire(self) -> Token:
@@ -222,13 +226,6 @@ class BreakerCore(BreakerRules):
             for old, new, reason, at, number in transitions:
                 events.enqueue(StateChanged(operation=str(self), old=old, new=new, reason=reason, at=at, sequence=number))
             events.flush()
-
-    def _publish_admission(self, token: Token | None, transitions: tuple[Transition, ...]) -> None:
-        try:
-            self._publish(transitions)
-        except BaseException:  # Ctrl-C in a listener: this call will not be made
-            self.release(token)
-            raise
 
     def _remaining(self, snapshot: StateSnapshot) -> float:
         """Seconds of open time left; 0.0 for a state that is not open."""

@@ -108,24 +108,23 @@ class BreakerRules:
     def _evaluate_locked(
         self, snapshot: StateSnapshot, seconds: float, now: float, *, failed: bool, retry_after: float | None = None
     ) -> None:
-        reason = self._open_reason_locked(snapshot, seconds, now, failed=failed)
+        """Add a call to the window, if there is one, and open the circuit if the window or the failures in a row demand it."""
+        window, failures, reason = self._options.window, snapshot.failures, None
+        if window is not None and self._window is not None:
+            self._window.add(now, failed=failed, slow=window.is_slow(seconds))
+            reason = open_reason(window, self._window)
+        elif failures >= self._options.failure_threshold:
+            reason = f"{failures} failure{'s' * (failures != 1)} in a row"
         if reason is not None:
-            self._open_locked(reason, now, failures=snapshot.failures, retry_after=retry_after)
+            self._open_locked(reason, now, failures=failures, retry_after=retry_after)
 
-    def _open_reason_locked(self, snapshot: StateSnapshot, seconds: float, now: float, *, failed: bool) -> str | None:
-        window = self._options.window
-        if window is None or self._window is None:
-            reached = snapshot.failures >= self._options.failure_threshold
-            return f"{snapshot.failures} failure{'s' * (snapshot.failures != 1)} in a row" if reached else None
-        self._window.add(now, failed=failed, slow=window.is_slow(seconds))
-        return open_reason(window, self._window)
-
-    def _open_locked(self, reason: str, now: float, *, failures: int, retry_after: float | None = None) -> None:
-        seconds = self._open_seconds_locked(retry_after)
-        self._reopenings += 1
-        self._open_for_locked(seconds, reason, now, failures=failures)
-
-    def _open_for_locked(self, seconds: float, reason: str, now: float, *, failures: int) -> None:
+    def _open_locked(
+        self, reason: str, now: float, *, failures: int, seconds: float | None = None, retry_after: float | None = None
+    ) -> None:
+        """Open for `seconds`, or for the open time of the options, which each further opening may double."""
+        if seconds is None:
+            seconds = self._open_seconds_locked(retry_after)
+            self._reopenings += 1
         self._last_failure_time = now
         self._times_opened += 1
         opened = StateSnapshot(CircuitState.OPEN, self.snapshot.generation + 1, failures=failures, until=now + seconds)
@@ -173,7 +172,7 @@ class BreakerRules:
         if state is CircuitState.CLOSED:
             self._close_locked(reason, now)
         elif state is CircuitState.OPEN:
-            self._open_for_locked(self._options.recovery_timeout, reason, now, failures=failures)
+            self._open_locked(reason, now, failures=failures, seconds=self._options.recovery_timeout)
         elif state is CircuitState.HALF_OPEN:
             self._transition_locked(HalfOpenSnapshot(generation, failures=failures), reason, now)
         else:
