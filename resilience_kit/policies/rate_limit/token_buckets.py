@@ -189,32 +189,26 @@ class TokenBuckets:
     # --- a caller in the line ---------------------------------------------------------------------------------------------
 
     def look(self, waiter: RateLimitWaiter) -> float | None:
-        """See `Turn.look`."""
+        """Return the seconds until `waiter` may start, if it is the head of the queue; see `Turn.look`.
+
+        None for the others, and for a head that has to wait for refunds since its bucket fills too late for it.
+        """
         with self.lock:
             if waiter.granted:
                 return 0.0
             now = self.refill()
-            is_head = self.queue.head() is waiter
-            seconds = self.seconds_until(waiter.costs) if is_head else math.inf
+            seconds = self.seconds_until(waiter.costs) if self.queue.head() is waiter else math.inf
             if seconds > EPSILON:
-                return self._remaining_wait(waiter, now, seconds)
+                soonest, latest = 0.0, math.inf if waiter.expires_at is None else waiter.expires_at + EPSILON
+                if seconds < math.inf:
+                    refunds = self._expected_refunds(worst_case=False)
+                    soonest = waiter.expected = min(seconds, self._wait_behind([0.0] * len(refunds), waiter.costs, refunds))
+                if waiter.cancelled or now + max(soonest, 2 * EPSILON) > latest:
+                    raise self._rejection(waiter)
+                return seconds if seconds < math.inf and now + seconds <= latest else None
             moved = list(self._grant())
         wake_all(moved)
         return 0.0
-
-    def _remaining_wait(self, waiter: RateLimitWaiter, now: float, seconds: float) -> float | None:
-        """Under the lock: seconds until the turn of the head comes, None for the others, while their patience lasts.
-
-        Also None for a head that has patience for what others will give back, though not for a bucket that has to fill.
-        """
-        is_head = seconds < math.inf
-        if is_head:
-            nobody = [0.0] * len(self.buckets)
-            waiter.expected = min(seconds, self._wait_behind(nobody, waiter.costs, self._expected_refunds(worst_case=False)))
-        soonest = waiter.expected if is_head and waiter.expected is not None else 0.0
-        if waiter.cancelled or (waiter.expires_at is not None and now + max(soonest, 2 * EPSILON) > waiter.expires_at + EPSILON):
-            raise self._rejection(waiter)
-        return seconds if is_head and (waiter.expires_at is None or now + seconds <= waiter.expires_at + EPSILON) else None
 
     def claim(self, waiter: RateLimitWaiter) -> None:
         """See `Turn.claim`. A clock that is behind, or does not wait, leaves a debt."""
