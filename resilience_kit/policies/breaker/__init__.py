@@ -1,4 +1,7 @@
-"""The circuit breaker: `core` holds the rules, `circuit` what users call, `states` why no lock is needed while it is closed."""
+"""The circuit breaker: `circuit` is the public class, `core` its API, `rules` its state machine.
+
+`states` explains why the closed state needs no lock.
+"""
 
 from resilience_kit.policies.breaker.circuit import CircuitBreaker, EnhancedCircuitBreaker
 from resilience_kit.policies.breaker.options import CircuitBreakerConfig

@@ -1,8 +1,9 @@
-"""The circuit breaker that users hold: a subclass of the `circuitbreaker` library's, with one rule for every way of calling it.
+"""The public circuit breaker: a subclass of the `circuitbreaker` library's, with the same rules for every way of calling it.
 
-What differs from the library, and why, is pinned in `tests/test_upstream_contract.py`. In short: half-open admits a counted
-number of trials; success, failure, ignored and cancelled are four outcomes; an outcome belongs to the snapshot under which its
-call was let in (see `states.py`); zero is refused instead of replaced; nothing keeps the caller's frames alive.
+What differs from the library, and why, is pinned in `tests/test_upstream_contract.py`. In short: half-open admits a
+limited number of trials; success, failure, ignored and cancelled are four outcomes; an outcome applies to the snapshot
+that admitted its call (see `states.py`); zero is rejected instead of replaced by a default; nothing keeps the caller's
+frames alive.
 """
 
 from __future__ import annotations
@@ -54,13 +55,13 @@ _entered: ContextVar[tuple[tuple[BreakerCore, Token, float], ...]] = ContextVar(
 
 @suggests_keywords_for_class
 class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc]  # the library has no types
-    """Stops calling a service that keeps failing, and finds out when it is back.
+    """Stop calling a service that keeps failing, and detect when it has recovered.
 
     The first five arguments are the library's; left out, they come from the class attributes FAILURE_THRESHOLD (5),
     RECOVERY_TIMEOUT (30 s), EXPECTED_EXCEPTION (Exception) and FALLBACK_FUNCTION. The others are those of
-    `CircuitBreakerConfig`; `clock` is a callable that gives monotonic seconds, `store` keeps the state over a restart,
-    `events` is a stream to put state changes into, `random` gives floats from 0 to 1. Raises `ConfigurationError`, which
-    lists every wrong field. Thread-safe; one breaker serves threads and event loops together.
+    `CircuitBreakerConfig`; `clock` is a callable that returns monotonic seconds, `store` keeps the state over a restart,
+    `events` is the stream for state changes, `random` returns floats from 0 to 1. Raises `ConfigurationError`, which lists
+    every violation. Thread-safe; threads and event loops can share a breaker.
     """
 
     def __init__(  # noqa: PLR0913 - the library's five and the options
@@ -113,13 +114,13 @@ class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc
         store: BreakerStore | None = None,
         events: EventStream | None = None,
     ) -> Self:
-        """A breaker with the options of `config`."""
+        """Create a breaker with the options of `config`."""
         options = {field: getattr(config, field) for field in CircuitBreakerConfig.__dataclass_fields__}
         return cls(name=name, clock=clock, store=store, events=events, **options)
 
     @classmethod
     def _class_expected(cls) -> Expected:
-        """EXPECTED_EXCEPTION of the nearest class that sets it. Read without binding, for it may be a plain function."""
+        """Return EXPECTED_EXCEPTION of the nearest class that sets it, unbound: it may be a plain function."""
         found: Any = getattr_static(cls, "EXPECTED_EXCEPTION")
         return found.__func__ if isinstance(found, staticmethod) else found
 
@@ -128,7 +129,7 @@ class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc
         self.restore()
 
     def reconfigure(self, config: CircuitBreakerConfig) -> None:
-        """Obey other options from the next outcome on. The state, its open time and the failures so far stay."""
+        """Apply other options from the next outcome on. The state, its open time and the failure count stay."""
         if config.expected_exception is None:
             config = replace(config, expected_exception=self._options.expected_exception)
         self._set_expected(config.expected_exception)
@@ -142,8 +143,9 @@ class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc
     def call(self, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `func`. Raises `CircuitBreakerOpenError`.
 
-        What an async function gives, or a plain one that gives something to await or iterate, comes back as the same kind of
-        thing. It is judged by how its own work ends; where that has not begun yet, the breaker is asked again when it does.
+        The result of an async function, or one of a plain function that can be awaited or iterated, is returned as the
+        same kind of object. Its outcome is that of its own work; if that has not begun yet, a token is acquired when it
+        does.
         """
         return wrap.run(self, self.acquire(), func, *args, **kwargs)
 
@@ -160,7 +162,7 @@ class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc
     async def execute(self, func: Callable[P, Awaitable[R] | R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call an async or a plain function; a plain one runs in the loop's own thread."""
         if kind_of(func) is CallableKind.ASYNC:
-            return await self.call_async(func, *args, **kwargs)  # type: ignore[arg-type]  # seen to be async
+            return await self.call_async(func, *args, **kwargs)  # type: ignore[arg-type]  # checked to be async
         result: Any = self.call(func, *args, **kwargs)
         return await result if is_awaitable(result) else result  # type: ignore[no-any-return]  # either way an R
 
@@ -173,14 +175,14 @@ class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc
         return wrap.async_generator(self, func)(*args, **kwargs)
 
     def decorate(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Protect a function of any of the four kinds; `fallback_function` answers while the circuit refuses."""
+        """Protect a function of any of the four kinds; `fallback_function` is called while the circuit rejects."""
         if self._name is None:
             self._name = getattr(function, "__qualname__", None) or type(function).__qualname__
             self._register()
         return wrap.protect(self, function, self._fallback_function)
 
     def __call__(self, wrapped: Callable[P, R]) -> Callable[P, R]:
-        """See `decorate`."""
+        """Protect a function; see `decorate`."""
         return self.decorate(wrapped)
 
     def __enter__(self) -> Self:
@@ -196,7 +198,7 @@ class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc
         blocks = _entered.get()
         index = next((position for position in reversed(range(len(blocks))) if blocks[position][0] is self), None)
         if index is None:
-            return  # left in another context than it was entered in: a trial's lease will end by itself
+            return  # exited in another context than entered: the lease of a trial expires
         _entered.set(blocks[:index] + blocks[index + 1 :])
         _, token, started = blocks[index]
         if token.needs_admission:
@@ -218,7 +220,7 @@ class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc
 
     @property
     def state(self) -> CircuitState:
-        """The state now. An open time that is over reads as half-open, as in the library. Settable; see the setter."""
+        """Return the state now. An open time that is over reads as half-open, as in the library. Settable; see the setter."""
         snapshot = self.snapshot
         if snapshot.state is CircuitState.OPEN and snapshot.until <= self.now():
             return CircuitState.HALF_OPEN
@@ -226,34 +228,34 @@ class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc
 
     @state.setter
     def state(self, value: CircuitState | str) -> None:
-        """closed: as `reset`; open: for a recovery_timeout from now; half_open: the next call is a trial; forced_open: none."""
+        """Set the state: open lasts for a recovery_timeout from now, half_open makes the next call a trial; see `set_state`."""
         self.set_state(value, "set by hand")  # type: ignore[arg-type]  # also by its name
 
     @property
     def failure_count(self) -> int:
-        """Counted failures in a row."""
+        """Return the number of consecutive failures."""
         return self.snapshot.failures
 
     @property
     def failure_threshold(self) -> int:
-        """Failures in a row that open the circuit."""
+        """Return the number of consecutive failures that opens the circuit."""
         return self._options.failure_threshold
 
     @property
     def recovery_timeout(self) -> float:
-        """Seconds from opening to the first trial."""
+        """Return the seconds from opening to the first trial."""
         return self._options.recovery_timeout
 
     @property
     def recovery_time(self) -> float:
-        """An alias of `recovery_timeout`."""
+        """Return `recovery_timeout`, under its other name."""
         return self._options.recovery_timeout
 
     @property
     def last_failure_time(self) -> float | None:
-        """Monotonic seconds of the last counted failure or opening. Settable.
+        """Return the monotonic seconds of the last failure or opening. Settable.
 
-        An open circuit's trial is then due a recovery_timeout after it.
+        Setting it moves the first trial of an open circuit to a recovery_timeout after it.
         """
         return self._last_failure_time
 
@@ -267,12 +269,12 @@ class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc
 
     @property
     def open_remaining(self) -> float:
-        """Seconds until the first trial: 0.0 unless open, infinite when forced open."""
+        """Return the seconds until the first trial: 0.0 unless open, infinite when forced open."""
         return self._remaining(self.snapshot)
 
     @property
     def open_until(self) -> datetime:
-        """The moment of the first trial, by the wall clock, for reading only; the last of all moments when forced open."""
+        """Return the wall-clock time of the first trial, for display only; `datetime.max` when forced open."""
         try:
             return datetime.now(UTC) + timedelta(seconds=self.open_remaining)
         except OverflowError:
@@ -280,38 +282,38 @@ class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc
 
     @property
     def last_failure(self) -> BaseException | None:
-        """A copy, without traceback and causes, of the last counted failure since the circuit closed."""
+        """Return a copy, without traceback and causes, of the last failure since the circuit closed."""
         return self._last_failure
 
     @property
     def opened(self) -> bool:
-        """Whether every call is refused."""
+        """Return whether every call is rejected."""
         return self.state.opened
 
     @property
     def closed(self) -> bool:
-        """Whether every call is let in."""
+        """Return whether every call is admitted."""
         return self.snapshot.state is CircuitState.CLOSED
 
     @property
     def fallback_function(self) -> Callable[..., object] | None:
-        """What answers for a decorated function while the circuit refuses."""
+        """Return the function that is called instead of a decorated one while the circuit rejects."""
         return self._fallback_function
 
     @property
     def times_opened(self) -> int:
-        """How often the circuit opened."""
+        """Return how often the circuit has opened."""
         return self._times_opened
 
     @property
     def trials_in_flight(self) -> int:
-        """Half-open calls under way."""
+        """Return the number of half-open calls in flight."""
         snapshot = self.snapshot
         return len(snapshot.active_trials(self.now())) if isinstance(snapshot, HalfOpenSnapshot) else 0
 
     @property
     def metrics(self) -> dict[str, object]:
-        """Totals since the start, and the last 100 state changes; `at` is in monotonic seconds."""
+        """Return totals since the start and the last 100 state changes; `at` is in monotonic seconds."""
         with self._lock:
             failures, changes = self._failures_total, tuple(self._changes or ())
         successes, rejections = (0, 0) if self._external_counters is None else (count() for count in self._external_counters)
@@ -323,7 +325,7 @@ class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc
         }
 
     def describe(self) -> dict[str, object]:
-        """The state in numbers, ready for JSON; `open_remaining` is None where nobody knows."""
+        """Return the state as numbers, ready for JSON; `open_remaining` is None when forced open."""
         remaining = self.open_remaining
         return {
             "state": self.state.name,
@@ -341,7 +343,7 @@ class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc
 EnhancedCircuitBreaker = CircuitBreaker
 
 
-#: What nearly every breaker expects; the library builds a function anew for each.
+#: The predicate of nearly every breaker; the library would build one for each.
 _any_exception = library.build_failure_predicate(Exception)
 
 

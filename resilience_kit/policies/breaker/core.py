@@ -1,7 +1,8 @@
-"""The rules of a circuit breaker: when it opens, whom it lets in, what closes it. No function is called here.
+"""The core of a circuit breaker: admission, outcomes, transitions by hand. Calls no user function.
 
-The lock guards a handful of assignments. It is never held during the user's function, an await, I/O or a listener, so threads
-and event loops can share a breaker.
+The lock guards a handful of assignments. It is never held during the user's function, an await, I/O or a listener, so
+threads and event loops can share a breaker. Methods with the suffix `_locked` are in `rules` and require the lock; all
+methods here must be called without it.
 """
 
 from __future__ import annotations
@@ -40,16 +41,16 @@ _OPEN = CircuitState.OPEN  # an enum's members are slow to look up
 
 
 class BreakerCore(BreakerRules):
-    """The state of one breaker and the rules that change it. Thread-safe."""
+    """The state of one breaker, with the lock around its rules. Thread-safe."""
 
-    #: Whether an error is one of the expected ones.
+    #: Returns whether an error is one of the expected exceptions.
     is_failure: Callable[[type[BaseException], BaseException], bool]
-    #: The listeners of this breaker alone, once there are any.
+    #: The listeners of this breaker alone; None until the first one is added.
     _own_stream: ChildStream | None = None
-    #: Whether refusals are among them by name.
+    #: Whether the expected exceptions name a class of rejections.
     _expects_rejections: bool
 
-    def __init__(  # noqa: PLR0913 - what it consults
+    def __init__(  # noqa: PLR0913 - its dependencies
         self,
         options: CircuitBreakerConfig,
         name: str | None,
@@ -72,15 +73,16 @@ class BreakerCore(BreakerRules):
 
     @property
     def name(self) -> str | None:
-        """The breaker's name; of the function it decorates, when it was given none."""
+        """Return the name of the breaker; without one, that of the function it decorates."""
         return self._name
 
     # --- what the drivers call -------------------------------------------------------------------------------------------
 
     def try_acquire(self, snapshot: StateSnapshot) -> Token | CircuitBreakerOpenError:
-        """Admission behind a gate: a token, or the refusal as a value, since each frame that an error passes costs.
+        """Admit a call that `snapshot` does not admit by itself: return a token, or the rejection as a value.
 
-        Call it only when `snapshot.needs_admission`. Whoever asks this way counts the refusals; see `add_external_counters`.
+        A returned error is cheaper than a raised one, which costs time in each frame. Call it only when
+        `snapshot.needs_admission`. The caller counts the rejections; see `add_external_counters`.
         """
         clock = self._clock
         now = float(time.monotonic() if clock is None else clock())
@@ -96,7 +98,7 @@ class BreakerCore(BreakerRules):
             if self._trials_exhausted(snapshot, now):
                 return self._rejection(snapshot, remaining)
         with self._lock:
-            token, snapshot = self._admit_locked(self.now()), self.snapshot  # a trial's lease runs from when it is lent
+            token, snapshot = self._admit_locked(self.now()), self.snapshot  # a trial's lease starts when it is granted
             transitions = self._drain_transitions_locked()
         if transitions:
             try:
@@ -107,7 +109,7 @@ class BreakerCore(BreakerRules):
         return self._rejection(snapshot, snapshot.until - now) if token is None else token
 
     def acquire(self) -> Token:
-        """Admission: gives a token, or raises `CircuitBreakerOpenError`."""
+        """Admit a call and return its token. Raises `CircuitBreakerOpenError`."""
         snapshot = self.snapshot
         if not snapshot.needs_admission:
             return snapshot
@@ -118,14 +120,14 @@ class BreakerCore(BreakerRules):
             self._rejections.add()
             raise admission
         finally:
-            del admission  # a frame that holds the error that holds the frame would wait for the collector
+            del admission  # the error holds this frame: a reference to it would be a cycle
 
     def still_valid(self, token: Token) -> bool:
-        """Whether a call that was let in may still start, after it had to wait for something else."""
+        """Return whether an admitted call may still start, after it has waited for another guard."""
         return self._is_current(token, self.now()) or not self.snapshot.needs_admission
 
     def on_success(self, token: Token, seconds: float = 0.0) -> None:
-        """A call of this token ended well after `seconds`. Only needed when `token.tracks_success`."""
+        """Record that a call of this token succeeded after `seconds`. Required only when `token.tracks_success`."""
         with self._lock:
             now = self.now()
             if self._is_current(token, now):
@@ -135,7 +137,10 @@ class BreakerCore(BreakerRules):
             self._publish(transitions)
 
     def on_failure(self, token: Token, error: BaseException, seconds: float = 0.0, retry_after: float | None = None) -> None:
-        """A call of this token ended in a failure of the service; `retry_after` is the server's own hint in seconds."""
+        """Record that a call of this token failed after `seconds`.
+
+        `retry_after`: the server's Retry-After in seconds.
+        """
         error_copy = strip_traceback(error)
         with self._lock:
             now = self.now()
@@ -150,7 +155,7 @@ class BreakerCore(BreakerRules):
             observer.trial_failed(error, self._remaining(self.snapshot))
 
     def release(self, token: Token | None) -> None:
-        """A call of this token ended in a way that says nothing about the service: its permit goes back, no more.
+        """Return the permit of a call whose end says nothing about the service.
 
         Takes no lock, so that a garbage collection may call it at any moment.
         """
@@ -158,19 +163,19 @@ class BreakerCore(BreakerRules):
             token.release()
 
     def add_external_counters(self, *, successes: Callable[[], int], rejections: Callable[[], int]) -> None:
-        """Have these added to the totals of `metrics`, for a driver that counts its own."""
+        """Add these counts to the totals of `metrics`, for a driver that keeps its own."""
         self._external_counters = (successes, rejections)
 
     def record_success(self, token: Token, started: float) -> None:
-        """Count a success that no other source counts, of a call that began at `started` by `now()`."""
+        """Count and record a success of a call that started at `started` by `now()`."""
         self._successes.add()
         if token.tracks_success:
             self.on_success(token, self.now() - started)
 
     def record_error(self, token: Token, error: BaseException, started: float, retry_after: float | None = None) -> None:
-        """Tell failure, ignored and cancelled apart by expected and excluded exceptions, and note it.
+        """Record an error as failure, ignored or cancelled, by the expected and excluded exceptions.
 
-        A predicate of the user's that raises has its error raised here, with the permit given back.
+        If a predicate of the user raises, the permit is released and its error propagates.
         """
         counted = False
         try:
@@ -182,32 +187,33 @@ class BreakerCore(BreakerRules):
             self.on_failure(token, error, self.now() - started, retry_after)
 
     def counts_as_failure(self, error: BaseException) -> bool:
-        """Whether an error is a failure, by expected and excluded exceptions alone.
+        """Return whether an error is a failure, by expected and excluded exceptions alone.
 
-        A refusal of a guard or another breaker says nothing about a service, unless its class is among the expected ones by name.
+        A rejection by a guard or another breaker says nothing about a service, unless the expected exceptions name its
+        class.
         """
         if not isinstance(error, Exception) or self.excludes(error):
             return False
         return bool(self.is_failure(type(error), error)) and (self._expects_rejections or not is_rejection(error))
 
     def excludes(self, error: BaseException) -> bool:
-        """Whether an error is one that never counts."""
+        """Return whether an error is an instance of an excluded exception."""
         return isinstance(error, self._options.excluded_exceptions)
 
     def observe_successes(self, observer: SuccessObserver) -> None:
-        """Have every success reported while the hearer is short, from now on."""
+        """Report every success from now on while `observer.below_capacity`."""
         with self._lock:
             self._success_observer, self.snapshot.tracks_success = observer, True
 
     @property
     def forced_open(self) -> bool:
-        """Whether the circuit is open by somebody's will, and waiting is no use."""
+        """Return whether the circuit was forced open, so that waiting for its reopening is useless."""
         return self.snapshot.state is CircuitState.FORCED_OPEN
 
     # --- outside the lock ------------------------------------------------------------------------------------------------
 
     def _trials_exhausted(self, snapshot: StateSnapshot, now: float) -> bool:
-        """Whether every trial is lent out: asked without the lock, so that a crowd does not queue for its refusals."""
+        """Return whether every trial is taken. Needs no lock, so that rejected callers do not contend for it."""
         return isinstance(snapshot, HalfOpenSnapshot) and len(snapshot.active_trials(now)) >= self._options.half_open_max_calls
 
     def _rejection(self, snapshot: StateSnapshot, remaining: float) -> CircuitBreakerOpenError:
@@ -228,32 +234,35 @@ class BreakerCore(BreakerRules):
             events.flush()
 
     def _remaining(self, snapshot: StateSnapshot) -> float:
-        """Seconds of open time left; 0.0 for a state that is not open."""
+        """Return the seconds of open time left; 0.0 for a state that is not open."""
         return max(0.0, snapshot.until - self.now()) if snapshot.state.opened else 0.0
 
     # --- over a restart; see `persistence` --------------------------------------------------------------------------------
 
     def restore(self) -> None:
-        """Take over the state that the store has under this breaker's name, if any. A trial that was under way is due again.
+        """Load the state saved under this breaker's name, if any. A half-open state is restored as open.
 
-        A thread with an event loop does not wait for the store: there the state arrives a little later.
+        A thread that runs an event loop does not wait for the store: the state is applied a little later.
         """
         loading = self._persistence.start_restore(self)
         if loading is not None:
             loading.finish()
 
     def attach_store(self, store: BreakerStore | None) -> PendingRestore | None:
-        """Keep the state in a store from now on; `finish()` of what is returned takes the stored state over."""
+        """Keep the state in a store from now on and start loading the stored one.
+
+        `finish()` of the return value applies it; None if there is nothing to load.
+        """
         self._persistence.store = store
         return self._persistence.start_restore(self)
 
     def stored_state(self) -> StoredState:
-        """Return what is worth keeping of the present state."""
+        """Return the part of the current state that a store keeps."""
         snapshot = self.snapshot
         return StoredState(snapshot.state, snapshot.failures, self._remaining(snapshot))
 
     def apply_stored_state(self, stored: StoredState | None, before: StateSnapshot) -> None:
-        """Go to a stored state, unless the breaker has moved on from `before` while the store was read."""
+        """Apply a stored state, unless the breaker has left `before` while the store was read."""
         if stored is not None and stored.state is CircuitState.BUDGET_LIMITED:
             message = (
                 "circuit breaker %r starts closed: its stored state %r is a cost breaker's; give one of the two another name"
@@ -274,19 +283,22 @@ class BreakerCore(BreakerRules):
     # --- by hand ---------------------------------------------------------------------------------------------------------
 
     def force_open(self, reason: str) -> None:
-        """Refuse every call until `force_close` or `reset`."""
+        """Reject every call until `force_close` or `reset`."""
         self.set_state(CircuitState.FORCED_OPEN, reason)
 
     def force_close(self, reason: str) -> None:
-        """Let calls through again, whatever the state; failures count from zero."""
+        """Close the circuit, whatever its state, and count failures from zero."""
         self.set_state(CircuitState.CLOSED, reason)
 
     def reset(self) -> None:
-        """As `force_close`: closed, no failures, open time back to its first length."""
+        """Close the circuit as `force_close` does, with the reason "reset"."""
         self.force_close("reset")
 
     def set_state(self, state: CircuitState, reason: str) -> None:
-        """Go to a state at once; open lasts for a recovery_timeout from now. Raises `ConfigurationError`."""
+        """Set the state at once; an open state lasts for a recovery_timeout from now.
+
+        Raises `ConfigurationError` for anything but closed, open, half-open and forced open.
+        """
         state = validate_state(state)
         with self._lock:
             self._force_state_locked(state, reason)
@@ -294,14 +306,14 @@ class BreakerCore(BreakerRules):
         self._publish(transitions)
 
     def set_opened_at(self, at: float | None) -> None:
-        """Have the last opening be at monotonic `at`: an open circuit's trial is due a recovery_timeout later."""
+        """Set the monotonic time of the last opening: the first trial is due a recovery_timeout later."""
         with self._lock:
             self._last_failure_time = at
             if at is not None and self.snapshot.state is CircuitState.OPEN:
                 self.snapshot.until = at + self._options.recovery_timeout
 
     def reconfigure(self, config: CircuitBreakerConfig) -> None:
-        """Obey other options from the next outcome on. The state, its open time and the failures so far stay."""
+        """Apply other options from the next outcome on. The state, its open time and the failure count stay."""
         with self._lock:
             if config.window != self._options.window:
                 self._window = None if config.window is None else make_window(config.window)
@@ -309,13 +321,13 @@ class BreakerCore(BreakerRules):
             self.snapshot.tracks_success = self.snapshot.tracks_success or self._window is not None
 
     def matches_config(self, config: CircuitBreakerConfig) -> bool:
-        """Whether `config` says what this breaker does; an expected_exception of None says nothing."""
+        """Return whether `config` equals the options in use; an expected_exception of None matches any."""
         if config.expected_exception is None:
             config = replace(config, expected_exception=self._options.expected_exception)
         return config == self._options
 
     def add_listener(self, listener: Listener, *types: type[Event]) -> Callable[[], None]:
-        """Send this breaker's state changes to `listener`; the function returned ends that."""
+        """Subscribe `listener` to this breaker's state changes. Returns a function that unsubscribes it."""
         with self._lock:
             if self._own_stream is None:
                 parent = self._events
@@ -323,7 +335,7 @@ class BreakerCore(BreakerRules):
         return self._own_stream.add_listener(listener, *types)
 
     def reset_after_fork(self) -> None:
-        """In a forked child: a lock that nobody holds, and neither a trial nor a save of the parent's under way."""
+        """Replace the lock in a forked child, and drop the parent's trials and pending save."""
         self._lock = threading.RLock()
         self._persistence.save_pending = False
         if isinstance(self.snapshot, HalfOpenSnapshot):

@@ -1,4 +1,7 @@
-"""The breaker as a guard of an attempt, for `guards=(breaker,)`. Drivers ask an operation's own breaker directly, for speed."""
+"""The breaker as a guard of an attempt, for `guards=(breaker,)`.
+
+For speed, the drivers call an operation's own breaker directly.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from resilience_kit.policies.breaker.states import HalfOpenSnapshot, Token, encl
 
 
 class BreakerPermit:
-    """A breaker's leave to start one attempt, for drivers that treat it as any guard. `token`: what the attempt runs under."""
+    """A breaker's permit for one attempt. `token`: the state that admitted it, or its trial."""
 
     __slots__ = ("_core", "_started", "token")
 
@@ -19,7 +22,7 @@ class BreakerPermit:
         self._core, self.token, self._started = core, token, core.now()
 
     def settle(self, outcome: Outcome) -> None:
-        """See `Permit.settle`."""
+        """Record the outcome; see `Permit.settle`."""
         if outcome.kind is OutcomeKind.SUCCESS:
             self._core.record_success(self.token, self._started)
         elif outcome.kind is OutcomeKind.FAILURE and outcome.error is not None:
@@ -32,15 +35,15 @@ class BreakerPermit:
 class BreakerGuard(BreakerCore):
     """A breaker that can be used as a `Guard`. Thread-safe."""
 
-    #: What it is as a guard; see `Guard`.
+    #: See `Guard`.
     kind = GuardKind.CIRCUIT_BREAKER
 
     def admit(self, cost: float = 1.0) -> BreakerPermit:  # noqa: ARG002 - every call costs one
-        """See `Guard.admit`."""
+        """Admit an attempt; see `Guard.admit`. Raises `CircuitBreakerOpenError`."""
         return BreakerPermit(self, self.acquire())
 
     def fits(self, cost: float = 1.0) -> bool:  # noqa: ARG002 - every call costs one
-        """Whether a call would be let in now."""
+        """Return whether a call would be admitted now."""
         snapshot = self.snapshot
         if not snapshot.needs_admission:
             return True

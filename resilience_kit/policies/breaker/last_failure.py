@@ -1,4 +1,4 @@
-"""Copies of errors that can be kept: a traceback keeps frames alive, and with them every local of the caller."""
+"""Copies errors so that they can be kept: a traceback keeps frames alive, and with them every local of the caller."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ _LISTS = frozenset({list, tuple})
 
 
 def strip_traceback(error: BaseException, depth: int = _DEPTH) -> BaseException:
-    """A copy of an error that keeps no traceback, and so no frames and locals, alive; errors inside it are copied likewise."""
+    """Return a copy of an error without traceback, so that it keeps no frames alive. Errors inside it are copied, too."""
     kind = type(error)
     if depth == 0:
         return Exception(kind.__name__)

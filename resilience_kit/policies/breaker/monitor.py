@@ -1,4 +1,4 @@
-"""Shows our breakers to the library's `CircuitBreakerMonitor` without keeping them alive."""
+"""Registers breakers with the library's `CircuitBreakerMonitor` without keeping them alive."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from circuitbreaker import CircuitBreaker, CircuitBreakerMonitor
 
 
 class _Removal:
-    """Takes the entry of a dead breaker out: at once under its name, by a search when it was moved aside."""
+    """Removes the entry of a dead breaker: directly under its name, by a search if the entry was moved."""
 
     __slots__ = ("_entries", "_name")
 
@@ -28,9 +28,9 @@ class _Removal:
 
 
 def register_weakly(breaker: CircuitBreaker) -> None:
-    """Put a weak entry under the breaker's name; an older breaker of that name is moved to `name#2`, `name#3` and so on.
+    """Register a weak entry under the breaker's name; an older one of that name moves to `name#2`, `name#3`, ...
 
-    The entry goes in the same step in which the breaker dies: a dead proxy in there would make the monitor's own methods
+    The entry is removed in the same step in which the breaker dies: a dead proxy would make the monitor's own methods
     raise ReferenceError.
     """
     name, entries = breaker.name, CircuitBreakerMonitor.circuit_breakers
@@ -41,7 +41,7 @@ def register_weakly(breaker: CircuitBreaker) -> None:
 
 
 def unregister_all() -> Callable[[], None]:
-    """Empty the monitor; the function returned puts back the breakers of before that are still alive, in place of others."""
+    """Clear the monitor. Returns a function that restores the entries of breakers that are still alive."""
     entries = CircuitBreakerMonitor.circuit_breakers
     kept = dict(entries)
     entries.clear()

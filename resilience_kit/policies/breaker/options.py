@@ -1,4 +1,4 @@
-"""The options of a circuit breaker."""
+"""The options of a circuit breaker and their checks."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from resilience_kit.policies.breaker.window import FailureRateWindow
 
 Expected = type[BaseException] | Iterable[type[BaseException]] | Callable[[type[BaseException], BaseException], bool]
 
-#: What users may set; budgets are the cost breaker's own business.
+#: States that users may set; BUDGET_LIMITED belongs to the cost breaker.
 _SETTABLE = (CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN)
 
 
 @suggests_keywords_for_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitBreakerConfig:
-    """When a circuit opens, for how long, and what closes it again.
+    """Define when a circuit opens, for how long, and what closes it again.
 
     `failure_threshold`: counted failures in a row that open it; a `window` replaces this rule. `recovery_timeout`: seconds
     until the first trial. `max_recovery_timeout`: when given, the open time doubles at each re-opening up to this many
-    seconds, spread by 10 % either way. `half_open_max_calls`: trials at a time. `success_threshold`: good trials that close
-    it. `trial_lease`: seconds after which a trial that has not come back frees its slot. `expected_exception`: what counts as
-    a failure (a class, classes, or a predicate of type and instance); None: the classifier decides.
-    `excluded_exceptions`: classes that never count, and say nothing about the service. `window`: a `FailureRateWindow`, to
-    open the circuit by the share of failed or slow calls.
+    seconds, with a jitter of 10 % either way. `half_open_max_calls`: concurrent trials. `success_threshold`: successful trials
+    that close it. `trial_lease`: seconds after which a trial that has not ended frees its slot. `expected_exception`: what
+    counts as a failure (a class, classes, or a predicate of type and instance); None: the classifier decides.
+    `excluded_exceptions`: classes that never count and are neutral for the circuit. `window`: a `FailureRateWindow`, to open
+    the circuit by the share of failed or slow calls.
     """
 
     failure_threshold: int = 5
@@ -50,13 +50,13 @@ class CircuitBreakerConfig:
 
 
 def as_tuple(expected: Expected | None) -> Expected | None:
-    """`expected_exception` with any iterable as a tuple: one that can be read once would be empty when it is needed."""
-    text = isinstance(expected, (str, bytes))  # which the checks refuse
+    """Return `expected_exception` with any iterable as a tuple, since an iterator could be read only once."""
+    text = isinstance(expected, (str, bytes))  # rejected by the checks
     return tuple(expected) if isinstance(expected, Iterable) and not text else expected
 
 
 def validate_options(checks: Checks, options: CircuitBreakerConfig) -> None:
-    """Note every field of `options` that breaks a rule."""
+    """Add every field of `options` that breaks a rule to `checks`."""
     first, longest = options.recovery_timeout, options.max_recovery_timeout
     checks.integer("failure_threshold", options.failure_threshold, 1)
     good = checks.seconds("recovery_timeout", first)
@@ -85,7 +85,7 @@ def _is_exception(value: object) -> bool:
 
 
 def make_unchecked(**fields: object) -> CircuitBreakerConfig:
-    """Options whose check is still to come, so that one error can list them together with what is not among them."""
+    """Build options without checking them, so that `check_arguments` can report all violations in one error."""
     options = object.__new__(CircuitBreakerConfig)
     for field, value in fields.items():
         object.__setattr__(options, field, value)
@@ -93,7 +93,7 @@ def make_unchecked(**fields: object) -> CircuitBreakerConfig:
 
 
 def check_arguments(options: CircuitBreakerConfig, name: object, fallback: object, clock: object, second_timeout: object) -> None:
-    """Validate a breaker's options and other arguments; raises `ConfigurationError`, which lists every wrong field."""
+    """Validate the options and the other arguments of a breaker. Raises `ConfigurationError` with every violation."""
     checks = Checks("CircuitBreaker")
     validate_options(checks, options)
     checks.instance("name", name, str, type(None))
@@ -107,15 +107,15 @@ def check_arguments(options: CircuitBreakerConfig, name: object, fallback: objec
 
 
 def names_rejection(expected: Expected | None) -> bool:
-    """Whether a class of refusals is among the expected ones by name. A predicate names none, whatever it says of one."""
+    """Return whether the expected exceptions name a class of rejections. A predicate names none."""
     classes = expected if isinstance(expected, tuple | list) else (expected,)
     return any(isinstance(each, type) and is_rejection_class(each) for each in classes)
 
 
 def validate_state(value: object) -> CircuitState:
-    """Return the state that `value` names if users may set it, else raise `ConfigurationError`."""
+    """Return the state that `value` names. Raises `ConfigurationError` for one that users may not set."""
     with contextlib.suppress(ValueError):
-        state = CircuitState(value)  # type: ignore[arg-type]  # whatever it is
+        state = CircuitState(value)  # type: ignore[arg-type]  # any object
         if state in _SETTABLE:
             return state
     names = ", ".join(repr(state.value) for state in _SETTABLE)

@@ -1,7 +1,7 @@
-"""The state of a breaker, and the rules that change it: when it opens, whom it lets in, what closes it.
+"""The state machine of a circuit breaker: when it opens, which calls it admits, what closes it.
 
-`core` takes the lock. No rule calls a function of the user, a listener or a store: transitions are collected, and `core` emits
-them when it has released the lock.
+Methods with the suffix `_locked` require `self._lock`, which `core` acquires. No rule calls a user function, a listener
+or a store: transitions are collected, and `core` emits them after it has released the lock.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from resilience_kit.policies.breaker.window import make_window, open_reason
 
 _MAX_HISTORY = 100
 _JITTER = 0.1
-#: Seconds of open time that a server's Retry-After may ask for where no max_recovery_timeout bounds it.
+#: Longest open time in seconds that a Retry-After may set if there is no max_recovery_timeout.
 _DEFAULT_MAX_RETRY_AFTER = 300.0
 #: Old and new state, reason, time and number of a transition.
 Transition = tuple[str, str, str, float, int]
 
 
 class SuccessObserver(Protocol):
-    """Who may want to hear of successes that the rules need not know: a retry budget, while tokens are missing."""
+    """Receives successes that the rules do not need: a retry budget, while tokens are missing."""
 
     below_capacity: bool
 
@@ -44,7 +44,7 @@ class BreakerRules:
     def __init__(self, options: CircuitBreakerConfig, *, clock: Callable[[], float] | None, random: Callable[[], float]) -> None:
         self._options, self._clock, self._random = options, clock, random
         self._window = None if options.window is None else make_window(options.window)
-        self._lock = threading.RLock()  # reentrant: a collection or a signal may run code that comes back here amid a rule
+        self._lock = threading.RLock()  # reentrant: a garbage collection or a signal may call back in here
         self._reopenings = self._times_opened = 0
         self._changes: deque[tuple[str, str, float, str]] | None = None
         self._last_failure: BaseException | None = None
@@ -54,7 +54,7 @@ class BreakerRules:
         self.snapshot = StateSnapshot(CircuitState.CLOSED, 0, tracks_success=self._window is not None)
 
     def now(self) -> float:
-        """Monotonic seconds by this breaker's clock."""
+        """Return the monotonic seconds of this breaker's clock."""
         clock = self._clock
         return float(time.monotonic() if clock is None else clock())
 
@@ -69,12 +69,12 @@ class BreakerRules:
         return None if current.needs_admission else current
 
     def _is_current(self, token: Token, now: float) -> bool:
-        """Whether a token belongs to the present state; a trial's, only while its lease runs."""
+        """Return whether a token belongs to the current state; a trial's, only while its lease runs. Needs no lock."""
         return token.snapshot is self.snapshot and token.until > now if isinstance(token, TrialPermit) else token is self.snapshot
 
     @property
     def _tracks_success(self) -> bool:
-        """Whether successes that follow no failure are wanted, too."""
+        """Return whether successes without a preceding failure are recorded, too."""
         return self._window is not None or self._success_observer.below_capacity
 
     def _apply_success_locked(self, token: Token, seconds: float, now: float) -> None:
@@ -135,7 +135,7 @@ class BreakerRules:
         if longest is not None:
             spread = 1.0 + _JITTER * (2.0 * self._random() - 1.0)
             seconds = min(longest, seconds * 2.0 ** min(self._reopenings, 64)) * spread
-            # What lies above the limit is mirrored at it: cut off there, half of all circuits would reopen at the same moment.
+            # Values above the limit are mirrored at it: clipped, half of all circuits would reopen at the same moment.
             seconds = min(seconds, 2.0 * longest - seconds)
         if retry_after is not None:
             seconds = max(seconds, min(retry_after, _DEFAULT_MAX_RETRY_AFTER if longest is None else longest))
@@ -152,9 +152,9 @@ class BreakerRules:
         if new.state is CircuitState.FORCED_OPEN:
             new.rejection_reason = f"forced open: {reason}"
         old, self.snapshot = self.snapshot, new
-        old.tracks_success = True  # for calls under way, whose ends a retry budget may want to hear of
+        old.tracks_success = True  # for calls in flight, whose successes a retry budget may observe
         if isinstance(old, HalfOpenSnapshot):
-            old.trials = ()  # they know their stay: together they would be a circle
+            old.trials = ()  # trials refer to their snapshot: breaks the reference cycle
         if old.state is not new.state:
             if self._changes is None:
                 self._changes = deque(maxlen=_MAX_HISTORY)
@@ -163,7 +163,7 @@ class BreakerRules:
         return new
 
     def _drain_transitions_locked(self) -> tuple[Transition, ...]:
-        """What this thread has changed since it took the lock, and announces when it has given the lock back."""
+        """Return the transitions since the lock was acquired, to be emitted after its release."""
         transitions, self._transitions = self._transitions, ()
         return transitions
 

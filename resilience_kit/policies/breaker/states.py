@@ -1,9 +1,9 @@
 """The states of a circuit breaker, as snapshots that are replaced and never rewritten.
 
-A call carries the snapshot under which it was let in, and that snapshot is its token. When the breaker has moved on in the
-meantime, the token is no longer the breaker's current one, and the call's end changes nothing: a late success cannot close a
-circuit, a late failure cannot open one again. An integer generation beside a state field cannot give that without a lock,
-because the two are read one after the other; here there is only one thing to read.
+A call carries the snapshot that admitted it as its token. If the breaker has moved on in the meantime, the token is no
+longer current, and the call's outcome changes nothing: a late success cannot close a circuit, a late failure cannot
+open one again. A generation number beside a state field cannot give that without a lock, because the two are read one
+after the other; here there is only one thing to read.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class CircuitState(StrEnum):
 
     @property
     def opened(self) -> bool:
-        """Whether every call is refused."""
+        """Return whether every call is rejected."""
         return self in {CircuitState.OPEN, CircuitState.FORCED_OPEN}
 
 
 class StateSnapshot:
-    """One stay of a breaker in one state.
+    """A period of a breaker in one state.
 
-    `needs_admission`: callers have to ask for admission. `tracks_success`: successes have to be reported too. `failures`:
-    consecutive ones; written under the breaker's lock only. `until`: monotonic seconds before which a gate refuses without
-    looking further.
-    `rejection_reason`: what a refusal says instead of a time, worded once and not for each of them.
+    `needs_admission`: callers have to acquire a token. `tracks_success`: successes have to be recorded, too.
+    `failures`: consecutive ones; written under the breaker's lock only. `until`: monotonic seconds before which calls
+    are rejected without a further check. `rejection_reason`: the text of a rejection that names no time, formatted
+    once.
     """
 
     __slots__ = ("failures", "generation", "needs_admission", "rejection_reason", "state", "tracks_success", "until")
@@ -57,7 +57,7 @@ class StateSnapshot:
 
 
 class HalfOpenSnapshot(StateSnapshot):
-    """A half-open stay: the trials lent out, and how many went well."""
+    """A half-open period: its trials, and how many of them succeeded."""
 
     __slots__ = ("successes", "trials")
 
@@ -68,11 +68,11 @@ class HalfOpenSnapshot(StateSnapshot):
         self.successes = 0
 
     def active_trials(self, now: float) -> tuple[TrialPermit, ...]:
-        """The trials that have not come back and whose leases run still."""
+        """Return the trials that have not ended and whose leases still run."""
         return tuple(trial for trial in self.trials if trial.until > now)
 
     def acquire(self, now: float, lease: float, max_trials: int) -> TrialPermit | None:
-        """A trial for one caller, or None when all slots are taken."""
+        """Return a trial for one caller, or None when all slots are taken."""
         active = self.active_trials(now)
         if len(active) >= max_trials:
             return None
@@ -82,7 +82,7 @@ class HalfOpenSnapshot(StateSnapshot):
 
 
 class TrialPermit:
-    """The token of one half-open call. Its lease runs until monotonic `until`; one that has come back has none."""
+    """The token of one half-open call. Its lease ends at monotonic `until`; a released trial has none."""
 
     __slots__ = ("snapshot", "until")
 
@@ -94,15 +94,15 @@ class TrialPermit:
         self.until = until
 
     def release(self) -> None:
-        """Free the slot. One assignment and no lock: a garbage collection may come here while its thread holds the lock."""
+        """Free the slot by one assignment, without a lock: a garbage collection may run this while its thread holds it."""
         self.until = -math.inf
 
 
 class NestedTrialPermit(TrialPermit):
-    """The token of a call within a half-open call of the same breaker: it runs under the trial of the call around it.
+    """The token of a call within a half-open call of the same breaker: it shares the trial of the enclosing call.
 
-    The outer call's end decides, so a success is not reported and no slot is given back. A failure is one of the trial, whatever
-    the outer call makes of it.
+    The enclosing call's outcome decides, so a success is not recorded and no slot is freed. A failure counts as one of
+    the trial, even if the enclosing call handles it.
     """
 
     __slots__ = ()
@@ -110,21 +110,21 @@ class NestedTrialPermit(TrialPermit):
     tracks_success = False
 
     def release(self) -> None:
-        """Leave the slot to the call around."""
+        """Leave the slot to the enclosing call."""
 
 
-#: The half-open calls that the present code runs in, outermost first; a task or a thread with a copied context inherits them.
-#: One that has ended stays harmless: its lease is over, or its stay.
+#: The half-open calls that enclose the current code, outermost first; a task or a thread with a copied context inherits them.
+#: An ended one is harmless: its lease or its snapshot is over.
 running_trials: ContextVar[tuple[TrialPermit, ...]] = ContextVar("resilience_kit_trials", default=())
 
 
 def enclosing_trial(snapshot: HalfOpenSnapshot, now: float) -> TrialPermit | None:
-    """Find the trial of this stay that the present code runs under, if its lease runs still."""
+    """Return the trial of this snapshot that the current code runs under, if its lease still runs."""
     return next((trial for trial in running_trials.get() if trial.snapshot is snapshot and trial.until > now), None)
 
 
 def running_trials_with(tokens: Iterable[Token | None]) -> tuple[TrialPermit, ...]:
-    """Give the value of `running_trials` for code that runs under `tokens`, too."""
+    """Return the value of `running_trials` for code that also runs under `tokens`."""
     return (*running_trials.get(), *(token for token in tokens if type(token) is TrialPermit))
 
 

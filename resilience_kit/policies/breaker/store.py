@@ -1,7 +1,7 @@
-"""Keeps a breaker's state over a restart.
+"""Stores that keep the state of breakers over a restart.
 
-A store is a hint that may vanish: when it cannot be read or written, the breaker goes on alone, and the trouble is logged once.
-All stores of a process are read and written by one thread, so that no call and no event loop waits for a file.
+A store is optional: if it cannot be read or written, the breaker continues without it, and the failure is logged once.
+One thread reads and writes all stores of a process, so that no call and no event loop waits for a file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from resilience_kit.policies.breaker.states import CircuitState
 
 @dataclass(frozen=True, slots=True)
 class StoredState:
-    """What is worth keeping: the state, failures in a row, and the seconds of open time left when it was saved."""
+    """The part of a state that is stored: the state, consecutive failures, and the seconds of open time left at the save."""
 
     state: CircuitState
     failures: int
@@ -33,10 +33,10 @@ class StoredState:
 
 
 class BreakerStore(Protocol):
-    """Where breakers keep their states, by name. Called at state changes only, by a thread that all stores share."""
+    """Keeps states of breakers by name. Called at state changes only, by a thread that all stores share."""
 
     def load(self, name: str) -> StoredState | None:
-        """The state saved last, with the time passed since then taken off `remaining`; None when there is none."""
+        """Return the state saved last, with the time since then taken off `remaining`; None if there is none."""
         ...
 
     def save(self, name: str, state: StoredState) -> None:
@@ -44,12 +44,12 @@ class BreakerStore(Protocol):
         ...
 
 
-#: Seconds that a thread without an event loop waits for a store to be read.
+#: Seconds that a thread without an event loop waits for a load.
 LOAD_TIMEOUT: Final = 1.0
 
 
 class StoreThread:
-    """The thread that reads and writes all stores of this process, in the order of the orders. See `flush_stores`."""
+    """The thread that reads and writes all stores of this process, in the order of submission. See `flush_stores`."""
 
     def __init__(self) -> None:
         self._worker: Worker[Callable[[], object]] = Worker("resilience_kit stores", lambda work: work())
@@ -57,21 +57,21 @@ class StoreThread:
         register_fork_aware(self)
 
     def reset_after_fork(self) -> None:
-        """In a forked child: the parent's thread answers nobody here, so that nothing is late."""
+        """Forget the overdue load in a forked child, where the parent's thread does not run."""
         self._overdue_load = None
 
     def submit(self, work: Callable[[], object]) -> None:
-        """Have something done that catches its own errors."""
+        """Run `work`, which catches its own errors, on the thread."""
         self._worker.submit(work)
 
     def load(self, store: BreakerStore, name: str) -> Future[StoredState | None]:
-        """Have a state read, after everything that was ordered before."""
+        """Submit a load, which runs after everything submitted before."""
         result: Future[StoredState | None] = Future()
 
         def work() -> None:
             try:
                 stored = store.load(name)
-            except Exception as error:  # noqa: BLE001 - told to whoever waits
+            except Exception as error:  # noqa: BLE001 - raised where the result is read
                 result.set_exception(error)
             else:
                 result.set_result(stored)
@@ -80,26 +80,26 @@ class StoreThread:
         return result
 
     def may_wait(self) -> bool:
-        """Whether the present thread may wait for a store: no event loop stands still meanwhile, and none was late before."""
+        """Return whether the current thread may wait for a load: it runs no event loop, and no load is overdue."""
         return not _on_event_loop() and (self._overdue_load is None or self._overdue_load.done())
 
     def wait(self, result: Future[StoredState | None]) -> bool:
-        """Wait for what a store says, for a bounded time; tells whether it is there."""
+        """Wait for a load for at most `LOAD_TIMEOUT`; return whether it is done."""
         self._worker.flush(LOAD_TIMEOUT)
         self._overdue_load = None if result.done() else result
         return result.done()
 
     def flush(self, timeout: float | None) -> bool:
-        """See `flush_stores`."""
+        """Wait for all submitted work; see `flush_stores`."""
         return self._worker.flush(timeout)
 
     def stop(self, timeout: float | None) -> bool:
-        """See `close_stores`."""
+        """End the thread; see `close_stores`."""
         return self._worker.stop(timeout)
 
 
 def _on_event_loop() -> bool:
-    """Whether the present thread runs an event loop of asyncio or trio."""
+    """Return whether the current thread runs an event loop of asyncio or trio."""
     in_trio = getattr(getattr(sys.modules.get("trio"), "lowlevel", None), "in_trio_run", None)
     return asyncio._get_running_loop() is not None or (in_trio is not None and in_trio())  # noqa: SLF001
 
@@ -108,15 +108,15 @@ store_thread: Final = StoreThread()
 
 
 def flush_stores(timeout: float | None = 5.0) -> bool:
-    """Wait until the states of all breakers are in their stores, at most `timeout` seconds; tells whether they are.
+    """Wait until the states of all breakers are stored, at most `timeout` seconds; return whether they are.
 
-    A process that ends in an orderly way does this by itself, for at most two seconds.
+    A process that exits normally does this by itself, for at most two seconds.
     """
     return store_thread.flush(timeout)
 
 
 def close_stores(timeout: float | None = 5.0) -> bool:
-    """`flush_stores`, and end the thread that writes. A later change of a state starts another one."""
+    """Flush as `flush_stores` does, and end the writing thread. A later state change starts another one."""
     return store_thread.stop(timeout)
 
 
@@ -126,12 +126,12 @@ _TABLE = """CREATE TABLE IF NOT EXISTS breaker (
 
 
 class SQLiteBreakerStore:
-    """A file of breaker states, opened at each use. Open time goes on while the process is down.
+    """A SQLite file of breaker states, opened at each use. Open time goes on while the process is down.
 
-    `timeout`: seconds to wait for another process that writes.
+    `timeout`: seconds to wait for the lock of another process that writes.
 
-    The wall clock is the only one that outlives a process, so it is read here, and not trusted: a clock that has jumped can
-    end an open time early, or at worst leave the time that was left when it was saved.
+    Only the wall clock survives a restart, so it is read here, and not trusted: a clock that has jumped can end an open
+    time early, or at worst leave the time that was left at the save.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, timeout: float = 1.0) -> None:
@@ -146,7 +146,7 @@ class SQLiteBreakerStore:
             yield connection
 
     def load(self, name: str) -> StoredState | None:
-        """See `BreakerStore`. Raises `sqlite3.Error` or `ValueError` on a file that is not one of ours."""
+        """Load a state; see `BreakerStore`. Raises `sqlite3.Error` or `ValueError` for a file of another format."""
         with self._connection() as connection:
             row = connection.execute(
                 "SELECT state, failures, remaining, saved_at FROM breaker WHERE name = ?", (name,)
@@ -158,7 +158,7 @@ class SQLiteBreakerStore:
         return StoredState(CircuitState(state), int(failures), max(0.0, float(remaining) - passed))
 
     def save(self, name: str, state: StoredState) -> None:
-        """See `BreakerStore`. Raises `sqlite3.Error`."""
+        """Save a state; see `BreakerStore`. Raises `sqlite3.Error`."""
         with self._connection() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO breaker VALUES (?, ?, ?, ?, ?)",

@@ -1,6 +1,6 @@
-"""The failure-rate window: opens a circuit by the share of failed or slow calls, instead of by failures in a row.
+"""The failure-rate window: opens a circuit by the share of failed or slow calls, instead of by consecutive failures.
 
-Count windows look at the last `size` calls, time windows at the last `size` seconds in twenty buckets, so that a time
+Count windows hold the last `size` calls, time windows the last `size` seconds in twenty buckets, so that a time
 window's edge is exact to a twentieth of its size and its memory does not grow with traffic.
 """
 
@@ -15,17 +15,17 @@ from resilience_kit._keyword_hints import suggests_keywords_for_class
 
 _BUCKETS = 20
 _DEFAULT_MINIMUM = 10
-#: Seconds; below this a bucket would be shorter than what clocks tell apart.
+#: Seconds; a smaller window would have buckets below the resolution of clocks.
 _MIN_SECONDS = 1e-3
 
 
 @suggests_keywords_for_class
 @dataclass(frozen=True, slots=True)
 class FailureRateWindow:
-    """When a share of recent calls opens the circuit.
+    """Define which share of recent calls opens the circuit.
 
     `size`: calls (`kind="count"`, a whole number) or seconds (`kind="time"`). `kind`: what the window holds. `failure_rate`:
-    share of failed calls at or above which the circuit opens; 0.5 as in resilience4j. `minimum_calls`: no judgement on fewer;
+    share of failed calls at or above which the circuit opens; 0.5 as in resilience4j. `minimum_calls`: fewer never open it;
     None: the whole window of calls, 10 in a window of seconds. `slow_call_duration`: seconds above which a call is slow; None:
     none is. `slow_call_rate`: share of slow calls at or above which the circuit opens.
     """
@@ -56,13 +56,13 @@ class FailureRateWindow:
 
     @property
     def effective_minimum_calls(self) -> int:
-        """`minimum_calls`, with its default put in."""
+        """Return `minimum_calls`, or its default."""
         if self.minimum_calls is not None:
             return self.minimum_calls
         return int(self.size) if self.kind == "count" else _DEFAULT_MINIMUM
 
     def is_slow(self, duration: float) -> bool:
-        """Whether a call of `duration` seconds is slow."""
+        """Return whether a call of `duration` seconds is slow."""
         return self.slow_call_duration is not None and duration > self.slow_call_duration
 
 
@@ -74,7 +74,7 @@ class SlidingWindow(Protocol):
     slow: int
 
     def add(self, now: float, *, failed: bool, slow: bool) -> None:
-        """Count one call that ended at monotonic `now`; forget what has left the window."""
+        """Count one call that ended at monotonic `now`, and drop those that have left the window."""
         ...
 
 
@@ -86,7 +86,7 @@ class _CountWindow:
         self._size = size
         self.calls = self.failed = self.slow = 0
 
-    def add(self, now: float, *, failed: bool, slow: bool) -> None:  # noqa: ARG002 - time does not matter here
+    def add(self, now: float, *, failed: bool, slow: bool) -> None:  # noqa: ARG002 - for time windows
         self._entries.append((failed, slow))
         self.failed += failed
         self.slow += slow
@@ -129,12 +129,12 @@ class _TimeWindow:
 
 
 def make_window(window: FailureRateWindow) -> SlidingWindow:
-    """An empty tally for a window."""
+    """Return an empty window."""
     return _CountWindow(int(window.size)) if window.kind == "count" else _TimeWindow(window.size)
 
 
 def open_reason(window: FailureRateWindow, recent: SlidingWindow) -> str | None:
-    """Why the circuit should open now, or None."""
+    """Return the reason to open the circuit now, or None."""
     if recent.calls < window.effective_minimum_calls:
         return None
     if recent.failed / recent.calls >= window.failure_rate:

@@ -1,6 +1,7 @@
-"""Runs the four kinds of functions through a breaker: admission when the work begins, one outcome when it ends.
+"""Wraps the four kinds of functions in a breaker: admission when the work begins, one outcome when it ends.
 
-A stream's outcome is taken at its end. Left half-way, it says nothing about the service; its permit goes back all the same.
+The outcome of a stream is recorded at its end. A stream closed early is neutral for the circuit; its permit is
+released.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from resilience_kit.policies.breaker.states import Token, running_trials, runnin
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Gives a token, or None when the circuit refuses and a fallback function answers instead.
+#: Returns a token, or None when the circuit rejects and a fallback is called instead.
 Acquire = Callable[[], Token | None]
 Fallback = Callable[..., Any]
 
 
 def run(core: BreakerCore, token: Token, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call `func` for a caller who has a token already."""
+    """Call `func` with a token already acquired."""
     if token.needs_admission:
         func = under_trial(token, func)
     started = core.now()
@@ -43,7 +44,7 @@ def run(core: BreakerCore, token: Token, func: Callable[P, R], *args: P.args, **
 
 
 async def run_async(core: BreakerCore, token: Token, func: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Await `func` for a caller who has a token already."""
+    """Await `func` with a token already acquired."""
     if token.needs_admission:
         func = under_trial_async(token, func)
     started = core.now()
@@ -57,7 +58,7 @@ async def run_async(core: BreakerCore, token: Token, func: Callable[P, Awaitable
 
 
 def protect(core: BreakerCore, function: Callable[P, R], fallback: Fallback | None) -> Callable[P, R]:
-    """`function` behind a breaker, of the same kind and signature; `fallback` answers while the circuit refuses."""
+    """Wrap `function`, keeping its kind and signature; `fallback` is called while the circuit rejects."""
     acquire = core.acquire if fallback is None else functools.partial(_acquire_or_none, core)
     return _WRAPPERS[kind_of(function)](core, function, acquire, fallback)
 
@@ -73,7 +74,7 @@ def _sync(core: BreakerCore, function: Callable[P, R], acquire: Acquire, fallbac
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
         token = acquire()
         if token is None:
-            return fallback(*args, **kwargs)  # type: ignore[misc]  # there is one where a token may be None
+            return fallback(*args, **kwargs)  # type: ignore[misc]  # not None where a token may be None
         return run(core, token, function, *args, **kwargs)
 
     return functools.update_wrapper(wrapper, function)
@@ -93,12 +94,12 @@ def _async(core: BreakerCore, function: Callable[P, Any], acquire: Acquire, fall
 def generator(
     core: BreakerCore, function: Callable[P, R], acquire: Acquire | None = None, fallback: Fallback | None = None
 ) -> Callable[P, R]:
-    """A generator function behind a breaker."""
+    """Wrap a generator function."""
     acquire = acquire or core.acquire
     return wrap_generator(function, lambda *args, **kwargs: _observe(core, acquire, fallback, function, args, kwargs))
 
 
-def _observe(  # noqa: PLR0913 - a call and what surrounds it
+def _observe(  # noqa: PLR0913 - a call and its breaker
     core: BreakerCore, acquire: Acquire, fallback: Fallback | None, function: Callable[..., Any], args: Any, kwargs: Any
 ) -> Generator[Any, Any, Any]:
     token = acquire()
@@ -115,14 +116,14 @@ def _observe(  # noqa: PLR0913 - a call and what surrounds it
 
 
 def _stream_under(token: Token, stream: Any) -> Any:
-    """The stream itself, or for a trial one whose steps run under it: what is within each of them is within the trial."""
+    """Return the stream; for a trial, one whose steps run under it, so that nested calls share the trial."""
     if not token.needs_admission:
         return stream
     return yield_from(stream, functools.partial(_run_under, token))
 
 
 def under_trial(token: Token, function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, within which calls of the same breaker run under a trial."""
+    """Wrap `function` so that calls of the same breaker within it share the trial."""
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         return _run_under(token, functools.partial(function, *args, **kwargs))
@@ -131,7 +132,7 @@ def under_trial(token: Token, function: Callable[P, R]) -> Callable[P, R]:
 
 
 def under_trial_async(token: Token, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-    """The same for an async function."""
+    """Wrap an async function as `under_trial` does."""
 
     async def call(*args: P.args, **kwargs: P.kwargs) -> R:
         context_token = running_trials.set(running_trials_with((token,)))
@@ -154,7 +155,7 @@ def _run_under(token: Token, step: Callable[..., R], *args: Any) -> R:
 def async_generator(
     core: BreakerCore, function: Callable[P, R], acquire: Acquire | None = None, fallback: Fallback | None = None
 ) -> Callable[P, R]:
-    """An async generator function behind a breaker."""
+    """Wrap an async generator function."""
     acquire = acquire or core.acquire
     return wrap_async_generator(
         function, lambda *args, **kwargs: _ObservedStream(core, acquire, fallback, function, args, kwargs)
@@ -162,9 +163,9 @@ def async_generator(
 
 
 class _ObservedStream:
-    """An async stream that tells a breaker how it ended."""
+    """An async stream whose end is recorded in a breaker."""
 
-    def __init__(  # noqa: PLR0913 - a call and what surrounds it
+    def __init__(  # noqa: PLR0913 - a call and its breaker
         self, core: BreakerCore, acquire: Acquire, fallback: Fallback | None, function: Callable[..., Any], args: Any, kwargs: Any
     ) -> None:
         self._core, self._acquire, self._fallback = core, acquire, fallback
@@ -192,7 +193,7 @@ class _ObservedStream:
 
     async def athrow(self, error: BaseException) -> Any:
         observed = self._observe(self._stream.athrow(error))
-        del error  # with its own traceback it would be a circle
+        del error  # its traceback holds this frame: a reference cycle
         return await observed
 
     async def _observe(self, step: Awaitable[Any]) -> Any:
@@ -209,7 +210,7 @@ class _ObservedStream:
         finally:
             if context_token is not None:
                 reset_context(running_trials, context_token)
-            del step  # it may hold the error that holds this frame
+            del step  # may hold the error that holds this frame
 
     def _settle(self, error: BaseException | None) -> None:
         token, self._token = self._token, None
@@ -240,14 +241,13 @@ _WRAPPERS: dict[CallableKind, Callable[[BreakerCore, Callable[..., Any], Acquire
 
 
 def wrap_pending_result(core: BreakerCore, token: Token, started: float, result: Any) -> Any:
-    """What a plain function gave before its work was done, behind the breaker.
+    """Wrap the result of a plain function whose work is not done yet.
 
-    The work of a future is done or under way: it stays the same object, its caller keeps the token, and its error counts as
-    retrieved.
-    That of all others has not begun: they give the token back, and their stand-ins ask for one when it does.
+    The work of a future is done or in flight: the same object is returned, it keeps the token, and its error counts as
+    retrieved. The work of all others has not begun: the token is released, and the wrapper acquires one when it begins.
     """
     if asyncio.isfuture(result) and result.done():
-        _on_future_done(core, token, started, result)  # not by a callback, which would come a turn of the loop too late
+        _on_future_done(core, token, started, result)  # not by a callback, which would run one iteration of the loop too late
         return result
     if asyncio.isfuture(result):
         result.add_done_callback(functools.partial(_on_future_done, core, token, started))
@@ -276,7 +276,7 @@ async def _awaited(core: BreakerCore, result: Any) -> Any:
     try:
         token = core.acquire()
     except CircuitBreakerOpenError:
-        if hasattr(result, "close"):  # a coroutine, which would complain that nobody awaited it
+        if hasattr(result, "close"):  # a coroutine, which would warn that it was never awaited
             result.close()
         raise
     return await run_async(core, token, _constant(result))
