@@ -24,7 +24,7 @@ PEERS := .venv-peers
 FOREIGN := .venv-foreign
 
 # The rooms whose every branch has to be run by tests/.
-CORE := resilience_kit/_checks.py,resilience_kit/errors.py,resilience_kit/events.py,resilience_kit/outcome.py,resilience_kit/guards.py,resilience_kit/clock.py,resilience_kit/_wait_queue.py,$\
+CORE := resilience_kit/_checks.py,resilience_kit/errors.py,resilience_kit/events/*,resilience_kit/outcome.py,resilience_kit/guards.py,resilience_kit/clock.py,resilience_kit/_wait_queue.py,$\
 resilience_kit/classification/*,resilience_kit/policies/*,resilience_kit/execution/*,resilience_kit/orchestrator/*,resilience_kit/metrics.py
 
 # What is type-checked; pyright looks at tests/typing, which stands for a user's code.

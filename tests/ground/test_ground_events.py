@@ -21,6 +21,7 @@ from resilience_kit.events import (
     EventStream,
     QueuedListener,
     StateChanged,
+    event_stream,
 )
 
 EVENT = CallCancelled(operation="x", attempts=1)
@@ -103,7 +104,7 @@ def test_a_log_that_fails_harms_nobody(monkeypatch):
     def bad(*_):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(events._logger, "error", bad)
+    monkeypatch.setattr(event_stream._logger, "error", bad)
     stream.add_listener(bad)
     stream.add_listener(heard.append)
     stream.emit(EVENT)
@@ -466,11 +467,11 @@ def test_a_forked_child_delivers_nothing_of_its_parent():
     stream, heard = EventStream(), []
     stream.add_listener(heard.append)
     stream.enqueue(numbered(1))
-    events._pending.delivering = True
+    event_stream._pending.delivering = True
     holder = threading.Thread(target=stream._lock.acquire)
     holder.start()
     holder.join()
-    events._pending.reset_after_fork()
+    event_stream._pending.reset_after_fork()
     stream.reset_after_fork()
     stream.emit(numbered(2))
     stream.add_listener(heard.append)

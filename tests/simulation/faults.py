@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 from unittest import mock
 
-from resilience_kit import events
 from resilience_kit.errors import ServerError
+from resilience_kit.events import event_stream
 from resilience_kit.execution import aio, streams
 from resilience_kit.execution.call import Call
 from resilience_kit.execution.plan import CallPlan
@@ -185,5 +185,5 @@ FAULTS = (
     _fault("repeats what may not be", {30}, (CallPlan, "retry_safe", _always_true)),
     _fault("budget ignored", {31}, (RetryBudget, "withdraw", _never_short)),
     _fault("leaked guard's permit", {"guards"}, (Call, "_settle", _only_the_last)),
-    _fault("listener's error", {14}, (events, "_notify", _not_caught)),
+    _fault("listener's error", {14}, (event_stream, "_notify", _not_caught)),
 )
