@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import Any
 
 from resilience_kit.execution.timeouts import timeout_at
+from resilience_kit.http.exchange import Exchange
 from resilience_kit.http.httpx_compat import class_for
-from resilience_kit.http.transport_exchange import Exchange
 
 #: Chunk iterators of the async response bodies that are being read, by the id of their exchange.
 _open_bodies: dict[int, Any] = {}
@@ -23,13 +23,13 @@ class _ObservedBody:
     def __iter__(self) -> Iterator[bytes]:
         exchange = self._exchange
         try:
-            yield from exchange.buffered()
+            yield from exchange.reader.take_buffered()
             while not exchange.finished:
                 chunk = self._next()
                 if chunk:
                     yield chunk
             try:
-                yield from exchange.chunks
+                yield from exchange.reader.chunks
             except Exception:
                 if not exchange.is_good:
                     raise
@@ -39,7 +39,7 @@ class _ObservedBody:
     def _next(self) -> bytes | None:
         exchange = self._exchange
         try:
-            chunk: bytes | None = next(exchange.chunks, None)
+            chunk: bytes | None = next(exchange.reader.chunks, None)
             exchange.on_chunk(chunk)
         except Exception as error:  # noqa: BLE001 - whatever the body breaks with
             broken = exchange.on_error(error)
@@ -56,7 +56,7 @@ class _ObservedBody:
         """The consumer leaves, or has read to the end."""
         exchange = self._exchange
         exchange.on_close()
-        close(exchange.source, exchange.chunks)
+        close(exchange.reader.source, exchange.reader.chunks)
 
     def __del__(self) -> None:
         self._exchange.on_close()
@@ -72,19 +72,19 @@ class _AsyncObservedBody:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        _open_bodies[id(exchange)] = exchange.chunks
+        _open_bodies[id(exchange)] = exchange.reader.chunks
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         exchange = self._exchange
         try:
-            for chunk in exchange.buffered():
+            for chunk in exchange.reader.take_buffered():
                 yield chunk
             while not exchange.finished:
                 piece = await self._next()
                 if piece:
                     yield piece
             try:
-                async for chunk in exchange.chunks:
+                async for chunk in exchange.reader.chunks:
                     yield chunk
             except Exception:
                 if not exchange.is_good:
@@ -113,7 +113,7 @@ class _AsyncObservedBody:
         exchange, cut_off = self._exchange, False
         limit = timeout_at(exchange.call.plan.clock, until)
         try:
-            return await anext(exchange.chunks, None)
+            return await anext(exchange.reader.chunks, None)
         except CancelledError:
             cut_off = True
             raise
@@ -124,7 +124,7 @@ class _AsyncObservedBody:
     async def aclose(self) -> None:
         """The consumer leaves, or has read to the end."""
         self._leave()
-        await close_async(self._exchange.source, self._exchange.chunks)
+        await close_async(self._exchange.reader.source, self._exchange.reader.chunks)
 
     def _leave(self) -> None:
         _open_bodies.pop(id(self._exchange), None)
@@ -150,4 +150,4 @@ async def close_async(source: Any, chunks: Any) -> None:
 
 def observed_body(exchange: Exchange, *, asynchronous: bool) -> Any:
     """A stream of the answer's library that goes on with the attempt."""
-    return class_for(_AsyncObservedBody if asynchronous else _ObservedBody, exchange.source.__class__)(exchange)
+    return class_for(_AsyncObservedBody if asynchronous else _ObservedBody, exchange.reader.source.__class__)(exchange)

@@ -19,6 +19,7 @@ from resilience_kit._keyword_hints import suggests_keywords
 from resilience_kit.config import ResilienceConfig
 from resilience_kit.errors import REDACTED, ConfigurationError
 from resilience_kit.execution import aio, sync
+from resilience_kit.http.exchange import Exchange, TransportCall
 from resilience_kit.http.httpx_compat import (
     body_in_memory,
     check_libraries,
@@ -27,9 +28,9 @@ from resilience_kit.http.httpx_compat import (
     fits_buffer,
 )
 from resilience_kit.http.pacing import Pacing
+from resilience_kit.http.response_reader import ErrorResponse
 from resilience_kit.http.response_stream import close, close_async, observed_body
 from resilience_kit.http.stream_progress import TERMINAL_EVENTS, TruncatedStreamError
-from resilience_kit.http.transport_exchange import ErrorResponse, Exchange, TransportCall
 from resilience_kit.http.transport_options import DEFAULT_CONFIG, HostCallSites, TransportOptions, transport_name
 from resilience_kit.orchestrator import AIServiceResilience
 
@@ -128,7 +129,7 @@ class ResilientTransport(_ResilientTransportBase):
             self._close_held_response(exchange)
             raise
         response = exchange.release()
-        if not exchange.body_complete:
+        if not exchange.reader.body_complete:
             response.stream = observed_body(exchange, asynchronous=False)
         return response
 
@@ -145,23 +146,24 @@ class ResilientTransport(_ResilientTransportBase):
         self._close_held_response(exchange)
         exchange.start_attempt()
         response = self._inner_transport(exchange.request).handle_request(exchange.request)
-        source = response.stream
+        source, chunks = response.stream, None
         try:
             check_same_library(exchange.request, source, asynchronous=False)
-            exchange.on_response(response)
-            chunks = exchange.chunks = iter(source)
-            while exchange.needs_more:
-                exchange.buffer_chunk(next(chunks, None))
-                if exchange.needs_more:
+            reader = exchange.on_response(response)
+            chunks = reader.chunks = iter(source)
+            while reader.needs_more:
+                reader.buffer_chunk(next(chunks, None))
+                if reader.needs_more:
                     exchange.check_deadline()
-            failure = exchange.find_error()
+            failure = reader.find_error()
         except BaseException:
-            close(source, exchange.chunks)
+            close(source, chunks)
             raise
-        if not exchange.keep_open:
-            close(source, exchange.chunks)
+        if not reader.keep_open:
+            close(source, chunks)
         if failure is None:
             return response
+        exchange.is_held = reader.keep_open
         try:
             raise failure
         finally:
@@ -171,7 +173,7 @@ class ResilientTransport(_ResilientTransportBase):
         """Close the answer of an earlier attempt that was an error, and not read to its end."""
         if exchange.is_held:
             exchange.is_held = False
-            close(exchange.source, exchange.chunks)
+            close(exchange.reader.source, exchange.reader.chunks)
 
     def close(self) -> None:
         """Close the transport that sends."""
@@ -226,7 +228,7 @@ class AsyncResilientTransport(_ResilientTransportBase):
             await self._close_held_response(exchange)
             raise
         response = exchange.release()
-        if not exchange.body_complete:
+        if not exchange.reader.body_complete:
             response.stream = observed_body(exchange, asynchronous=True)
         return response
 
@@ -243,21 +245,22 @@ class AsyncResilientTransport(_ResilientTransportBase):
         await self._close_held_response(exchange)
         exchange.start_attempt()
         response = await self._inner_transport(exchange.request).handle_async_request(exchange.request)
-        source = response.stream
+        source, chunks = response.stream, None
         try:
             check_same_library(exchange.request, source, asynchronous=True)
-            exchange.on_response(response)
-            chunks = exchange.chunks = aiter(source)
-            while exchange.needs_more:
-                exchange.buffer_chunk(await anext(chunks, None))
-            failure = exchange.find_error()
+            reader = exchange.on_response(response)
+            chunks = reader.chunks = aiter(source)
+            while reader.needs_more:
+                reader.buffer_chunk(await anext(chunks, None))
+            failure = reader.find_error()
         except BaseException:
-            await close_async(source, exchange.chunks)
+            await close_async(source, chunks)
             raise
-        if not exchange.keep_open:
-            await close_async(source, exchange.chunks)
+        if not reader.keep_open:
+            await close_async(source, chunks)
         if failure is None:
             return response
+        exchange.is_held = reader.keep_open
         try:
             raise failure
         finally:
@@ -267,7 +270,7 @@ class AsyncResilientTransport(_ResilientTransportBase):
         """As `ResilientTransport`'s."""
         if exchange.is_held:
             exchange.is_held = False
-            await close_async(exchange.source, exchange.chunks)
+            await close_async(exchange.reader.source, exchange.reader.chunks)
 
     async def aclose(self) -> None:
         """Close the transport that sends."""
