@@ -9,7 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resilience_kit.http.client import APIClient, AsyncAPIClient
+    from resilience_kit.http.async_client import AsyncAPIClient
+    from resilience_kit.http.client import APIClient
     from resilience_kit.http.endpoint import Endpoint, EndpointConfig
     from resilience_kit.http.sse import ServerSentEvent
     from resilience_kit.http.stream_progress import TERMINAL_EVENTS
@@ -31,7 +32,7 @@ __all__ = [
 
 _HOMES = {
     "APIClient": "client",
-    "AsyncAPIClient": "client",
+    "AsyncAPIClient": "async_client",
     "Endpoint": "endpoint",
     "EndpointConfig": "endpoint",
     "ServerSentEvent": "sse",

@@ -16,7 +16,7 @@ from resilience_kit._redaction import is_secret_name
 from resilience_kit.classification.safe_access import attribute
 from resilience_kit.config.redaction import redact_value
 from resilience_kit.errors import REDACTED, ConfigurationError, Violation
-from resilience_kit.http.client import AsyncAPIClient
+from resilience_kit.http.async_client import AsyncAPIClient
 from resilience_kit.http.rules import SCHEMES, check_base_url, check_headers, check_origin, with_headers
 from resilience_kit.http.sse import ServerSentEvent
 from resilience_kit.policies.retry import RetryConfig
