@@ -10,7 +10,8 @@ from resilience_kit._keyword_hints import suggests_keywords
 from resilience_kit.clock import SYSTEM_CLOCK, Clock
 from resilience_kit.events import Event, Listener
 from resilience_kit.http._backend import library
-from resilience_kit.http.rules import ClientOptions, ClientRules
+from resilience_kit.http.client_options import ClientOptions
+from resilience_kit.http.rules import ClientRules
 from resilience_kit.policies.breaker import CircuitBreaker
 from resilience_kit.policies.retry import RetryConfig
 

@@ -16,7 +16,7 @@ from resilience_kit.execution import aio, streams
 from resilience_kit.execution.plan import CallSite
 from resilience_kit.http._base import BaseClient
 from resilience_kit.http.event_reader import EventReader, is_event_stream
-from resilience_kit.http.rules import PreparedRequest
+from resilience_kit.http.prepared_request import PreparedRequest
 from resilience_kit.http.sse import ServerSentEvent
 from resilience_kit.policies.breaker import wrap
 
@@ -76,7 +76,7 @@ class AsyncAPIClient(BaseClient):
 
     async def request(self, method: str, url: str, **kwargs: Any) -> Any:
         """The parsed JSON of the answer, None for an empty one. `kwargs` goes to the client beneath: `params=`, `json=`, ..."""
-        prepared = self._rules.prepare(self._get_client(), method, url, kwargs)
+        prepared = self._rules.requests.prepare(self._get_client(), method, url, kwargs)
         if self._breaker is None:
             return await self._attempts(prepared)
         if self._counts_rejections:
@@ -92,7 +92,7 @@ class AsyncAPIClient(BaseClient):
         An OpenAI stream's `[DONE]` is not given. An error that comes as an event is raised as one. Raises
         `StreamInterruptedError` for what breaks after the first event. Close what you leave: `contextlib.aclosing(...)`.
         """
-        prepared = self._rules.for_event_stream(self._rules.prepare(self._get_client(), method, url, kwargs))
+        prepared = self._rules.requests.for_event_stream(self._rules.requests.prepare(self._get_client(), method, url, kwargs))
         site = CallSite(functools.partial(self._rules.stream_plan, prepared))
         attempts = streams.protect_async_generator(site, self._events)
         if self._breaker is None:
@@ -161,7 +161,7 @@ class AsyncAPIClient(BaseClient):
 
     async def _send(self, prepared: PreparedRequest) -> Any:
         rules = self._rules
-        pending = self._get_client().request(prepared.method, prepared.url, **rules.limit_timeout(prepared.kwargs))
+        pending = self._get_client().request(prepared.method, prepared.url, **rules.requests.with_timeout(prepared.kwargs))
         rules.check_awaitable(pending, awaits=True)
         response = await pending
         if not hasattr(response, "raise_for_status"):
@@ -193,7 +193,7 @@ class AsyncAPIClient(BaseClient):
         rules = self._rules
         try:
             async with self._get_client().stream(
-                prepared.method, prepared.url, **rules.limit_timeout(prepared.kwargs)
+                prepared.method, prepared.url, **rules.requests.with_timeout(prepared.kwargs)
             ) as response:
                 rules.observe(prepared, response)
                 if not is_event_stream(response):

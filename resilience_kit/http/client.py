@@ -14,7 +14,7 @@ from resilience_kit.execution import streams, sync
 from resilience_kit.execution.plan import CallSite
 from resilience_kit.http._base import BaseClient
 from resilience_kit.http.event_reader import EventReader, body_head, is_event_stream
-from resilience_kit.http.rules import PreparedRequest
+from resilience_kit.http.prepared_request import PreparedRequest
 from resilience_kit.http.sse import ServerSentEvent
 from resilience_kit.policies.breaker import wrap
 
@@ -52,7 +52,7 @@ class APIClient(BaseClient):
 
     def request(self, method: str, url: str, **kwargs: Any) -> Any:
         """See `AsyncAPIClient.request`."""
-        prepared = self._rules.prepare(self._get_client(), method, url, kwargs)
+        prepared = self._rules.requests.prepare(self._get_client(), method, url, kwargs)
         if self._breaker is None:
             return self._attempts(prepared)
         if self._counts_rejections:
@@ -63,7 +63,7 @@ class APIClient(BaseClient):
         self, method: str, url: str, *, terminal: tuple[str, ...] | None = None, **kwargs: Any
     ) -> Generator[ServerSentEvent, None, None]:
         """See `AsyncAPIClient.stream`."""
-        prepared = self._rules.for_event_stream(self._rules.prepare(self._get_client(), method, url, kwargs))
+        prepared = self._rules.requests.for_event_stream(self._rules.requests.prepare(self._get_client(), method, url, kwargs))
         attempts = streams.protect_generator(CallSite(functools.partial(self._rules.stream_plan, prepared)), self._events)
         if self._breaker is None:
             return attempts(prepared, terminal)
@@ -116,7 +116,7 @@ class APIClient(BaseClient):
 
     def _send(self, prepared: PreparedRequest) -> Any:
         rules = self._rules
-        response = self._get_client().request(prepared.method, prepared.url, **rules.limit_timeout(prepared.kwargs))
+        response = self._get_client().request(prepared.method, prepared.url, **rules.requests.with_timeout(prepared.kwargs))
         if not hasattr(response, "raise_for_status"):
             rules.check_awaitable(response, awaits=False)
             return response
@@ -143,7 +143,9 @@ class APIClient(BaseClient):
     def _chunks(self, prepared: PreparedRequest) -> Generator[bytes, None, None]:
         rules = self._rules
         try:
-            with self._get_client().stream(prepared.method, prepared.url, **rules.limit_timeout(prepared.kwargs)) as response:
+            with self._get_client().stream(
+                prepared.method, prepared.url, **rules.requests.with_timeout(prepared.kwargs)
+            ) as response:
                 rules.observe(prepared, response)
                 if not is_event_stream(response):
                     raise rules.not_a_stream(prepared, response, list(body_head(response.iter_bytes())))

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 _HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
 _PARAMETERS = ("key", "api_key", "api-key")
@@ -16,7 +17,7 @@ _IN_PATH = re.compile(r"/(?:deployments|models)/([^/:?]{1,80})")
 _IN_BODY = re.compile(rb'"model"\s*:\s*"([^"\\]{1,80})"')
 #: Schemes in which a 401 asks for the next step, whatever credential stands behind it.
 HANDSHAKES = frozenset({b"digest", b"kerberos", b"negotiate", b"ntlm", b"scram-sha-1", b"scram-sha-256"})
-DEFAULT_PORTS = {"https": 443, "http": 80}
+_DEFAULT_PORTS = {"https": 443, "http": 80}
 
 #: The part that stays the same where the header is made anew for each request: of AWS's signature, and of digest access.
 _LASTING = re.compile(r'(?:aws4-[^ ]+ .*credential=|digest .*username=")([^/",]+)', re.IGNORECASE | re.ASCII)
@@ -40,9 +41,21 @@ def is_handshake_step(credential: str | None) -> bool:
 
 
 def host_of(url: Any) -> str:
-    """`host`, or `host:port` where the port is not the scheme's own. `url` is one of httpx or httpx2, or has their attributes."""
-    port = url.port
-    return url.host if port is None or port == DEFAULT_PORTS.get(url.scheme) else f"{url.host}:{port}"
+    """Return `host`, or `host:port` if the port is not the default of the scheme.
+
+    `url`: an object of httpx or httpx2, or text; for text that names no host the result is empty.
+    """
+    if isinstance(url, str):
+        try:
+            parts = urlsplit(url)
+            scheme, host, port = parts.scheme, parts.hostname or "", parts.port
+        except ValueError:
+            return ""
+        if not host:
+            return ""
+    else:
+        scheme, host, port = url.scheme, url.host, url.port
+    return host if port is None or port == _DEFAULT_PORTS.get(scheme) else f"{host}:{port}"
 
 
 def credential_of(headers: Mapping[str, str], url: Any = None) -> str | None:
@@ -62,18 +75,21 @@ def _in_query(url: Any) -> str | None:
 
 
 def model_of(request: Any) -> str:
-    """The model that a request of httpx or httpx2 asks for, by its path or its body; empty where neither tells."""
-    in_path = model_in_path(request.url.path)
-    if in_path:
-        return in_path
+    """Return the model that a request of httpx or httpx2 names; empty without one."""
     try:
-        in_body = _IN_BODY.search(request.content)
+        content = request.content
     except Exception:  # noqa: BLE001 - a body that is not in memory; of either library
-        return ""
-    return "" if in_body is None else in_body[1].decode("utf-8", "replace")
+        content = b""
+    return model_named(request.url.path, content)
 
 
-def model_in_path(path: str) -> str:
-    """The model or deployment that a path names."""
-    found = _IN_PATH.search(path)
-    return "" if found is None else found[1]
+def model_named(path: str, content: object) -> str:
+    """Return the model or deployment in a path, else in a body of JSON, as bytes or parsed; empty without one."""
+    in_path = _IN_PATH.search(path)
+    if in_path is not None:
+        return in_path[1]
+    if isinstance(content, bytes):
+        in_body = _IN_BODY.search(content)
+        return "" if in_body is None else in_body[1].decode("utf-8", "replace")
+    model = content.get("model") if isinstance(content, Mapping) else None
+    return model if isinstance(model, str) else ""

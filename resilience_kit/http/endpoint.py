@@ -17,7 +17,9 @@ from resilience_kit.classification.safe_access import attribute
 from resilience_kit.config.redaction import redact_value
 from resilience_kit.errors import REDACTED, ConfigurationError, Violation
 from resilience_kit.http.async_client import AsyncAPIClient
-from resilience_kit.http.rules import SCHEMES, check_base_url, check_headers, check_origin, with_headers
+from resilience_kit.http.client_options import SCHEMES, check_base_url
+from resilience_kit.http.headers import check_headers, is_header_name, with_headers
+from resilience_kit.http.prepared_request import check_origin
 from resilience_kit.http.sse import ServerSentEvent
 from resilience_kit.policies.retry import RetryConfig
 
@@ -111,7 +113,7 @@ def _validate_params(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _validate_header_name(name: str) -> str:
-    if not name.isascii() or not name.replace("-", "").isalnum():
+    if not is_header_name(name):
         raise ValueError
     return name
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from resilience_kit._redaction import REDACTION_PLACEHOLDER, is_secret_name, redact_text
 from resilience_kit.classification.body import LONGEST_BODY
 from resilience_kit.classification.safe_access import attribute
-from resilience_kit.http.credentials import DEFAULT_PORTS
+from resilience_kit.http.headers import header_pairs
 
 LONGEST_EXCERPT: Final = 300
 _LONGEST_ID: Final = 128
@@ -73,16 +73,6 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     """The name that the service has given to the request, for its support; `headers` have lower-case names."""
     found = next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), "")
     return found[:_LONGEST_ID] if found.isprintable() and found else None
-
-
-def host_of(url: str) -> str:
-    """`host`, or `host:port` where the port is not the scheme's own; empty where there is none. As `credentials.host_of`."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return ""
-    return f"{host}:{port}" if host and port not in (None, DEFAULT_PORTS.get(parts.scheme)) else host
 
 
 # --- the words of a body -------------------------------------------------------------------------------------------------
@@ -154,17 +144,10 @@ def _url_secrets(address: str) -> Iterator[str]:
 
 
 def _header_secrets(headers: object) -> Iterator[str]:
-    for name, value in _pairs(headers):
+    for name, value in header_pairs(headers):
         if name.lower() not in _HARMLESS_HEADERS:
             yield value
             yield from value.split()[1:]
-
-
-def _pairs(headers: object) -> Iterator[tuple[str, str]]:
-    items = headers.items() if isinstance(headers, Mapping) else headers if isinstance(headers, (list, tuple)) else ()
-    for item in items:
-        if isinstance(item, tuple) and all(isinstance(each, str) for each in item):
-            yield item
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -18,6 +18,7 @@ from resilience_kit.execution.call import Call
 from resilience_kit.execution.plan import CallPlan
 from resilience_kit.http.host_pacer import PacerPermit
 from resilience_kit.http.httpx_compat import Headers, HTTPRequest, HTTPResponse, decode_headers, headers_of, idempotency_parts
+from resilience_kit.http.methods import IDEMPOTENT_METHODS, SAFE_METHODS
 from resilience_kit.http.response_reader import ErrorResponse, ResponseReader
 from resilience_kit.http.sdk_retries import (
     RETRY_COUNT_HEADER,
@@ -28,18 +29,15 @@ from resilience_kit.http.sdk_retries import (
 )
 from resilience_kit.http.sse_monitor import SSEMonitor
 from resilience_kit.http.stream_progress import TruncatedStreamError
+from resilience_kit.http.timeouts import limit_timeout
 from resilience_kit.http.transport_options import RetrySafety, TransportOptions
 from resilience_kit.outcome import Verdict
 
 #: Beside those of a rate limit, the headers that say when to come back, and by which clock.
 _HINTS = frozenset({b"retry-after", b"retry-after-ms", b"date"})
 
-#: RFC 9110, 9.2: methods that change nothing, and those that may be repeated.
-SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-IDEMPOTENT = SAFE | {"PUT", "DELETE"}
 
 _TIMEOUTS = ("connect", "read", "write", "pool")
-_MIN_TIMEOUT = 0.001
 _KEY_BYTES = 16  # as random as a UUID, at a seventh of the cost
 
 
@@ -134,8 +132,8 @@ class Exchange:
         self.request, self._options, self._replayable = request, options, replayable
         self.request_headers = headers_of(request)
         self._sdk_retry_count = self.request_headers.get(RETRY_COUNT_HEADER)
-        self._uses_idempotency_key = options.idempotency_header is not None and request.method not in SAFE
-        repeatable = request.method in IDEMPOTENT or (self._uses_idempotency_key and options.key_makes_idempotent)
+        self._uses_idempotency_key = options.idempotency_header is not None and request.method not in SAFE_METHODS
+        repeatable = request.method in IDEMPOTENT_METHODS or (self._uses_idempotency_key and options.key_makes_idempotent)
         self.retry_safety = (
             RetrySafety.NEVER
             if self.is_sdk_retry or not replayable
@@ -191,7 +189,8 @@ class Exchange:
         """An attempt starts, inside its call's context."""
         remaining = remaining_time()
         if remaining is not None:
-            self.request.extensions = {**self.request.extensions, "timeout": _limit_timeouts(self._timeout, remaining)}
+            limits = {name: limit_timeout(self._timeout.get(name), remaining) for name in _TIMEOUTS}
+            self.request.extensions = {**self.request.extensions, "timeout": limits}
 
     # --- a response ------------------------------------------------------------------------------------------------------
 
@@ -323,10 +322,3 @@ class Exchange:
             if self.reader.is_opaque_to_sdk:
                 response.status_code = status_for(error.verdict.kind)
         return response
-
-
-def _limit_timeouts(timeout: Mapping[str, float | None], remaining: float) -> dict[str, float]:
-    """An HTTP client's own time-outs, none of them longer than the seconds that are left."""
-    remaining = max(remaining, _MIN_TIMEOUT)
-    timeouts = {name: timeout.get(name) for name in _TIMEOUTS}
-    return {name: remaining if seconds is None else min(seconds, remaining) for name, seconds in timeouts.items()}

@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 
 from resilience_kit.classification import response_error
 from resilience_kit.classification.verdicts import SERVER_ERROR, TRANSIENT
+from resilience_kit.http.methods import METHODS_WITH_BODY
 from resilience_kit.outcome import Verdict
 
 _OK = 200
 _BLANK = b"\xef\xbb\xbf \t\r\n"
-#: An empty 200 is no answer to these; to others it may be.
-METHODS_WITH_BODY = frozenset({"GET", "POST"})
 
 
 def response_verdict(method: str, status: int, body: bytes, headers: Callable[[], Mapping[str, str]]) -> Verdict | None:

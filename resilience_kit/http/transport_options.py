@@ -16,6 +16,7 @@ from resilience_kit.config.call_options import CallOptions
 from resilience_kit.errors import REDACTED
 from resilience_kit.execution.plan import CallPlan
 from resilience_kit.http.credentials import credential_of, fingerprint, host_of
+from resilience_kit.http.headers import is_header_name
 from resilience_kit.http.httpx_compat import Headers, decode_headers
 from resilience_kit.http.pacing import Pacing, PacingGuard, shared_pacing
 from resilience_kit.http.stream_progress import TERMINAL_EVENTS
@@ -74,7 +75,7 @@ class TransportOptions:
         checks.instance("resilience", self.resilience, AIServiceResilience, type(None))
         checks.one_of("breaker_per", self.breaker_per, ("host", "key"))
         checks.integer("buffer_bytes", self.buffer_bytes, 0)
-        if self.idempotency_header is not None and not _is_token(self.idempotency_header):
+        if self.idempotency_header is not None and not is_header_name(self.idempotency_header):
             checks.add("idempotency_header", "must be the name of a header, or None", self.idempotency_header)
         if not _are_terminal_events(self.terminal_events):
             rule = "must map ends of paths to tuples of event names, as TERMINAL_EVENTS does"
@@ -99,10 +100,6 @@ def _check_timeouts(checks: Checks, config: object) -> None:
         if getattr(config, name, None) is not None:
             rule = "must be None: nothing cuts a plain function off; use the client's read timeout or AsyncResilientTransport"
             checks.add(f"config.{name}", rule, getattr(config, name))
-
-
-def _is_token(name: object) -> bool:
-    return isinstance(name, str) and name.isascii() and name.replace("-", "").isalnum()
 
 
 def _are_terminal_events(rules: object) -> bool:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilience_kit.http.excerpts import excerpt, host_of, redacted, request_id, secrets_of
+from resilience_kit.http.credentials import host_of
+from resilience_kit.http.excerpts import excerpt, redacted, request_id, secrets_of
 
 
 @pytest.mark.parametrize(
