@@ -1,7 +1,7 @@
-"""When a call that takes unusually long is sent a second time, and whether it may be: the first answer counts.
+"""Hedging: when a slow call is sent a second time, and whether it may be. The first response counts.
 
-After Dean and Barroso, "The Tail at Scale" (2013): a second request once the first has been out for longer than 95 % of all
-cuts the tail at the price of a few per cent more requests.
+After Dean and Barroso, "The Tail at Scale" (2013): a second request once the first has been in flight for longer than
+95 % of all cuts the tail at the price of a few per cent more requests.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from resilience_kit._checks import Checks
 from resilience_kit._fork import register_fork_aware
 from resilience_kit._keyword_hints import suggests_keywords_for_class
 
-#: Calls between two looks at the histogram, which cost about as much as all the rest of a hedged call.
+#: Calls between two reads of the histogram, which cost about as much as all the rest of a hedged call.
 _REFRESH_EVERY: Final = 32
-#: Hedges that may come at once after a quiet time.
+#: Hedges that may be sent in a burst after a time without any.
 _BURST: Final = 10.0
 
 
 @suggests_keywords_for_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HedgeConfig:
-    """A second request for a call that takes unusually long. For async operations that may be repeated, and no others.
+    """Send a second request for a slow call. Only for async operations that are idempotent.
 
-    `delay`: seconds after which the second one is sent; None: what most calls of the operation have not taken longer than.
-    `quantile`: how many of them that is, as a share. `minimum_calls`: calls that have to go well before anybody knows; until
-    then none is hedged. `max_hedges`: requests beyond the first one of an attempt, `delay` apart. `max_share`: hedges by
-    attempts, over time; at most ten at once.
+    `delay`: seconds after which the second request is sent; None: the latency quantile of the operation. `quantile`: the share of
+    calls that are faster than that. `minimum_calls`: successful calls before the quantile is used; until then no call is hedged.
+    `max_hedges`: requests beyond the first one of an attempt, `delay` apart. `max_share`: hedges per attempt, over time, with a
+    burst of at most ten.
     """
 
     delay: float | None = None
@@ -51,7 +51,8 @@ class HedgeConfig:
 class Hedging:
     """The hedges of one operation. Thread-safe.
 
-    `observed(share, least)` gives the seconds that this share of the calls so far has not exceeded; None for fewer than `least`.
+    `latency_quantile(q, min_samples)` returns the seconds that this share of the calls so far has not exceeded; None
+    for fewer samples.
     """
 
     __slots__ = ("__weakref__", "_attempts", "_credit", "_latency_quantile", "_learned_delay", "_lock", "config")
@@ -64,7 +65,7 @@ class Hedging:
         register_fork_aware(self)
 
     def delay(self) -> float | None:
-        """Seconds after which an attempt that starts now may be hedged; None while nobody knows what is unusual."""
+        """Return the seconds after which an attempt that starts now may be hedged; None while the quantile is unknown."""
         config = self.config
         with self._lock:
             self._credit = min(_BURST, self._credit + config.max_share)
@@ -75,17 +76,17 @@ class Hedging:
         return self._learned_delay
 
     def try_acquire(self) -> bool:
-        """One hedge, if the share allows it."""
+        """Take one hedge, if the share allows it; return whether it does."""
         with self._lock:
             allowed = self._credit >= 1.0
             self._credit -= allowed
         return allowed
 
     def refund(self) -> None:
-        """It was not sent."""
+        """Return a hedge that was not sent."""
         with self._lock:
             self._credit = min(_BURST, self._credit + 1.0)
 
     def reset_after_fork(self) -> None:
-        """In a forked child: a lock that nobody holds."""
+        """Replace the lock in a forked child."""
         self._lock = threading.Lock()

@@ -1,7 +1,8 @@
-"""Whether to try again, and after how long: options on this side, tenacity objects on the other.
+"""Retry: whether to retry, and after how long. Options on one side, tenacity objects on the other.
 
-The rules are tenacity's own kinds of objects (retry, wait, stop), so they work inside anybody's `tenacity.retry(...)` too. What
-tenacity gets wrong for our purpose, and what is done instead, is pinned in `tests/test_upstream_contract.py`.
+The rules are tenacity's own kinds of objects (retry, wait, stop), so they also work in a plain `tenacity.retry(...)`.
+What tenacity does differently from this package's needs, and what is done instead, is pinned in
+`tests/test_upstream_contract.py`.
 """
 
 from __future__ import annotations
@@ -30,28 +31,27 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Jitter = Literal["full", "equal", "proportional"]
 Hook = Callable[[RetryCallState], object]
-#: Errors of some classes, or those of which a predicate says so.
+#: Exception classes, or a predicate of the error.
 ErrorFilter = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
 
 
 @suggests_keywords_for_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryConfig:
-    """How often and how patiently to try again.
+    """Define which errors are retried, how often, and after which waits.
 
     The wait after attempt k, from 1, is drawn below the ceiling `min(base_delay * backoff_factor ** (k - 1), max_delay)` seconds.
-    A refusal of ours (`Rejected`) is only retried when its class is named. A service's own hint lengthens the wait.
+    A rejection by this package (`Rejected`) is only retried when its class is named. A service's Retry-After lengthens the wait.
 
     `max_attempts`: attempts of a call, the first one included. `base_delay`: seconds, ceiling of the first wait. `max_delay`:
-    seconds; no wait is longer, but for a service's own hint. `backoff_factor`: growth of the ceiling from attempt to attempt.
-    `jitter`: `"full"`: anywhere below the ceiling, which spreads callers best; `"equal"`: in its upper half; `"proportional"`:
+    seconds; the longest wait, except for a service's Retry-After. `backoff_factor`: growth of the ceiling per attempt.
+    `jitter`: `"full"`: anywhere below the ceiling, which spreads callers most; `"equal"`: in its upper half; `"proportional"`:
     within `jitter_factor` of it; None: exactly it. `jitter_factor`: for proportional jitter only.
-    `retry_exceptions`: a class, some classes or a predicate of the error, for what is worth another attempt; None: whatever the
-    classifier calls retryable. `exclude_exceptions`: the same for what never is. `retry_on_result`: a predicate of what the
-    function returned, true for a result that means "try again"; when no attempt is left, the last result is returned.
-    `max_retry_after`: seconds; a service's hint above this ends the retries. `before_sleep`: a plain
-    function, called before each wait as tenacity calls it. `after`: the same, called after each attempt that failed.
-    `max_retries`: another way to give `max_attempts`: one less.
+    `retry_exceptions`: a class, classes or a predicate of the error, for what is retried; None: whatever the classifier calls
+    retryable. `exclude_exceptions`: the same for what is never retried. `retry_on_result`: a predicate of the function's result,
+    true for a result that means "retry"; when no attempt is left, the last result is returned. `max_retry_after`: seconds; a
+    longer Retry-After ends the retries. `before_sleep`: a plain function, called before each wait as tenacity calls it. `after`:
+    the same, called after each failed attempt. `max_retries`: alternative to `max_attempts`: one less.
     """
 
     max_attempts: int = 3
@@ -89,15 +89,15 @@ class RetryConfig:
         checks.raise_if_any()
 
     def backoff(self, attempt: int) -> float:
-        """Seconds to wait after attempt number `attempt`, from 1; never negative, never above `max_delay`."""
+        """Return the seconds to wait after attempt number `attempt`, from 1: between 0 and `max_delay`."""
         ceiling = min(self.uncapped_backoff(attempt), self.max_delay)
         if self.jitter == "full":
-            return random.uniform(0.0, ceiling)  # noqa: S311 - spreads callers, keeps no secret
+            return random.uniform(0.0, ceiling)  # noqa: S311 - jitter, not a secret
         if self.jitter == "equal":
             half = ceiling / 2.0
             return half + random.uniform(0.0, half)  # noqa: S311 - as above
         if self.jitter == "proportional":
-            # What of the range lies above max_delay is cut off before the draw: cut afterwards, callers would meet at max_delay.
+            # The range is clipped at max_delay before the draw: clipped afterwards, many callers would wait exactly max_delay.
             most = min(ceiling * (1.0 + self.jitter_factor), self.max_delay)
             return min(random.uniform(ceiling * (1.0 - self.jitter_factor), most), self.max_delay)  # noqa: S311 - as above
         return ceiling
@@ -110,7 +110,7 @@ class RetryConfig:
             return sys.float_info.max if self.base_delay else 0.0
 
     def should_retry(self, error: BaseException, verdict: Verdict) -> bool:
-        """Whether an error of this verdict is worth another attempt. Cancellation never is."""
+        """Return whether an error with this verdict should be retried. Cancellation never is."""
         if not isinstance(error, Exception) or _matches(error, self.exclude_exceptions):
             return False
         if self.retry_exceptions is None:
@@ -120,19 +120,19 @@ class RetryConfig:
         return _matches(error, self.retry_exceptions)
 
     def retrying(self, **options: Any) -> tenacity.Retrying:
-        """Make a tenacity controller for plain functions. `options` are tenacity's; each replaces what this config has for it."""
+        """Return a tenacity controller for plain functions. `options` are tenacity's keywords and override the config's."""
         return tenacity.Retrying(**self._tenacity_options(options))
 
     def async_retrying(self, **options: Any) -> tenacity.AsyncRetrying:
-        """Make a tenacity controller for async functions. `options` as in `retrying`."""
+        """Return a tenacity controller for async functions. `options` as in `retrying`."""
         return tenacity.AsyncRetrying(**self._tenacity_options(options))
 
     def decorator(self, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Make a tenacity decorator, for plain and async functions. `options` as in `retrying`."""
+        """Return a tenacity decorator, for plain and async functions. `options` as in `retrying`."""
         return cast("Callable[[Callable[P, R]], Callable[P, R]]", tenacity.retry(**self._tenacity_options(options)))
 
     def _tenacity_options(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Give this config in tenacity's keywords, with `options` in place of those that they name."""
+        """Return this config as keywords of tenacity, overridden by `options`."""
         rules: dict[str, Any] = {
             "retry": retry_if_retryable(self),
             "wait": wait_backoff(self),
@@ -187,12 +187,15 @@ def _check_hook(checks: Checks, field: str, hook: object) -> None:
 
 
 def _names_rejected(wanted: ErrorFilter) -> bool:
-    """Whether a refusal's class is named. A predicate names none: it would be asked about each refusal of an open circuit."""
+    """Return whether the filter names a class of rejections.
+
+    A predicate does not: it would be called for every rejection of an open circuit.
+    """
     return isinstance(wanted, tuple) and any(issubclass(named, Rejected) for named in wanted)
 
 
 def verdict_of(retry_state: RetryCallState) -> Verdict | None:
-    """The verdict on the attempt that failed last; None when it went well. A driver's state brings its own."""
+    """Return the verdict of the attempt that failed last; None after a success. A driver's state already carries it."""
     known: Verdict | None = getattr(retry_state, "verdict", None)
     if known is not None:
         return known
@@ -205,19 +208,22 @@ def _error_of(retry_state: RetryCallState) -> BaseException | None:
 
 
 def should_retry_on_exception(retry_state: RetryCallState) -> bool:
-    """The classifier as a tenacity predicate: `tenacity.retry(retry=should_retry_on_exception)`. Never retries a cancellation."""
+    """Decide by the classifier, as a tenacity predicate: `tenacity.retry(retry=should_retry_on_exception)`.
+
+    Never retries a cancellation.
+    """
     verdict = verdict_of(retry_state)
     return verdict is not None and verdict.retryable and isinstance(_error_of(retry_state), Exception)
 
 
 class retry_if_retryable(retry_base):  # noqa: N801 - named as tenacity names its own
-    """Retries what a config wants."""
+    """Retry what a config calls retryable."""
 
     def __init__(self, config: RetryConfig) -> None:
         self._config = config
 
     def __call__(self, retry_state: RetryCallState) -> bool:
-        """Tenacity's question."""
+        """Return whether to retry; called by tenacity."""
         outcome, on_result = retry_state.outcome, self._config.retry_on_result
         if outcome is not None and not outcome.failed:
             return on_result is not None and bool(on_result(outcome.result()))
@@ -226,26 +232,26 @@ class retry_if_retryable(retry_base):  # noqa: N801 - named as tenacity names it
 
 
 class wait_backoff(wait_base):  # noqa: N801 - as above
-    """Waits as a config says, and never less than the service asked for."""
+    """Wait by a config's backoff, and at least for the service's Retry-After."""
 
     def __init__(self, config: RetryConfig) -> None:
         self._config = config
 
     def __call__(self, retry_state: RetryCallState) -> float:
-        """Tenacity's question."""
+        """Return the seconds to wait; called by tenacity."""
         verdict = verdict_of(retry_state)
         hint = None if verdict is None else verdict.retry_after
         return max(self._config.backoff(retry_state.attempt_number), hint or 0.0)
 
 
 class stop_on_long_retry_after(stop_base):  # noqa: N801 - as above
-    """Stop when the service asks for more than `max_retry_after` seconds; a hint is never shortened."""
+    """Stop when a Retry-After exceeds `max_retry_after` seconds; it is never shortened."""
 
     def __init__(self, max_retry_after: float) -> None:
         self._max_retry_after = max_retry_after
 
     def __call__(self, retry_state: RetryCallState) -> bool:
-        """Tenacity's question."""
+        """Return whether to stop; called by tenacity."""
         verdict = verdict_of(retry_state)
         return verdict is not None and verdict.retry_after is not None and verdict.retry_after > self._max_retry_after
 
@@ -298,13 +304,12 @@ async def retry_with_backoff(  # noqa: PLR0913 - the signature is fixed
     """Run `f`, plain or async, at most `1 + max_retries` times, with growing waits in between, and do nothing else.
 
     There is no circuit breaker, deadline or attempt timeout, retry budget, rate limit, idempotency key, metric, event or log
-    line. With the default `retry_exceptions` nobody asks what an error means: a wrong key, a bad request and a used-up quota are
-    tried again like an outage, and a service's Retry-After is never read, whatever is named. A plain `f` blocks the event loop.
-    `with_resilience` does all of that; this is for what is not a service.
+    line. The default `retry_exceptions` does not classify errors: a wrong key, a bad request and an exhausted quota are retried
+    like an outage. A service's Retry-After is never read. A plain `f` blocks the event loop. Use `with_resilience` for services.
 
     Wait n, from 0, is `base_delay * backoff_factor ** n` seconds, times `random.uniform(1 - jitter_factor, 1 + jitter_factor)`
     with jitter, and at most `max_delay`. `retry_exceptions` and `exclude_exceptions` are those of `RetryConfig`. The last error
-    leaves as it is. Refusals of ours are only retried when named. Raises `ConfigurationError` on a bad setting.
+    propagates unchanged. Rejections by this package are only retried when named. Raises `ConfigurationError` on a bad setting.
     """
     config = RetryConfig(
         max_retries=max_retries,

@@ -1,4 +1,4 @@
-"""How much extra load retries may cause, so that a total outage is not made worse by everybody's second tries."""
+"""Retry budget: limits the additional load that retries may cause during an outage."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ _THROTTLING = frozenset({FailureKind.RATE_LIMIT, FailureKind.OVERLOADED})
 @suggests_keywords_for_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryBudgetConfig:
-    """A bucket of tokens that retries take from and successes put back into.
+    """Limit retries by a bucket of tokens: retries take tokens, successes refund them.
 
     `capacity`: tokens at the start and at most. `transient_cost`: tokens for a retry of a transient error. `throttling_cost`:
-    tokens for a retry of a rate limit or overload, which the service has answered cheaply. `success_refund`: tokens that a
-    success at the first attempt gives back; one after retries gives back what its last retry cost.
+    tokens for a retry of a rate limit or overload, which are cheap for the service. `success_refund`: tokens that a success at
+    the first attempt refunds; one after retries refunds the cost of its last retry.
 
-    A retry at the time that the service itself named adds no load that it did not ask for: it costs nothing after a rate limit,
-    and 1 token after an overload, which may be an outage. One after a rate limit costs nothing either where a pacing decides when
-    it starts.
+    A retry at the time of the service's own Retry-After adds no unexpected load: it costs nothing after a rate limit, and 1 token
+    after an overload, which may be an outage. A retry after a rate limit costs nothing either if pacing decides when it starts.
 
     The figures are those of the AWS SDKs' standard retry mode.
     """
@@ -44,7 +43,7 @@ class RetryBudgetConfig:
 
 
 class RetryBudget:
-    """One operation's bucket. `below_capacity` tells cheaply whether there is anything to give back. Thread-safe."""
+    """The token bucket of one operation. `below_capacity`: whether a success has tokens to refund. Thread-safe."""
 
     __slots__ = ("__weakref__", "_config", "_lock", "_tokens", "below_capacity")
 
@@ -55,13 +54,13 @@ class RetryBudget:
 
     @property
     def available_tokens(self) -> int:
-        """Tokens in the bucket."""
+        """Return the tokens in the bucket."""
         return self._tokens
 
     def cost_of(self, kind: FailureKind, *, retry_after: float | None = None, is_paced: bool = False) -> int:
-        """Tokens that a retry after an error of this kind costs.
+        """Return the tokens that a retry after an error of this kind costs.
 
-        `retry_after`: when the service named its time. `is_paced`: a pacing decides when it may start.
+        `retry_after`: seconds, if the service set a time. `is_paced`: pacing decides when the retry starts.
         """
         if kind not in _THROTTLING:
             return self._config.transient_cost
@@ -70,7 +69,7 @@ class RetryBudget:
         return min(1, self._config.throttling_cost) if retry_after else self._config.throttling_cost
 
     def withdraw(self, tokens: int) -> bool:
-        """Take `tokens`, or nothing and answer False when there are fewer."""
+        """Take `tokens`; return False and take nothing if there are fewer."""
         with self._lock:
             if self._tokens < tokens:
                 return False
@@ -79,11 +78,11 @@ class RetryBudget:
         return True
 
     def refund(self, tokens: int = 0) -> None:
-        """Put back what a success's last retry cost, or the success_refund for one that needed none."""
+        """Put back the cost of a success's last retry, or the success_refund for a success at the first attempt."""
         with self._lock:
             self._tokens = min(self._config.capacity, self._tokens + (tokens or self._config.success_refund))
             self.below_capacity = self._tokens < self._config.capacity
 
     def reset_after_fork(self) -> None:
-        """In a forked child: a lock that nobody holds."""
+        """Replace the lock in a forked child."""
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""How many calls may be under way at once."""
+"""Bulkhead: limits the number of concurrent calls."""
 
 from resilience_kit.policies.bulkhead.bulkhead import Bulkhead, BulkheadPermit
 from resilience_kit.policies.bulkhead.options import AdaptiveLimit, BulkheadConfig

@@ -1,9 +1,9 @@
-"""A limit that the service's own answers move: down when it has too much to do, up while there is use for more.
+"""An adaptive concurrency limit: it falls when the service is overloaded and rises while it is used up.
 
-Additive increase, multiplicative decrease (Chiu and Jain, 1989), as TCP does it. A *round* is as many good answers as the limit
-allows calls. All calls that were under way at a decrease belong to the same trouble, and cause no second one: each permit bears
-the number of decreases at its admission. After some calm rounds the step doubles from round to round, so that a service that
-was given more capacity is found out in seconds.
+Additive increase, multiplicative decrease (Chiu and Jain, 1989), as in TCP. A *round* is as many successes as the limit
+allows calls. All calls in flight at a decrease belong to the same overload and cause no second decrease: each permit
+carries the number of decreases at its admission. After some rounds without overload the step doubles from round to
+round, so that added capacity is found in seconds.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind
 from resilience_kit.policies.bulkhead.options import AdaptiveLimit
 
 _OVERLOAD_KINDS: Final = frozenset({FailureKind.RATE_LIMIT, FailureKind.OVERLOADED, FailureKind.TIMEOUT})
-#: Calm rounds at a step of one call, and the largest step as a share of the limit.
+#: Rounds without overload at a step of one call, and the largest step as a share of the limit.
 _PROBE_ROUNDS: Final = 4
 _MAX_STEP_SHARE: Final = 0.25
 
 
 class AIMDLimit:
-    """The limit as it moves between the minimum and `maximum`. Not thread-safe: its owner's lock is held."""
+    """The limit between the minimum and `maximum`. Not thread-safe: requires its owner's lock."""
 
     __slots__ = ("_calm_rounds", "_exact_limit", "_maximum", "_options", "_progress", "_step", "decreases")
 
@@ -32,16 +32,16 @@ class AIMDLimit:
 
     @property
     def limit(self) -> int:
-        """Calls at once."""
+        """Return the number of concurrent calls allowed."""
         return int(self._exact_limit)
 
     @property
     def above_minimum(self) -> bool:
-        """Whether it is above the minimum."""
+        """Return whether the limit is above the minimum."""
         return self._exact_limit > self._options.minimum
 
     def on_outcome(self, outcome: Outcome, decreases: int, *, in_use: bool) -> None:
-        """An attempt ended that was admitted after so many decreases; `in_use`: there was no room left beside it."""
+        """Adjust the limit to the outcome of an attempt admitted after `decreases`; `in_use`: the limit was used up."""
         if self._is_overload(outcome):
             if decreases == self.decreases:
                 self._decrease()

@@ -1,6 +1,6 @@
-"""Decides whether there is room for one more call, and who gets the room that one leaves.
+"""Limits concurrent calls and queues the rest.
 
-Room that becomes free goes to the head of the line at once, under the same lock: nobody who has just come can take it before.
+A freed slot is granted to the head of the queue at once, under the same lock: a new call cannot overtake it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from resilience_kit.policies.bulkhead.options import BulkheadConfig
 
 
 class BulkheadPermit:
-    """Room for one call once the turn has come; `turn` is None when it had at once. See `Permit`."""
+    """A slot for one call, held or queued for; `turn` is None if it was free at once. See `Permit`."""
 
     __slots__ = ("_bulkhead", "decreases", "turn")
 
@@ -30,12 +30,12 @@ class BulkheadPermit:
         self._bulkhead, self.turn, self.decreases = bulkhead, turn, decreases
 
     def settle(self, outcome: Outcome) -> None:
-        """Make room, or leave the line."""
+        """Free the slot, or leave the queue."""
         self._bulkhead.settle(self, outcome)
 
 
 class Bulkhead:
-    """Room for a number of calls, and a line of waiting callers; a `Guard`. Thread-safe: threads and event loops share it."""
+    """A limit of concurrent calls with a queue; a `Guard`. Thread-safe: threads and event loops can share it."""
 
     kind = GuardKind.BULKHEAD
 
@@ -51,7 +51,7 @@ class Bulkhead:
         register_fork_aware(self)
 
     def reset_after_fork(self) -> None:
-        """In a forked child: a lock that nobody holds, nobody who waits and no call under way."""
+        """Start with a new lock, an empty queue and no calls in flight in a forked child."""
         self._deferring_lock = DeferringLock()
         self._lock = self._deferring_lock.lock
         self._queue = WaitQueue(len(Priority))
@@ -59,20 +59,20 @@ class Bulkhead:
 
     @property
     def limit(self) -> int:
-        """Calls that may be under way at once, now."""
+        """Return the number of concurrent calls allowed now."""
         return self.config.max_concurrent if self._adaptive_limit is None else self._adaptive_limit.limit
 
     def absorbs(self, verdict: Verdict) -> bool:
-        """Whether an overload is answered here, by fewer calls at once, so that it is no reason to call nobody at all."""
+        """Return whether an overload lowers this limit, so that the breaker need not count it as a failure."""
         return self._adaptive_limit is not None and verdict.kind is FailureKind.OVERLOADED and self._adaptive_limit.above_minimum
 
     @property
     def waiting(self) -> int:
-        """Callers in the line."""
+        """Return the number of queued calls."""
         return self._queue.length
 
-    def admit(self, cost: float = 1.0) -> BulkheadPermit:  # noqa: ARG002 - a call takes one room, whatever it costs
-        """Leave to start, perhaps with a turn to wait for; raises `BulkheadFullError`."""
+    def admit(self, cost: float = 1.0) -> BulkheadPermit:  # noqa: ARG002 - a call takes one slot, whatever its cost
+        """Take a slot or join the queue. Raises `BulkheadFullError`."""
         with self._lock:
             if not self._queue.length and self.in_use < self.limit:
                 self.in_use += 1
@@ -83,7 +83,7 @@ class Bulkhead:
         return permit
 
     def fits(self, cost: float = 1.0) -> bool:  # noqa: ARG002 - see `admit`
-        """Whether a call could start at once."""
+        """Return whether a call could start at once."""
         with self._lock:
             return not self._queue.length and self.in_use < self.limit
 
@@ -92,7 +92,7 @@ class Bulkhead:
         return 0 if self._adaptive_limit is None else self._adaptive_limit.decreases
 
     def _displace_lowest(self) -> Waiter | None:
-        """Under the lock: somebody of a lower priority who has to go, where the line is full."""
+        """Remove a waiter of a lower priority from a full queue and return it, if there is one. Requires the lock."""
         most = self.config.max_queue
         if most is None or self._queue.length < most:
             return None
@@ -110,7 +110,7 @@ class Bulkhead:
         return waiter
 
     def settle(self, permit: BulkheadPermit, outcome: Outcome) -> None:
-        """See `BulkheadPermit.settle`."""
+        """Free the slot of a permit, or leave the queue; see `BulkheadPermit.settle`."""
         if self._deferring_lock.held_by_current_thread():
             self._deferring_lock.defer(functools.partial(self.settle, permit, outcome))
             return
@@ -123,7 +123,7 @@ class Bulkhead:
             if self._adaptive_limit is not None and outcome.begun:
                 full = self._queue.length > 0 or self.in_use >= self._adaptive_limit.limit
                 self._adaptive_limit.on_outcome(outcome, permit.decreases if ticket is None else ticket.epoch, in_use=full)
-            self.in_use = max(0, self.in_use - 1)  # a forked child may end a call that it has inherited
+            self.in_use = max(0, self.in_use - 1)  # a forked child may settle an inherited call
             following = list(self._grant())
         wake_all(following)
 
@@ -132,17 +132,17 @@ class Bulkhead:
         waiter.cancelled = True
 
     def _grant(self) -> Iterator[Waiter]:
-        """Under the lock: give free room to who is next."""
+        """Grant free slots to the next waiters, which the caller wakes. Requires the lock."""
         while self.in_use < self.limit and (waiter := self._queue.head()) is not None:
             self._queue.remove(waiter)
             self.in_use += 1
             waiter.granted, waiter.epoch = True, self._decreases
             yield waiter
 
-    # --- a caller in the line ---------------------------------------------------------------------------------------------
+    # --- a waiter in the queue --------------------------------------------------------------------------------------------
 
     def look(self, waiter: Waiter) -> float | None:
-        """See `Turn.look`."""
+        """Return 0.0 once a slot is granted, else None; see `Turn.look`. Raises `BulkheadFullError`."""
         with self._lock:
             if waiter.granted and not waiter.cancelled:
                 return 0.0
@@ -151,10 +151,10 @@ class Bulkhead:
             return None
 
     def claim(self, waiter: Waiter) -> None:
-        """Nobody knows when room becomes free, so no time is named that could be slept."""
+        """Do nothing: `look` never returns a time to sleep, since no slot is freed at a known time."""
 
     def leave(self, waiter: Waiter) -> None:
-        """Give up a place, whether its turn has come or not."""
+        """Leave the queue, or free the slot if it was granted."""
         with self._lock:
             if waiter.cancelled:
                 return
@@ -166,9 +166,9 @@ class Bulkhead:
         wake_all(following)
 
     def patience_of(self, waiter: Waiter) -> float | None:
-        """See `Turn.patience`."""
+        """Return the seconds until a waiter expires; see `Turn.patience`."""
         return None if waiter.expires_at is None else max(0.0, waiter.expires_at - self._clock.monotonic())
 
-    def refusal(self, waiter: Waiter) -> BulkheadFullError:  # noqa: ARG002 - the same for everybody
-        """See `Turn.refusal`."""
+    def refusal(self, waiter: Waiter) -> BulkheadFullError:  # noqa: ARG002 - the same for all
+        """Return the error of a waiter that gives up; see `Turn.refusal`."""
         return BulkheadFullError(self._reported_name)

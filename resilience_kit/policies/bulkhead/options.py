@@ -11,14 +11,15 @@ from resilience_kit._keyword_hints import suggests_keywords_for_class
 @suggests_keywords_for_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptiveLimit:
-    """How the number of calls under way finds what the service can take: additive increase, multiplicative decrease.
+    """Adapt the number of concurrent calls to the capacity of the service: additive increase, multiplicative decrease.
 
-    `initial`: calls at once at the start. `minimum`: the limit never falls below. `backoff`: what is left of the limit after a
-    rate limit, an overload or a time-out; once for all calls that were under way together. `slow_call_duration`: seconds; an
-    answer that took longer counts as an overload, too; None: answers are good however long they took.
+    `initial`: concurrent calls at the start. `minimum`: the limit never falls below. `backoff`: factor of the limit after a
+    rate limit, an overload or a timeout; applied once for all calls in flight together. `slow_call_duration`: seconds; a
+    response that took longer counts as an overload, too; None: no duration does.
 
-    The limit rises by one for each round of `limit` answers while it is in use, and faster after some rounds without trouble.
-    0.9 is what the AIMD limit of Netflix' concurrency-limits has: milder than TCP's 0.5, so that a limit stays near the knee.
+    The limit rises by one for each round of `limit` responses while it is used up, and faster after some rounds without overload.
+    The default `backoff` of 0.9 is that of the AIMD limit of Netflix' concurrency-limits: milder than TCP's 0.5, so that the
+    limit stays near the knee.
     """
 
     initial: int = 10
@@ -38,11 +39,11 @@ class AdaptiveLimit:
 @suggests_keywords_for_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkheadConfig:
-    """How many calls of an operation may be under way at once.
+    """Limit the concurrent calls of an operation.
 
-    `max_concurrent`: calls under way. `max_queue`: further ones that wait their turn, beyond which a call is refused at once, or
-    takes the place of one of a lower priority; None: any number. `max_wait`: seconds for which a call waits its turn; None: as
-    long as its deadline allows. `adaptive`: let the service's answers decide, up to `max_concurrent`; None: always as many.
+    `max_concurrent`: concurrent calls. `max_queue`: queued calls beyond them; when the queue is full, a call is rejected at once,
+    or replaces one of a lower priority; None: no limit. `max_wait`: seconds that a call may wait in the queue; None: until its
+    deadline. `adaptive`: adapt the limit to the service's responses, up to `max_concurrent`; None: fixed.
     """
 
     max_concurrent: int

@@ -1,4 +1,4 @@
-"""How much may be started in a time, and who comes next when it is more."""
+"""Rate limit: limits how much may start per period and queues the rest."""
 
 from resilience_kit.policies.rate_limit.limiter import RateLimiter, RateLimitPermit
 from resilience_kit.policies.rate_limit.options import RateLimitConfig

@@ -6,7 +6,7 @@ from resilience_kit._wait_queue import EPSILON
 
 
 class TokenBucket:
-    """Units at hand at `updated_at`: `level`, below zero for a debt. Not thread-safe: its owner's lock is held."""
+    """The `level` of units at `updated_at`, below zero for a debt. Not thread-safe: requires its owner's lock."""
 
     __slots__ = ("burst", "level", "rate", "tolerance", "updated_at")
 
@@ -15,12 +15,12 @@ class TokenBucket:
         self.tolerance = EPSILON * rate
 
     def refill(self, now: float, slack: float) -> None:
-        """Add what the time has brought, up to the burst and what `slack` seconds bring on top."""
+        """Add the units of the time since the last refill, up to the burst plus those of `slack` seconds."""
         self.level = min(self.burst + slack * self.rate, self.level + (now - self.updated_at) * self.rate)
         self.updated_at = now
 
     def try_take(self, now: float, cost: float) -> bool:
-        """`fill` without slack, and take `cost` if there is as much. In one step, since nearly every call passes here."""
+        """Refill without slack and take `cost` if there is enough; in one step, since nearly every call passes here."""
         level = self.level + (now - self.updated_at) * self.rate
         self.updated_at = now
         if level > self.burst:  # noqa: PLR1730 - `min` costs as much as all the rest
@@ -32,5 +32,5 @@ class TokenBucket:
         return True
 
     def seconds_until(self, cost: float, ahead: float = 0.0) -> float:
-        """Seconds until it holds `cost`, when `ahead` is taken before; a cost above the burst needs a full bucket."""
+        """Return the seconds until `cost` can be taken after `ahead`. A cost above the burst needs a full bucket."""
         return max(0.0, (min(cost, self.burst) + ahead - self.level) / self.rate)

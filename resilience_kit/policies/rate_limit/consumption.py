@@ -1,11 +1,11 @@
-"""What calls use of what they book: the evidence by which a wait is judged.
+"""What calls use of their estimated cost, as evidence for predicting waits.
 
-A call books its estimate, an upper bound as a rule, and gives back at its settlement what it did not use. The queue before a
-bucket therefore moves faster than the estimates say (or slower, where they are too low). How long a wait will be is judged by
-the mean of what settled calls have reported, with a margin; what may start is decided by the estimates alone.
+A call reserves its estimate, usually an upper bound, and is refunded what it did not use when it is settled. The queue
+of a bucket therefore moves faster than the estimates say (or slower, if they are too low). The wait is predicted by the
+mean that settled calls have reported, with a margin; admission goes by the estimates alone.
 
-Calls are told apart by their `cost` and `usage` and by the size of their estimate (the power of two above it), since what short
-questions use says nothing of long ones. As long as a class has reported too little, nobody knows how long those of it take.
+Calls are grouped by their `cost` and `usage` functions and by the size of their estimate (the power of two above it),
+since the usage of short prompts says nothing about long ones. A class with too few reports has no prediction.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-#: Reports after which the mean of a class is evidence, and how many of the latest it is the mean of.
+#: Reports after which the mean of a class is evidence, and the number of reports that it averages.
 MIN_REPORTS: Final = 5
 _MEAN_WINDOW: Final = 20
-#: The share by which a mean is taken to be higher than it was.
+#: Factor on a mean, to be on the safe side.
 _SAFETY_MARGIN: Final = 1.1
 
 
 class CostClass:
-    """Calls that are alike: what they have used, and how many of them wait or are under way.
+    """A class of similar calls: what they have used, and how many of them are queued or in flight.
 
-    `has_usage`: for each bucket, whether calls report what they used. `duration`: mean seconds of those that did. `calls`: how
-    many wait or are under way. Not thread-safe: the pool's lock is held.
+    `has_usage`: for each bucket, whether calls report their usage. `duration`: mean seconds of those that did. `calls`:
+    the number queued or in flight. Not thread-safe: requires the lock of the buckets.
     """
 
     __slots__ = (
@@ -40,7 +40,7 @@ class CostClass:
         self.drop_calls()
 
     def drop_calls(self) -> None:
-        """Drop all calls that wait or are under way, as in a forked child. What was learnt stays."""
+        """Drop all calls queued or in flight, as in a forked child. The means stay."""
         self._queued = [0] * len(self._queued)
         self._queued_costs = [[0.0] * len(self.has_usage) for _ in self._queued]
         self._in_flight, self._booked = 0, [0.0] * len(self.has_usage)
@@ -48,11 +48,11 @@ class CostClass:
 
     @property
     def has_enough_reports(self) -> bool:
-        """Whether enough calls have reported what they used, where they do report."""
+        """Return whether enough calls have reported their usage, or none has to."""
         return not self.reports_usage or self._reports >= MIN_REPORTS
 
     def enqueue(self, priority: int, costs: Sequence[float]) -> None:
-        """Count a caller that joins the queue."""
+        """Count a waiter that joins the queue."""
         self.calls += 1
         self._queued[priority] += 1
         ahead = self._queued_costs[priority]
@@ -60,7 +60,7 @@ class CostClass:
             ahead[number] += cost
 
     def dequeue(self, priority: int, costs: Sequence[float]) -> None:
-        """Count a caller that leaves the queue. An empty one counts afresh, so that no rounding stays."""
+        """Count a waiter that leaves the queue. An empty queue resets its sums, so that no rounding error stays."""
         self.calls -= 1
         self._queued[priority] -= 1
         ahead = self._queued_costs[priority]
@@ -68,14 +68,14 @@ class CostClass:
             ahead[number] = ahead[number] - cost if self._queued[priority] else 0.0
 
     def on_start(self, costs: Sequence[float]) -> None:
-        """Count a call that has booked its estimates."""
+        """Count a call that has reserved its estimates."""
         self.calls += 1
         self._in_flight += 1
         for number, cost in enumerate(costs):
             self._booked[number] += cost
 
     def on_end(self, costs: Sequence[float]) -> None:
-        """Count a call that is settled. A forked child may settle one that it has inherited, and does not know."""
+        """Count a call that is settled. Ignores calls that a forked child inherited and does not count."""
         if not self._in_flight:
             return
         self.calls -= 1
@@ -84,7 +84,7 @@ class CostClass:
             self._booked[number] = self._booked[number] - cost if self._in_flight else 0.0
 
     def on_usage(self, used: Sequence[float], seconds: float) -> bool:
-        """Learn from a call that has reported what it used of each bucket. Tells whether that makes the mean evidence."""
+        """Record what a call used of each bucket. Return whether this makes the mean evidence."""
         self._reports += 1
         weight = 1.0 / min(self._reports, _MEAN_WINDOW)
         self.duration += weight * (seconds - self.duration)
@@ -93,9 +93,9 @@ class CostClass:
         return self._reports == MIN_REPORTS
 
     def expected_use(self, number: int, booked: float, calls: int = 1) -> float:
-        """Units of a bucket that so many calls take for good which book so much together, as far as is known: else 0.0.
+        """Return the units of a bucket that `calls` with the total estimate `booked` are expected to use; 0.0 if unknown.
 
-        The margin ends where their estimates do.
+        The safety margin is capped by their estimates.
         """
         if not self.has_usage[number]:
             return booked
@@ -105,9 +105,9 @@ class CostClass:
         return max(mean, min(mean * _SAFETY_MARGIN, booked))
 
     def queued_cost(self, number: int, priority: int, *, worst_case: bool) -> float:
-        """Units of a bucket that those who wait with this priority or a higher one will take for good.
+        """Return the units of a bucket that the waiters of this priority or a higher one are expected to use.
 
-        Where nobody knows: nothing, or `worst_case` their estimates.
+        If that is unknown: 0.0, or their estimates with `worst_case`.
         """
         booked = sum(costs[number] for costs in self._queued_costs[priority:])
         return (
@@ -117,11 +117,11 @@ class CostClass:
         )
 
     def expected_refund(self, number: int, *, worst_case: bool) -> float:
-        """Units that those under way will give back, below zero for what they take beyond. Where nobody knows: all, or none."""
+        """Return the units that calls in flight will refund, negative for overuse. If unknown: all, or none with `worst_case`."""
         booked = self._booked[number]
         return 0.0 if worst_case and not self.has_enough_reports else booked - self.expected_use(number, booked, self._in_flight)
 
 
 def size_class(costs: Sequence[float], has_usage: Sequence[bool]) -> tuple[int, ...]:
-    """The powers of two above the estimates of a call that are only estimates."""
+    """Return the powers of two above those estimates of a call that may be corrected by its usage."""
     return tuple(math.frexp(cost)[1] for cost, is_estimate in zip(costs, has_usage, strict=True) if is_estimate)

@@ -1,11 +1,13 @@
-"""How much may be started in a time, and who comes next when it is more.
+"""A rate limiter: token buckets with a queue.
 
-Token buckets: each fills by `rate` per `period` up to `burst`, a call takes its cost. A call that finds too little joins a
-line: the head of it sleeps until its cost is there, the others are woken in turn. Who leaves the line leaves no hole, since
-nothing is taken before the turn has come. Several buckets (requests and tokens a minute) are taken from at once or not at all.
+Each bucket fills by `rate` per `period` up to `burst`; a call takes its cost. A call that finds too little joins a
+queue: its head sleeps until its cost is available, the others are woken in order. A waiter that leaves frees nothing,
+since nothing is taken before it is granted. Several buckets (requests and tokens a minute) are taken from together or
+not at all.
 
-What a call costs may be known only afterwards: an estimate is taken, and corrected by what the answer says. A bucket may so come
-into debt, which the next calls wait for; over time the rate is exact. How long a wait will be is judged by what calls have used.
+The cost of a call may be known only afterwards: an estimate is taken and corrected by the response. That may put a
+bucket into debt, which delays the next calls; over time the rate is exact. The wait is predicted from the usage of
+earlier calls.
 """
 
 from __future__ import annotations
@@ -29,14 +31,14 @@ _logger = logging.getLogger("resilience_kit")
 
 
 class _CostRule(NamedTuple):
-    """What a call of one bucket costs, before and after."""
+    """The cost of a call for one bucket, before and after it."""
 
     cost: Cost
     usage: Usage | None
 
 
 class RateLimitPermit:
-    """Leave to start once the turn has come; `turn` is None when it had at once. See `Permit`."""
+    """A permit for one call, granted or queued for; `turn` is None if it was granted at once. See `Permit`."""
 
     __slots__ = ("_limiter", "cost_class", "costs", "turn")
 
@@ -46,14 +48,15 @@ class RateLimitPermit:
         self._limiter, self.costs, self.cost_class, self.turn = limiter, costs, cost_class, turn
 
     def settle(self, outcome: Outcome) -> None:
-        """Give back what was not used, and correct what was estimated."""
+        """Refund what was not used, and correct the estimates."""
         self._limiter.settle(self, outcome)
 
 
 class RateLimiter:
-    """Buckets with one line of waiting callers; a `Guard`. Thread-safe: threads and event loops share it.
+    """Token buckets with one queue; a `Guard`. Thread-safe: threads and event loops can share it.
 
-    Several configs are several limits on the same calls, for instance requests and tokens. The shortest `max_wait` rules.
+    Several configs are several limits on the same calls, for instance requests and tokens. The shortest `max_wait`
+    applies.
     """
 
     kind = GuardKind.RATE_LIMIT
@@ -68,11 +71,14 @@ class RateLimiter:
 
     @property
     def waiting(self) -> int:
-        """Callers in the line."""
+        """Return the number of queued calls."""
         return self._token_buckets.queue.length
 
     def with_costs(self, *configs: RateLimitConfig) -> RateLimiter:
-        """The same buckets and line, for calls whose `cost` and `usage` are those of other configs of the same limits."""
+        """Return a limiter with the same buckets and queue, and the `cost` and `usage` of other configs of the same limits.
+
+        Raises `ConfigurationError` if rate, period, burst or max_wait differ.
+        """
         if tuple(config.shared_part for config in configs) != self.configs:
             rule = "must have the same rate, period, burst and max_wait as the limiter"
             raise ConfigurationError([("RateLimiter.with_costs", rule, configs)])
@@ -82,11 +88,11 @@ class RateLimiter:
 
     def _set_cost_rules(self, configs: Sequence[RateLimitConfig]) -> None:
         self._cost_rules = tuple(_CostRule(config.cost, config.usage) for config in configs)
-        #: What every call costs; None where that depends on its arguments.
+        #: The costs of every call; None if they depend on its arguments.
         self._fixed_costs = None if any(callable(config.cost) for config in configs) else self._costs(1.0)
         self._has_usage = tuple(config.usage is not None for config in configs)
         self._rule_key = _rule_key_of(self._cost_rules)
-        #: What calls are alike in their use; None where that depends on their costs.
+        #: The cost class of every call; None if it depends on its costs.
         self._fixed_class = None if any(self._has_usage) else self._token_buckets.exact_class
         if self._fixed_costs is not None:
             self._fixed_class = self._cost_class_of(self._fixed_costs)
@@ -102,9 +108,9 @@ class RateLimiter:
         return tuple(cost if callable(each) else cost * each for each, _ in self._cost_rules)
 
     def admit(self, cost: float = 1.0) -> RateLimitPermit:
-        """Leave to start, perhaps with a turn to wait for; raises `RateLimitExceededError`.
+        """Take the cost of a call or join the queue. Raises `RateLimitExceededError`.
 
-        `cost` stands for that of a config whose cost is a function, and multiplies the others.
+        `cost` replaces that of a config whose cost is a function, and multiplies the others.
         """
         is_fixed = self._fixed_costs is not None and cost == 1.0
         costs = self._fixed_costs if is_fixed and self._fixed_costs is not None else self._costs(checked_cost(cost))
@@ -112,7 +118,7 @@ class RateLimiter:
         return RateLimitPermit(self, costs, cost_class, self._token_buckets.take_or_enqueue(costs, cost_class))
 
     def admit_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> RateLimitPermit:
-        """`admit` for a call with these arguments."""
+        """Admit a call with these arguments; see `admit`."""
         costs = self._fixed_costs
         if costs is None:
             costs = self._costs_of_call(args, kwargs)
@@ -127,11 +133,11 @@ class RateLimiter:
             raise
 
     def fits(self, cost: float = 1.0) -> bool:
-        """Whether a call of `cost` could start at once."""
+        """Return whether a call of `cost` could start at once."""
         return self._token_buckets.fits(self._costs(checked_cost(cost)))
 
     def settle(self, permit: RateLimitPermit, outcome: Outcome) -> None:
-        """See `RateLimitPermit.settle`."""
+        """Settle a permit; see `RateLimitPermit.settle`."""
         deferring_lock, ticket = self._token_buckets.deferring_lock, permit.turn
         if deferring_lock.held_by_current_thread():
             deferring_lock.defer(functools.partial(self.settle, permit, outcome))
@@ -144,7 +150,7 @@ class RateLimiter:
             self._token_buckets.refund(permit.costs)
 
     def _settle_usage(self, permit: RateLimitPermit, outcome: Outcome) -> None:
-        """A good answer tells what its call used. What failed, or was cancelled on its way, has used its estimate."""
+        """Correct the estimates of a success by its usage. A failed or cancelled call has used its estimates."""
         costs, used, seconds = permit.costs, permit.costs, None
         if not outcome.begun:
             used = (0.0,) * len(costs)
@@ -161,12 +167,12 @@ class RateLimiter:
         try:
             used = _reported_usage(usage, value)
             return estimate if used is None else checked_cost(used, "usage")
-        except Exception as error:  # noqa: BLE001 - the call has gone well, whatever its usage cannot make of the answer
+        except Exception as error:  # noqa: BLE001 - the call succeeded, whatever `usage` raises
             self._log_usage_error_once(error)
             return estimate
 
     def _log_usage_error_once(self, error: Exception) -> None:
-        """Once, and without the error's text, which may be the answer's."""
+        """Log once, and without the error's text, which may contain the response."""
         if not self._usage_error_logged:
             self._usage_error_logged = True
             where = traceback.extract_tb(error.__traceback__)[-1]
@@ -181,7 +187,7 @@ def _reported_usage(usage: Usage, value: object) -> float | None:
 
 
 def _rule_key_of(rules: Sequence[_CostRule]) -> Hashable:
-    """What tells the calls of one function of cost and usage from those of others."""
+    """Return a key that identifies the cost and usage functions."""
     try:
         hash(family := tuple(rules))
     except TypeError:

@@ -20,13 +20,13 @@ Usage = Callable[[Any], float | None]
 @suggests_keywords_for_class
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimitConfig:
-    """How much may be started in a time.
+    """Limit how much may start per period.
 
-    `rate`: units that each period brings; requests, tokens, whatever `cost` counts. `period`: seconds. `burst`: units that may be
-    started at once after a quiet time; None: what one second brings, at least 1. `max_wait`: seconds for which a call waits its
-    turn, beyond which it is refused at once; None: as long as its deadline allows. `cost`: units of a call, a number or a
-    function of its arguments, which may be an estimate. `usage`: a function of the answer: units that the call did cost; None
-    from it, or for it: as estimated. Of a stream it is asked with each item, the last one first, until one tells.
+    `rate`: units per period; requests, tokens, whatever `cost` counts. `period`: seconds. `burst`: units that may start at once
+    after an idle time; None: the units of one second, at least 1. `max_wait`: seconds that a call may wait in the queue; one that
+    would wait longer is rejected at once; None: until its deadline. `cost`: units of a call, a number or a function of its
+    arguments, which may be an estimate. `usage`: a function of the response that returns the units used; None, as its result or
+    instead of it: as estimated. For a stream it is called with each item, the last one first, until it returns a number.
 
     A cost above the burst waits for a full bucket, and leaves it in debt.
     """
@@ -52,17 +52,17 @@ class RateLimitConfig:
 
     @property
     def capacity(self) -> float:
-        """Units that the bucket holds."""
+        """Return the units that the bucket holds."""
         return max(1.0, self.rate / self.period) if self.burst is None else self.burst
 
     @property
     def shared_part(self) -> RateLimitConfig:
-        """The same without what is said of single calls."""
+        """Return the config without `cost` and `usage`, which may differ between calls of one limiter."""
         return replace(self, cost=1.0, usage=None)
 
 
 def checked_cost(value: object, what: str = "cost") -> float:
-    """A number of units that somebody's function has given; raises `ConfigurationError` for what is none."""
+    """Return the units that a user function returned. Raises `ConfigurationError` for anything but a number >= 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ConfigurationError([(f"{OWNER}.{what}", "must give a finite number of at least 0", value)])
     return value

@@ -16,14 +16,14 @@ from resilience_kit.policies.rate_limit.bucket import TokenBucket
 from resilience_kit.policies.rate_limit.consumption import CostClass, size_class
 from resilience_kit.policies.rate_limit.options import RateLimitConfig
 
-#: Seconds by which a caller who waits may be woken too late without a loss: what a bucket takes beyond its burst meanwhile.
+#: Seconds of wake-up delay that are credited: while calls are queued, a bucket may exceed its burst by as much.
 _WAKEUP_SLACK: Final = 0.05
-#: Classes of calls whose use is remembered; the oldest is forgotten first.
+#: Maximum number of cost classes; the oldest is dropped first.
 _MAX_CLASSES: Final = 128
 
 
 class RateLimitWaiter(Waiter):
-    """A caller's place in the queue of a rate limiter."""
+    """A call in the queue of a rate limiter."""
 
     __slots__ = ("cost_class",)
 
@@ -50,14 +50,14 @@ class TokenBuckets:
         self._single_bucket = self.buckets[0] if len(self.buckets) == 1 else None
         self._max_wait = min((config.max_wait for config in configs if config.max_wait is not None), default=None)
         self._cost_classes: dict[Hashable, CostClass] = {}
-        #: Of calls whose estimates are what they use.
+        #: The class of calls whose estimates are exact.
         self.exact_class = CostClass([False] * len(self.buckets), len(Priority))
         self._active_classes: dict[CostClass, None] = {}
         self.reset_after_fork()
         register_fork_aware(self)
 
     def reset_after_fork(self) -> None:
-        """In a forked child: a lock that nobody holds, and nobody who waits."""
+        """Start with a new lock and an empty queue in a forked child."""
         self.deferring_lock = DeferringLock()
         self.lock = self.deferring_lock.lock
         self.queue = WaitQueue(len(Priority))
@@ -66,7 +66,7 @@ class TokenBuckets:
         self._active_classes = {}
 
     def refill(self) -> float:
-        """Under the lock: bring the buckets up to now."""
+        """Refill the buckets and return the time. Requires the lock."""
         now = self._clock.monotonic()
         slack = _WAKEUP_SLACK if self.queue.length else 0.0
         for bucket in self.buckets:
@@ -74,16 +74,16 @@ class TokenBuckets:
         return now
 
     def debit(self, costs: Sequence[float]) -> None:
-        """Under the lock: take, into debt if need be."""
+        """Take costs, into debt if necessary. Requires the lock."""
         for bucket, cost in zip(self.buckets, costs, strict=True):
             bucket.level -= cost
 
     def seconds_until(self, costs: Sequence[float]) -> float:
-        """Under the lock: seconds until there is enough for a caller with nobody ahead."""
+        """Return the seconds until these costs are available, ignoring the queue. Requires the lock."""
         return max(bucket.seconds_until(cost) for bucket, cost in zip(self.buckets, costs, strict=True))
 
     def cost_class_of(self, rule_key: Hashable, has_usage: Sequence[bool], costs: Sequence[float]) -> CostClass:
-        """The class of a call by its functions, and by the size of its estimates."""
+        """Return the class of a call by its cost functions and the size of its estimates."""
         key = (rule_key, size_class(costs, has_usage))
         found = self._cost_classes.get(key)
         if found is None:
@@ -94,13 +94,13 @@ class TokenBuckets:
         return found
 
     def fits(self, costs: Sequence[float]) -> bool:
-        """Whether a call could start at once."""
+        """Return whether a call could start at once."""
         with self.lock:
             self.refill()
             return not self.queue.length and self.seconds_until(costs) <= EPSILON
 
     def set_level(self, level: float) -> None:
-        """Have the first bucket hold so much, and let those in who wait for it."""
+        """Set the level of the first bucket, and grant the waiters that it allows."""
         with self.lock:
             self.refill()
             self.buckets[0].level = level
@@ -108,12 +108,12 @@ class TokenBuckets:
         wake_all(moved)
 
     def try_take(self, cost: float) -> bool:
-        """Take from the first bucket, all of it or nothing; never into debt, and never before somebody who waits."""
+        """Take from the first bucket all of `cost` or nothing; never into debt, and never ahead of the queue."""
         with self.lock:
             return not self.queue.length and self.buckets[0].try_take(self._clock.monotonic(), cost)
 
     def reserve(self, cost: float) -> float:
-        """Take from the first bucket at once, into debt if need be, before those who wait; gives the seconds until it is paid."""
+        """Take from the first bucket at once, into debt and ahead of the queue; return the seconds until it is paid."""
         bucket = self.buckets[0]
         with self.lock:
             if bucket.try_take(self._clock.monotonic(), cost):
@@ -122,7 +122,7 @@ class TokenBuckets:
             return bucket.seconds_until(0.0)
 
     def take_or_enqueue(self, costs: Sequence[float], cost_class: CostClass) -> RateLimitWaiter | None:
-        """Take `costs`, or get a place in the queue; raises `RateLimitExceededError` when it would take too long."""
+        """Take `costs`, or join the queue. Raises `RateLimitExceededError` if the wait would exceed max_wait."""
         only = self._single_bucket
         with self.lock:
             if only is None or self.queue.length or not only.try_take(self._clock.monotonic(), costs[0]):
@@ -147,12 +147,12 @@ class TokenBuckets:
         self._active_classes[cost_class] = None
         return waiter
 
-    # --- how long it will take --------------------------------------------------------------------------------------------
+    # --- predicted waits --------------------------------------------------------------------------------------------------
 
     def _estimated_wait(self, costs: Sequence[float], priority: int, *, worst_case: bool = False) -> float:
-        """Under the lock: seconds until a caller may start who comes now, by what calls have used so far.
+        """Return the predicted seconds until a new call may start, by the usage so far. Requires the lock.
 
-        Where nobody knows what those ahead will use, it is what the wait takes at least; `worst_case`: at most.
+        If the usage of the calls ahead is unknown, it is a lower bound; with `worst_case` an upper bound.
         """
         ahead = [
             sum(each.queued_cost(number, priority, worst_case=worst_case) for each in self._active_classes)
@@ -167,7 +167,10 @@ class TokenBuckets:
         ]
 
     def _wait_behind(self, ahead: Sequence[float], costs: Sequence[float], refunds: Sequence[float]) -> float:
-        """Under the lock: what comes back does so when its calls have ended, hardly before a call's usual duration is over."""
+        """Return the seconds until `costs` are available after `ahead`. Requires the lock.
+
+        Refunds come when calls end, so they are not expected before the mean duration of a call.
+        """
         duration = max((each.duration for each in self._active_classes), default=0.0)
         longest = 0.0
         for bucket, cost, before, refund in zip(self.buckets, costs, ahead, refunds, strict=True):
@@ -178,7 +181,7 @@ class TokenBuckets:
         return longest
 
     def _update_estimates(self) -> Sequence[RateLimitWaiter]:
-        """Under the lock: judge those who wait by what has just become known. Gives them: all are to be woken."""
+        """Predict the waits again by new evidence. Return the waiters, which the caller wakes. Requires the lock."""
         ahead, refunds = [0.0] * len(self.buckets), self._expected_refunds(worst_case=False)
         waiters = cast("Sequence[RateLimitWaiter]", [*self.queue.waiters()])
         for waiter in waiters:
@@ -186,7 +189,7 @@ class TokenBuckets:
             ahead = [units + waiter.cost_class.expected_use(number, waiter.costs[number]) for number, units in enumerate(ahead)]
         return waiters
 
-    # --- a caller in the line ---------------------------------------------------------------------------------------------
+    # --- a waiter in the queue --------------------------------------------------------------------------------------------
 
     def look(self, waiter: RateLimitWaiter) -> float | None:
         """Return the seconds until `waiter` may start, if it is the head of the queue; see `Turn.look`.
@@ -211,7 +214,7 @@ class TokenBuckets:
         return 0.0
 
     def claim(self, waiter: RateLimitWaiter) -> None:
-        """See `Turn.claim`. A clock that is behind, or does not wait, leaves a debt."""
+        """Grant the head of the queue after its sleep; see `Turn.claim`. A clock that lags leaves a debt."""
         with self.lock:
             if waiter.granted or self.queue.head() is not waiter:
                 return
@@ -221,7 +224,7 @@ class TokenBuckets:
         wake_all(moved)
 
     def _grant(self) -> Iterator[RateLimitWaiter]:
-        """Under the lock: give their turn to all whose cost is there. Gives those, and who is next: all are to be woken."""
+        """Grant waiters while the buckets allow. Yield them and the new head, which the caller wakes. Requires the lock."""
         while isinstance(waiter := self.queue.head(), RateLimitWaiter):
             yield waiter
             if self.seconds_until(waiter.costs) > EPSILON:
@@ -242,7 +245,7 @@ class TokenBuckets:
             self._active_classes.pop(waiter.cost_class, None)
 
     def cancel(self, waiter: RateLimitWaiter) -> bool:
-        """Whether a caller gives up a place whose turn had not come, or that was lost already."""
+        """Cancel a waiter that was not granted; return whether it is cancelled."""
         with self.lock:
             if waiter.granted or waiter.cancelled:
                 return waiter.cancelled
@@ -255,7 +258,7 @@ class TokenBuckets:
         return True
 
     def leave(self, waiter: RateLimitWaiter) -> None:
-        """Lose a place, whether its turn has come or not."""
+        """Leave the queue, or refund the costs if they were granted."""
         if not self.cancel(waiter):
             waiter.cancelled = True
             if waiter.cost_class.reports_usage:
@@ -264,17 +267,17 @@ class TokenBuckets:
                 self.refund(waiter.costs)
 
     def patience_of(self, waiter: RateLimitWaiter) -> float | None:
-        """See `Turn.patience`."""
+        """Return the seconds until a waiter expires; see `Turn.patience`."""
         return None if waiter.expires_at is None else max(0.0, waiter.expires_at - self._clock.monotonic())
 
     def refusal(self, waiter: RateLimitWaiter) -> RateLimitExceededError:
-        """See `Turn.refusal`."""
+        """Return the error of a waiter that gives up; see `Turn.refusal`."""
         with self.lock:
             self.refill()
             return self._rejection(waiter)
 
     def _rejection(self, waiter: RateLimitWaiter) -> RateLimitExceededError:
-        """With the seconds after which the place would come to somebody who asks now, without this caller."""
+        """Return the error with the worst-case wait of a new call, without this waiter. Requires the lock."""
         is_queued = not (waiter.cancelled or waiter.granted)
         if is_queued:
             waiter.cost_class.dequeue(waiter.priority, waiter.costs)
@@ -286,7 +289,7 @@ class TokenBuckets:
     # --- after a call -----------------------------------------------------------------------------------------------------
 
     def refund(self, unused: Sequence[float]) -> None:
-        """Put back what was not used; what is negative was used beyond the estimate."""
+        """Put back unused units; negative ones were used beyond the estimate."""
         if self.deferring_lock.held_by_current_thread():
             self.deferring_lock.defer(functools.partial(self.refund, unused))
             return
@@ -301,7 +304,10 @@ class TokenBuckets:
         return list(self._grant())
 
     def settle(self, costs: Sequence[float], used: Sequence[float], cost_class: CostClass, reported: float | None) -> None:
-        """A call of a class that reports its usage has ended. `reported`: its seconds, None where it has reported nothing."""
+        """End a call of a class that reports its usage.
+
+        `reported`: its duration in seconds; None if it has reported nothing.
+        """
         with self.lock:
             cost_class.on_end(costs)
             is_new_evidence = reported is not None and cost_class.on_usage(used, reported)
