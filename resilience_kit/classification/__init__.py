@@ -1,13 +1,13 @@
-"""What went wrong, and what it means for the next attempt.
+"""Classification of errors: what failed, and what that means for the next attempt.
 
     verdict = classify(error)                        any exception
-    verdict = classify_response(429, headers, body)  an HTTP answer
-    verdict = response_error(200, headers, body)     an error under a status of success, None for an answer
-    verdict = event_error(name, data)                the same of one server-sent event
-    forget = register_classifier(MyError, verdict)    your own exceptions, in one line
+    verdict = classify_response(429, headers, body)  an HTTP response
+    verdict = response_error(200, headers, body)     an error under a success status, None for no error
+    verdict = event_error(name, data)                the same for one server-sent event
+    forget = register_classifier(MyError, verdict)    your own exceptions
 
-The rules and their order of authority stand in `response` and `exceptions`; what each provider's codes and words mean is data,
-in `providers` and `wording`. Nothing here raises, waits, or imports a client library.
+The rules and their precedence are in `response` and `exceptions`; the meanings of the providers' codes and phrases are data, in
+`providers` and `phrases`. Nothing here raises, waits, or imports a client library.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the body of an answer says: codes, words, a status of its own, a wish for patience.
+"""Extracts the facts of a response body: codes, message, a status of its own, a delay.
 
-Bodies come as JSON objects of a dozen shapes, as text that may hold JSON, as server-sent events and as HTML pages. Everything
-is bounded: 64 KiB of text are parsed, 16 KiB of wording are kept, a few dozen objects are looked at.
+Bodies are JSON objects of a dozen shapes, text that may contain JSON, server-sent events and HTML pages. Everything is
+bounded: 64 KiB of text are parsed, 16 KiB of messages are kept, a few dozen objects are examined.
 """
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ _STATUS_COMMENT = ":HTTP_STATUS/"  # DashScope names the status of a failed even
 
 @dataclass(slots=True)
 class ErrorDetails:
-    """What a body gave away.
+    """The facts extracted from a body.
 
-    `is_error`: it is an error object, whatever the status says; `vendor`: whose numbers it counts in; `truncated`: JSON that
-    stops short.
+    `is_error`: it is an error object, whatever the status; `vendor`: the vendor that defines its numbers; `truncated`:
+    incomplete JSON.
     """
 
     codes: list[str] = field(default_factory=list)
@@ -122,47 +122,47 @@ class ErrorDetails:
 
 
 def has_json_content_type(headers: Mapping[str, str]) -> bool:
-    """Return whether the content type is JSON's; `headers` have lower-case names."""
+    """Return whether the content type is JSON; `headers` have lower-case names."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     return kind in ("application/json", "text/json") or kind.endswith("+json")
 
 
 def is_not_json(status: int, body: bytes | str) -> bool:
-    """Return whether a body is empty, a page or other text where JSON should be. Events pass: some services mislabel them."""
+    """Return whether a body is empty, a page or other text instead of JSON. Events pass: some services mislabel them."""
     text = body[:_LONGEST_CODE].decode("utf-8", "replace") if isinstance(body, bytes) else body[:_LONGEST_CODE]
     text = text.lstrip("\ufeff \t\r\n")
     return status not in NO_CONTENT and not text.startswith(("{", "[", '"', *_STREAM)) and _SCALAR.fullmatch(text) is None
 
 
 class _TruncatedJSON(str):
-    """Text that begins as JSON and is none."""
+    """Text that begins as JSON and cannot be parsed."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _ErrorEvent:
-    """What stands in an event that is named error."""
+    """The content of an event that is named error."""
 
     content: object
     status: int | None
 
 
 def parse_body(body: object) -> ErrorDetails:
-    """The facts of a body of any kind; an empty `ErrorDetails` for one that says nothing, or raises when it is looked at."""
+    """Extract the facts of a body of any kind; an empty `ErrorDetails` for one without facts, or that raises when read."""
     try:
         return _details_of(_parse_content(body))
-    except Exception:  # noqa: BLE001 - a mapping of the caller's may do anything; status and headers still speak
+    except Exception:  # noqa: BLE001 - a mapping of the caller may do anything; status and headers remain
         return ErrorDetails()
 
 
 def names_error(name: str) -> bool:
-    """Return whether an event of that name reports a failure, whatever its data holds: `error`, `exception`, one of AWS's."""
+    """Return whether an event of that name reports a failure, whatever its data: `error`, `exception`, one of AWS."""
     return name.lower() in _ERROR_EVENTS or name.endswith("Exception")
 
 
 def parse_event(name: str, data: str) -> ErrorDetails:
-    """The facts of one server-sent event; one that is named as an error has failed, whatever its data holds."""
+    """Extract the facts of one server-sent event; one that is named as an error is one, whatever its data."""
     found = _parse_text(data[:LONGEST_BODY])
     if isinstance(found, list):
         found = _error_item(found)
@@ -189,7 +189,7 @@ def _details_of(content: object) -> ErrorDetails:
 
 
 def _parse_content(body: object) -> object:
-    """The JSON object inside, else the text, else None."""
+    """Return the JSON object in the body, else its text, else None."""
     if isinstance(body, (bytes, bytearray)):
         body = bytes(body[:LONGEST_BODY]).decode("utf-8", "replace")
     is_list = isinstance(body, (list, tuple))
@@ -202,7 +202,7 @@ def _parse_content(body: object) -> object:
 
 
 def _delivered_item(items: list[object] | tuple[object, ...]) -> object:
-    """The first item of a list that is an answer by itself, whatever became of the others; a chunk of a stream is none."""
+    """Return the first item of a list that is a result by itself, whatever the others are; stream chunks are not."""
     found = (item for item in items[:_MOST_OBJECTS] if isinstance(item, Mapping) and _CHUNKS.isdisjoint(item))
     return next((item for item in found if _has_content(item) and error_envelope(item) is None), None)
 
@@ -218,10 +218,10 @@ def _parse_text(text: str) -> object:
 
 
 def _parse_json(text: str) -> object:
-    """The value in the text: its lines' where it is JSON line by line, the text itself where it is none.
+    """Return the JSON value of the text, a list of values for JSON lines, or the text itself if it is not JSON.
 
-    What is nested deeper than any error is, or holds too large a number for the interpreter, is JSON all the same and says
-    nothing. Depth is measured, since how much the parser takes differs between interpreters.
+    None for JSON that is nested too deeply or contains a number too large for the interpreter. The depth is measured,
+    since the limit of the parser differs between interpreters.
     """
     if _is_deep(text):
         return None
@@ -247,7 +247,7 @@ def _is_deep(text: str) -> bool:
 
 
 def _events(text: str) -> Iterator[object]:
-    """What stands in the events of a stream, of which the last may have been cut."""
+    """Yield the contents of the events of a stream, the last of which may be truncated."""
     name, data, status = "", "", None
     for line in (*_LINE_END.split(text, _MOST_LINES)[:_MOST_LINES], ""):
         field, _, value = line.partition(":")
@@ -267,13 +267,13 @@ def _events(text: str) -> Iterator[object]:
 
 
 def _error_item(items: list[object] | tuple[object, ...]) -> object:
-    """The item that holds an error, else the first object, of a list of chunks."""
+    """Return the item that contains an error, else the first object, of a list of chunks."""
     found = [item for item in items[:_MOST_OBJECTS] if isinstance(item, (Mapping, _ErrorEvent))]
     return next((item for item in found if isinstance(item, _ErrorEvent) or error_envelope(item)), found[0] if found else None)
 
 
 def _visible_text(text: str) -> str:
-    """The title and headings of a page; other text as it is."""
+    """Return the title and headings of a page; other text unchanged."""
     if not text[:1000].lstrip().startswith("<"):
         return text
     return " ".join(found[1] for found in _PAGE.findall(text[:LONGEST_TEXT]))
@@ -296,7 +296,7 @@ def _details_of_object(top: Mapping[object, object]) -> ErrorDetails:
 
 
 def _unwrapped(top: Mapping[object, object]) -> tuple[Mapping[object, object], str | None]:
-    """The object of a Bedrock stream event `{"throttlingException": {...}}` with its name, else `top` itself."""
+    """Return the object of a Bedrock stream event `{"throttlingException": {...}}` with its name, else `top`."""
     if len(top) == 1:
         name, inner = next(iter(top.items()))
         if isinstance(name, str) and name.endswith("Exception") and isinstance(inner, Mapping):
@@ -305,7 +305,7 @@ def _unwrapped(top: Mapping[object, object]) -> tuple[Mapping[object, object], s
 
 
 def _nodes(top: Mapping[object, object]) -> list[Mapping[object, object]]:
-    """The error object and what hangs on it, inner ones before the body that wraps them."""
+    """Return the error object and its nested objects, inner ones before those that contain them."""
     found: list[Mapping[object, object]] = []
     for answer in choices(top):
         if answer.get("error"):
@@ -341,7 +341,7 @@ def _add_details(node: Mapping[object, object], details: ErrorDetails, texts: li
 
 
 def _status(value: object) -> int | None:
-    """An HTTP error status that stands in a body, as a number or in digits."""
+    """Return an HTTP error status from a body, given as a number or in digits."""
     if isinstance(value, str) and len(value) == len("429") and value.isascii() and value.isdecimal():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not CLIENT_ERROR <= value < BEYOND:

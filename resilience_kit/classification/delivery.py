@@ -1,4 +1,4 @@
-"""Whether a failed request was surely not processed, and how often an SDK has already repeated it."""
+"""Determines whether a failed request was certainly not processed, and how often an SDK has already retried it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from resilience_kit.classification.safe_access import attribute, chain, is_bare_
 from resilience_kit.errors import RateLimitError, Rejected
 from resilience_kit.outcome import FailureKind
 
-#: In which header a transport of this kit tells how many attempts it has made.
+#: Header in which a transport of this package reports its number of attempts.
 ATTEMPTS_HEADER = "x-resilience-kit-attempts"
 
 _MOST_RETRIES = 1000
 _MOST_ERRORS = 64
 
-# No connection stood when these were raised.
+# Raised before a connection was established.
 _NOT_CONNECTED = frozenset(
     {
         "ClientConnectorError",
@@ -37,26 +37,26 @@ _NOT_CONNECTED = frozenset(
         "gaierror",
     }
 )
-# These say as much as the error beneath them.
+# Only as informative as their cause.
 _WRAPPERS = frozenset({"APIConnectionError", "APITimeoutError", "ConnectionError", "MaxRetryError", "RetryError", "URLError"})
 _NO_CONNECTION_MESSAGE = "failed to connect to all addresses"  # grpc has one class for everything
 
 
 def was_not_sent(exc: BaseException) -> bool:
-    """Whether the service surely did not process the request, so that even what must not happen twice may be repeated.
+    """Return whether the service certainly did not process the request, so that even a non-idempotent one may be retried.
 
-    True when no connection was made (refused, DNS, connect or pool timeout, proxy), when the service turned it away for its
-    rate (429), or when this kit refused. False for everything else, and for a group unless it holds of each error in it. Never
-    raises; thread-safe.
+    True when no connection was made (refused, DNS, connect or pool timeout, proxy), when the service rejected it by a
+    rate limit (429), or when this package rejected it. False for everything else, and for a group unless it holds for
+    each error in it. Never raises; thread-safe.
     """
     try:
         return _not_sent(exc, [_MOST_ERRORS])
-    except Exception:  # noqa: BLE001 - runs while another error is handled; without proof the answer is no
+    except Exception:  # noqa: BLE001 - runs while another error is handled; without proof it is False
         return False
 
 
 def sdk_retry_count(exc: BaseException) -> int:
-    """How often an SDK (openai, anthropic, botocore) has already repeated the failed request; 0 when unknown. Never raises."""
+    """Return how often an SDK (openai, anthropic, botocore) has retried the failed request; 0 if unknown. Never raises."""
     try:
         if is_bare_builtin(exc):
             return 0
@@ -66,7 +66,7 @@ def sdk_retry_count(exc: BaseException) -> int:
 
 
 def transport_retry_count(exc: BaseException) -> int:
-    """How often a transport of this kit has already repeated the request behind an error answer; 0 when unknown. Never raises."""
+    """Return how often a transport of this package has retried the request; 0 if unknown. Never raises."""
     try:
         answers = (lowercase_headers(attribute(attribute(error, "response"), "headers")) for error in chain(exc))
         return next((count - 1 for answer in answers if (count := _count(answer.get(ATTEMPTS_HEADER)))), 0)
@@ -84,7 +84,7 @@ def _not_sent(exc: BaseException, remaining: list[int]) -> bool:
 
 
 def _proof(exc: BaseException) -> bool | None:
-    """Whether this one error proves that nothing was processed; None leaves it to the error beneath."""
+    """Return whether this error proves that nothing was processed; None leaves that to its cause."""
     if isinstance(exc, RateLimitError):
         return exc.status is None or exc.status >= CLIENT_ERROR  # as below
     if isinstance(exc, Rejected) or any(base.__name__ in _NOT_CONNECTED for base in type(exc).__mro__):

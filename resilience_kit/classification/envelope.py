@@ -1,13 +1,14 @@
-"""Whether a JSON body is an error envelope, whatever its status says.
+"""Determines whether a JSON body is an error envelope, whatever its status.
 
-Services that answer 200 to everything put their failures into a dozen shapes, and ordinary answers use the same keys: a file
-has a `status` of `error`, a batch has `errors`, a RAG answer has a `code` or a `message`. Hence three grades of evidence.
-An envelope that nobody uses for anything else settles the matter (`base_resp`, `{"object": "error"}`, a filled `error`). A flag
-(`success: false`, `status: "error"`, `errors`) counts when words explain it and nothing is delivered beside it. A bare `code`
-counts when besides that it is known to mean an error, or when the place of the result is there and empty.
+Services that respond 200 to everything put their failures into a dozen shapes, and ordinary responses use the same
+keys: a file has a `status` of `error`, a batch has `errors`, a RAG response has a `code` or a `message`. Hence three
+grades of evidence. An unambiguous envelope is conclusive (`base_resp`, `{"object": "error"}`, a non-empty `error`). A
+flag (`success: false`, `status: "error"`, `errors`) counts when a message explains it and there is no payload beside
+it. A bare `code` counts when in addition it is known to mean an error, or when the field of the result is present and
+empty.
 
-An object with an `id` and a `status` is a resource (a batch, a job, a background response): reading it succeeded, however it
-fares.
+An object with an `id` and a `status` is a resource (a batch, a job, a background response): reading it succeeded,
+whatever its status.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Body = Mapping[object, object]
 
 
 class Envelope(NamedTuple):
-    """An error envelope: in whose numbers it counts, and its own number."""
+    """An error envelope: the vendor that defines its numbers, and its own number."""
 
     vendor: str | None = None
     number: int | None = None
@@ -42,11 +43,11 @@ _CODE_KEYS = ("error_code", "errorCode", "errcode", "err_code", "errno", "err_no
 _STATUS_KEYS = ("status", "statusCode", "status_code", "http_status")
 #: The same the other way round.
 _ERROR_FLAGS = ("isError", "is_error", "hasError", "has_error")
-#: The answer of a check is whether something is valid, whatever it has found.
+#: The result of a validation is whether something is valid, whatever its findings.
 _VALIDITY_KEYS = ("valid", "is_valid", "isValid")
 _NO: tuple[object, ...] = (False, "false")
 _RESULTS = ("data", "result", "output", "results", "response")
-#: Keys that say something of a failure, or of the exchange itself, and deliver nothing.
+#: Keys about a failure or about the exchange itself, which are no payload.
 _METADATA_KEYS = frozenset(
     {
         *_SUCCESS_FLAGS, *_ERROR_FLAGS, *_MESSAGE_KEYS, "code", "Code", "errors", *_CODE_KEYS,
@@ -61,7 +62,7 @@ _METADATA_KEYS = frozenset(
 )  # fmt: skip
 _METADATA_SUFFIXES = ("id", "Id", "ID", "_at", "time", "timestamp", "Time", "Timestamp", "url", "link", "uri")
 
-#: What an `error` has that is told in words or codes. One without any of them is a measure, such as `{"rate": 0.05}`.
+#: Keys of an `error` that describe it. An object without any of them is a metric, such as `{"rate": 0.05}`.
 _DETAIL_KEYS = frozenset(
     {
         *_MESSAGE_KEYS, *_CODE_KEYS, *_STATUS_KEYS, "code", "Code", "type", "__type", "name", "details", "description",
@@ -85,7 +86,7 @@ _MULTIPLE_CHOICES = 300
 
 
 def error_envelope(top: Body) -> Envelope | None:
-    """Return the envelope when `top` is an error object, None when it is an answer."""
+    """Return the envelope when `top` is an error object, None when it is not."""
     found = _unambiguous(top)
     if found is not None or _is_resource(top) or _has_payload(top):
         return found
@@ -96,7 +97,7 @@ def error_envelope(top: Body) -> Envelope | None:
 
 
 def _unambiguous(top: Body) -> Envelope | None:
-    """The envelope that nothing but an error has."""
+    """Return an envelope that only errors have."""
     base = top.get("base_resp")
     if isinstance(base, Mapping) and (number := _as_integer(base.get("status_code"))):
         return Envelope("minimax", number)
@@ -114,7 +115,7 @@ def _unambiguous(top: Body) -> Envelope | None:
 
 
 def _nested_errors(top: Body) -> list[object]:
-    """Errors that stand one level deeper: OpenAI's `response.failed`, Cohere's last event, Tencent Cloud, Volcengine, Apigee."""
+    """Yield errors one level deeper: OpenAI's `response.failed`, Cohere's last event, Tencent Cloud, Volcengine, Apigee."""
     paths = (
         ("response", "error"), ("delta", "error"), ("Response", "Error"), ("ResponseMetadata", "Error"), ("fault", "faultstring"),
     )  # fmt: skip
@@ -123,7 +124,7 @@ def _nested_errors(top: Body) -> list[object]:
 
 
 def _by_header(top: Body) -> Envelope | None:
-    """The envelope of iFlytek, whose every answer has a header with a code."""
+    """Return the envelope of iFlytek, whose every response has a header with a code."""
     header = top.get("header")
     if isinstance(header, Mapping) and _is_number(number := header.get("code")) and number and "message" in header:
         return Envelope("iflytek", number)
@@ -131,7 +132,7 @@ def _by_header(top: Body) -> Envelope | None:
 
 
 def _describes_error(error: object) -> bool:
-    """Whether the value of an `error` tells of one: neither a code of success, nor all its fields empty, nor a measure."""
+    """Return whether the value of `error` describes one: not a success code, not all empty fields, not a metric."""
     if isinstance(error, str):
         return bool(error.strip()) and _SUCCESS_TEXT.match(error) is None
     if not isinstance(error, Mapping):
@@ -156,7 +157,7 @@ def _is_resource(top: Body) -> bool:
 
 
 def _has_payload(top: Body) -> bool:
-    """Whether the object holds something beside what is about a failure."""
+    """Return whether the object has content besides fields about a failure."""
     return any(isinstance(top.get(check), bool) for check in _VALIDITY_KEYS) or any(
         isinstance(value, (str, list, Mapping))
         and value
@@ -177,12 +178,12 @@ def _message(top: Body) -> str:
 
 
 def _has_objects(errors: object) -> bool:
-    """Whether `errors` holds errors; a list of texts may be what a check has found."""
+    """Return whether `errors` contains error objects; a list of texts may be the findings of a validation."""
     return any(isinstance(each, Mapping) for each in errors) if isinstance(errors, list) else bool(errors)
 
 
 def _lists_errors(error: object) -> bool:
-    """Whether an `error` is a list of errors, rather than of measures."""
+    """Return whether an `error` is a list of errors, rather than of metrics."""
     return isinstance(error, list) and any(isinstance(each, (str, Mapping)) for each in error)
 
 
@@ -206,7 +207,7 @@ def _is_flagged(top: Body) -> bool:
 
 
 def _by_code(top: Body, message: str) -> Envelope | None:
-    """The envelope of `{"code": ..., "message": ...}` where the code is no success."""
+    """Return the envelope of `{"code": ..., "message": ...}` where the code is not a success."""
     code = top.get("code") or top.get("Code")
     if _SUCCESS_TEXT.match(message) is not None or isinstance(code, bool):
         return None
@@ -228,7 +229,7 @@ def _is_http_error(number: int) -> bool:
 
 
 def _is_of_zhipu(error: object) -> bool:
-    """Zhipu counts in strings of four digits and says nothing beside the message."""
+    """Return whether the envelope is from Zhipu: a string of four digits with nothing but a message."""
     if not isinstance(error, Mapping) or not error.keys() <= {"code", "message"} or "message" not in error:
         return False
     code = error.get("code")
@@ -241,7 +242,7 @@ def _number_of(error: object) -> int | None:
 
 
 def _as_integer(value: object) -> int | None:
-    """A number, also in digits."""
+    """Return a number, also from digits."""
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
     return value if _is_number(value) else None

@@ -1,9 +1,9 @@
-"""Exceptions that carry no answer of the service, by the name of their class.
+"""Classifies exceptions that carry no response, by the name of their class.
 
-Names, not classes: none of these libraries is imported, and SDKs rename the module of what they raise. `UNAMBIGUOUS` names mean
-the same in whatever module they stand; those in `LIBRARIES` only count in the libraries listed there, since `Timeout` or
-`Conflict` may be anything elsewhere. Names that nobody has listed are read by their parts, in those libraries, and anywhere
-when they begin as the errors of AI frameworks do: `ModelServerError`, `LLMConnectionError`.
+Names, not classes: none of these libraries is imported, and SDKs move their exceptions between modules. `UNAMBIGUOUS`
+names mean the same in any module; those in `LIBRARIES` only count in the libraries listed there, since `Timeout` or
+`Conflict` may mean anything elsewhere. Unlisted names are read by their parts, in those libraries, and anywhere when
+they begin as the errors of AI frameworks do: `ModelServerError`, `LLMConnectionError`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ UNAMBIGUOUS = {
     "MissingSchema": INVALID_REQUEST,
     "InvalidSchema": INVALID_REQUEST,
     "TooManyRedirects": ENDLESS_REDIRECT,
-    "JSONDecodeError": TRANSIENT,  # a body cut short, or a page where JSON should be: the service's fault
+    "JSONDecodeError": TRANSIENT,  # a truncated body, or a page instead of JSON: the service's fault
     "APIResponseValidationError": TRANSIENT,
     "ContentFilterFinishReasonError": CONTENT_FILTER,
     "LengthFinishReasonError": CONTEXT_LENGTH,
@@ -192,8 +192,8 @@ _HUGGING_FACE = {"RepositoryNotFoundError": NOT_FOUND, "GatedRepoError": PERMISS
 _PYDANTIC_AI: dict[str, Verdict | None] = {
     **_SDK,
     "ModelHTTPError": None,  # has a status
-    "ModelAPIError": CONNECTION,  # the request failed without an answer
-    "UsageLimitExceeded": UNKNOWN,  # a limit of the program's own, as the next one
+    "ModelAPIError": CONNECTION,  # the request failed without a response
+    "UsageLimitExceeded": UNKNOWN,  # a limit of the program itself, as the next one
     "ConcurrencyLimitExceeded": LOCALLY_REJECTED,
     "UserError": INVALID_REQUEST,
     "IncompleteToolCall": CONTEXT_LENGTH,
@@ -309,8 +309,8 @@ SDK_NAMES = frozenset(
     }
 )
 
-# What the parts of a class name mean. A broken wire has no answer inside, so its verdict is a rule; the others are codes, which
-# give way to the answer that the exception carries.
+# The meanings of parts of a class name. A connection failure carries no response, so its verdict is final; the others are codes,
+# which have a lower precedence than the response that the exception carries.
 _AI_NAME = re.compile(r"(?:Model|LLM|Llm|AI|API|Api|Provider|Upstream|Inference|Completion|Embedding|Chat)[A-Z]")
 _CONNECTION_NAME = re.compile(
     r"(?:Connect(?:ion|or)?|Network|Disconnect(?:ed|ion)?|Unreachable|Transport)(?:Closed|Reset|Failed|Failure)?(?:Error|Exception)?$"
@@ -335,14 +335,14 @@ _CODE_NAMES = (
 
 
 def connection_verdict(name: str, root: str) -> Verdict | None:
-    """Return the verdict of a class whose name speaks of a broken connection or a timeout."""
+    """Return the verdict of a class whose name indicates a broken connection or a timeout."""
     if root not in LIBRARIES and _AI_NAME.match(name) is None:
         return None
     return CONNECTION if _CONNECTION_NAME.search(name) else TIMEOUT if _TIMEOUT_NAME.search(name) else None
 
 
 def code_of(name: str, root: str) -> str | None:
-    """Return the code that a class name stands for, None when the name says nothing in this library."""
+    """Return the code of a class name, None when the name means nothing in this library."""
     known = root in LIBRARIES or name in SDK_NAMES
     if known or _AI_NAME.match(name):
         found = next((code for part, code in _CODE_NAMES if part.search(name)), None)
@@ -352,7 +352,7 @@ def code_of(name: str, root: str) -> str | None:
 
 PROVIDERS = {"mistralai": "mistral", "zhipuai": "zhipu", "zai": "zhipu"}
 
-# What the words of a failed connection tell about whose fault it is; the first hit decides.
+# Phrases of connection failures by the side at fault; the first match decides.
 CONNECTION_PHRASES = (
     (
         Phrases(

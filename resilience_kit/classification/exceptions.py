@@ -1,8 +1,8 @@
-"""An exception -> Verdict, by duck typing.
+"""Classifies exceptions, by duck typing.
 
-Asked in this order: what the user registered, this kit's own classes, groups, the class name where no answer of a service can
-be inside, the answer that the exception carries (status, headers, body, codes), the operating system's number, the words of a
-known SDK, and at last the error beneath.
+Precedence: registered classifiers, this package's own classes, groups, the class name of connection failures (which
+carry no response), the response that the exception carries (status, headers, body, codes), the operating system's error
+number, the message of a known SDK, and finally the cause.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from resilience_kit.classification.verdicts import CONNECTION, SERVER_ERROR, UNK
 from resilience_kit.errors import FallbackExhaustedError, StreamInterruptedError
 from resilience_kit.outcome import FailureKind, Verdict
 
-_MOST_ERRORS = 64  # looked at in one group, however it is nested
+_MOST_ERRORS = 64  # per group, however it is nested
 _CONNECTION_KINDS = frozenset({FailureKind.CONNECTION, FailureKind.TIMEOUT})
-_WRAPPERS = frozenset({Exception, RuntimeError, BaseException})  # raised to say "that failed", not to report a bug
+_WRAPPERS = frozenset({Exception, RuntimeError, BaseException})  # raised to report a failure, not a bug
 _FIRST_STATUS = 100
-_CONTENT_TYPE_ERROR = "ContentTypeError"  # aiohttp's, with the status of a page that came in place of JSON
+_CONTENT_TYPE_ERROR = "ContentTypeError"  # of aiohttp, with the status of a page instead of JSON
 
 _STATUSES = ("status_code", "status", "http_status", "code")
 _BODIES = ("body", "details", "response_json", "json_body", "http_body", "error", "detail")
@@ -45,13 +45,13 @@ _ERRNO_IN_MESSAGE = re.compile(r"\[errno ([0-9]{1,5})\]", re.ASCII)
 
 
 class _ClassInfo(NamedTuple):
-    """What is known of a class, whatever its instance holds."""
+    """What is known about a class, whatever its instances hold."""
 
-    own_verdict: Verdict | None  # this kit's
+    own_verdict: Verdict | None  # of this package's errors
     name_verdict: Verdict | None  # by name
     names: tuple[str, ...]  # that count as codes
     provider: str | None
-    is_builtin: bool  # a builtin: carries no answer
+    is_builtin: bool  # a builtin: carries no response
     follows_context: bool  # the context may be what really happened
 
 
@@ -60,11 +60,11 @@ _MOST_CLASSES = 1024
 
 
 def classify(exc: BaseException) -> Verdict:
-    """What an exception means for the next attempt.
+    """Return the verdict of an exception.
 
-    Knows this kit's errors, httpx and httpx2, openai, anthropic, aiohttp, requests, urllib3, botocore, grpc, google and the
-    builtin ones without importing any of them, follows causes and looks into groups. What it does not know is `unknown`: not
-    retryable, not counted. Never raises, whatever the exception's attributes do; reads no socket; thread-safe.
+    Knows this package's errors, httpx and httpx2, openai, anthropic, aiohttp, requests, urllib3, botocore, grpc, google
+    and builtin ones without importing any of them, follows causes and looks into groups. Anything else is `unknown`:
+    not retryable, not counted. Never raises, whatever the exception's attributes do; reads no socket; thread-safe.
     """
     try:
         return _classify(exc, [_MOST_ERRORS])
@@ -73,23 +73,23 @@ def classify(exc: BaseException) -> Verdict:
 
 
 def classify_ai_exception(exc: BaseException) -> bool:
-    """Whether another attempt may succeed: `classify(exc).retryable`."""
+    """Return whether another attempt may succeed: `classify(exc).retryable`."""
     return classify(exc).retryable
 
 
 def own_verdict(exc: BaseException) -> Verdict | None:
-    """What the error itself says, None when only an error beneath may know. May raise."""
+    """Return the verdict of the error without its causes, None if only a cause may have one. May raise."""
     return _classify_one(exc, [_MOST_ERRORS])
 
 
 def http_status(exc: BaseException) -> int | None:
-    """The HTTP status that the error carries."""
+    """Return the HTTP status that the error carries."""
     response = safe_access.attribute(exc, "response")
     return _botocore(response)[0] if isinstance(response, Mapping) else _status(exc, response)
 
 
 def _classify(exc: BaseException, remaining: list[int]) -> Verdict:
-    """The verdict of the first error down the causes that has one."""
+    """Return the verdict of the first error in the chain of causes that has one."""
     for error in safe_access.chain(exc, context=True) if _may_have_cause(exc) else (exc,):
         remaining[0] -= 1
         found = _classify_one(error, remaining) if remaining[0] >= 0 else None
@@ -105,7 +105,7 @@ def _may_have_cause(exc: BaseException) -> bool:
 
 
 def _classify_one(exc: BaseException, remaining: list[int]) -> Verdict | None:
-    """What this error says without those beneath, None when it says nothing."""
+    """Return the verdict of this error without its causes, None if it has none."""
     found = registered_verdict(exc)
     if found is not None:
         return found
@@ -135,7 +135,7 @@ def _classify_foreign(exc: BaseException, info: _ClassInfo) -> Verdict | None:
 
 
 def _localize_connection(rule: Verdict, exc: BaseException) -> Verdict:
-    """Whether a broken wire is this machine's own trouble, which the words or an error beneath may tell."""
+    """Return the verdict of a connection failure, which its message or a cause may show to be local."""
     for error in safe_access.chain(exc):
         verdict = rule if error is exc else _class_info(type(error)).name_verdict or rule
         if verdict.kind in _CONNECTION_KINDS and not verdict.counts_against_breaker:
@@ -155,7 +155,7 @@ def _by_errno(exc: OSError) -> Verdict | None:
 
 
 def _by_response(exc: BaseException, info: _ClassInfo) -> Verdict | None:
-    """The verdict of the answer inside, None when there is none."""
+    """Return the verdict of the response inside, None when there is none."""
     response = safe_access.attribute(exc, "response")
     if isinstance(response, Mapping):
         status, headers, details = _botocore(response)
@@ -179,7 +179,7 @@ def _by_response(exc: BaseException, info: _ClassInfo) -> Verdict | None:
 
 
 def _from_message(text: str, names: tuple[str, ...]) -> tuple[int | None, tuple[str, ...]]:
-    """The status or code that the message of an SDK's error spells out."""
+    """Return the status or code in the message of an SDK's error."""
     if match := _STATUS_IN_MESSAGE.search(text):
         return int(match[1]), ()
     match = _CODE_IN_MESSAGE.search(text)
@@ -222,7 +222,7 @@ def _pairs(items: object) -> dict[str, str]:
 
 
 def _body(exc: BaseException, response: object) -> object:
-    """The most telling body: an object that the SDK parsed, else what the response holds, else text on the exception."""
+    """Return the most informative body: an object parsed by the SDK, else what the response holds, else text on the exception."""
     text: object = None
     for name in _BODIES:
         own = safe_access.call_or_value(exc, name)
@@ -234,7 +234,7 @@ def _body(exc: BaseException, response: object) -> object:
 
 
 def _codes(exc: BaseException) -> list[str]:
-    """Codes on the exception itself: `.code` of openai, `.code()` of grpc, an enum of google's."""
+    """Return the codes on the exception itself: `.code` of openai, `.code()` of grpc, an enum of google."""
     found = []
     for name in _CODES:
         value = safe_access.call_or_value(exc, name)
@@ -247,7 +247,7 @@ def _codes(exc: BaseException) -> list[str]:
 def _class_info(cls: type) -> _ClassInfo:
     known = _CLASS_INFO.get(cls)
     if known is None:
-        if len(_CLASS_INFO) >= _MOST_CLASSES:  # somebody makes classes all the time
+        if len(_CLASS_INFO) >= _MOST_CLASSES:  # an application that creates classes all the time
             _CLASS_INFO.clear()
         known = _CLASS_INFO[cls] = _inspect_class(cls)
     return known

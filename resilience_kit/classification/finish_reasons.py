@@ -11,7 +11,7 @@ from resilience_kit.outcome import Verdict
 _MAX_CHOICES = 8
 _FINISH_KEYS = ("finish_reason", "finishReason", "stop_reason", "stopReason")
 
-# Why a model stopped, when that makes the answer useless.
+# Finish reasons that make a response useless.
 FINISH_REASONS: dict[str, Verdict] = {
     "contentfilter": CONTENT_FILTER,
     "contentfiltered": CONTENT_FILTER,
@@ -34,7 +34,7 @@ FINISH_REASONS: dict[str, Verdict] = {
 
 
 def finish_reason_verdict(top: Mapping[object, object]) -> Verdict | None:
-    """What the reason why the model stopped, or the refusal of the prompt, makes of an answer that is no error."""
+    """Return the verdict of a finish reason or a refused prompt in a response that is no error, None without one."""
     feedback = top.get("promptFeedback") or top.get("prompt_feedback")
     if isinstance(feedback, Mapping) and (feedback.get("blockReason") or feedback.get("block_reason")):
         return CONTENT_FILTER

@@ -1,4 +1,4 @@
-"""What a status code says when neither code nor wording says more."""
+"""Verdicts of HTTP status codes, for responses without a known code or message."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ STATUS: dict[int, Verdict] = {
 
 
 def by_status(status: int) -> Verdict:
-    """The verdict of the bare status; success and what is no status are `unknown`."""
+    """Return the verdict of a bare status; `unknown` for success and for what is no status."""
     found = STATUS.get(status)
     if found is not None:
         return found

@@ -1,4 +1,4 @@
-"""This kit's own errors, which say what they are."""
+"""Verdicts of this package's own errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from resilience_kit.classification.verdicts import (
 )
 from resilience_kit.outcome import FailureKind, Verdict
 
-_REJECTED_RATE = REQUEST_EXCEEDS_LIMIT  # a rate limit that is not retried here: whoever has the limiter knows when
+_REJECTED_RATE = REQUEST_EXCEEDS_LIMIT  # a rate limit that is not retried here: the owner of the limiter decides when
 
 VERDICTS: dict[type[BaseException], Verdict] = {
     errors.CircuitBreakerOpenError: LOCALLY_REJECTED,
@@ -59,12 +59,15 @@ VERDICTS: dict[type[BaseException], Verdict] = {
 
 
 def verdict_for(cls: type) -> Verdict | None:
-    """The verdict of the nearest of this kit's classes in the MRO, None for others and for those that only wrap."""
+    """Return the verdict of the nearest of this package's classes in the MRO, None for others and for wrappers."""
     return next((VERDICTS[base] for base in cls.__mro__ if base in VERDICTS), None)
 
 
 def with_own_hint(verdict: Verdict, exc: BaseException) -> Verdict:
-    """The verdict that the error brings of the answer it stands for, else `verdict` with its `retry_after`; a quota has none."""
+    """Return `exc.verdict` if the error was built from a response, else `verdict` with `exc.retry_after`.
+
+    Quota verdicts carry no `retry_after`.
+    """
     own = attribute(exc, "verdict")
     if isinstance(own, Verdict):
         return own
@@ -73,12 +76,12 @@ def with_own_hint(verdict: Verdict, exc: BaseException) -> Verdict:
 
 
 def not_retryable(verdict: Verdict) -> Verdict:
-    """The same trouble where nothing can be repeated: a broken stream, a fallback whose every level failed."""
+    """Return the verdict as not retryable, for a broken stream or a fallback whose every level failed."""
     return Verdict(verdict.kind, retryable=False, counts_against_breaker=verdict.counts_against_breaker)
 
 
 def combine(verdicts: Iterable[Verdict]) -> Verdict:
-    """One verdict for errors that happened at once: what cannot be retried decides, else the longest wait."""
+    """Combine the verdicts of concurrent errors: a non-retryable one decides, else the one with the longest wait."""
     found = list(verdicts)
     if not found:
         return UNKNOWN

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class Phrases:
-    """A family of phrases; a tuple among them is a set of words that must all be there."""
+    """A group of phrases; a tuple among them matches when all its parts do."""
 
     __slots__ = ("_all_of", "_any_of")
 
@@ -16,7 +16,7 @@ class Phrases:
         self._all_of = tuple(phrase for phrase in phrases if not isinstance(phrase, str))
 
     def found_in(self, text: str) -> bool:
-        """Whether lower-case `text` holds any of them."""
+        """Return whether lower-case `text` contains any of them."""
         has = text.__contains__
         return any(map(has, self._any_of)) or any(all(map(has, parts)) for parts in self._all_of)
 

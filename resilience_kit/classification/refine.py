@@ -1,7 +1,7 @@
-"""Refine a verdict by the words of the error message.
+"""Refines a verdict by the text of the error message.
 
-`REFINEMENTS` lists, for each kind of verdict, which phrases may replace it, most specific first: the same words mean different
-things under different statuses. `too many tokens` is a long prompt under 400 and a rate under 429.
+`REFINEMENTS` lists, for each kind of verdict, which phrases may replace it, most specific first: the same words mean
+different things under different statuses. `too many tokens` is a long prompt under 400 and a rate under 429.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ REFINEMENTS: dict[FailureKind, tuple[tuple[Phrases, Verdict], ...]] = {
 _LIMIT_AND_REQUEST = re.compile(r"limit:? ([0-9]{1,18}).{0,60}?requested:? ([0-9]{1,18})", re.ASCII | re.DOTALL)
 _UPSELL_PHRASES = frozenset(
     {BILLING_PHRASES, USAGE_LIMIT_PHRASES, LONG_WINDOW_PHRASES}
-)  # beside a short window these only praise a dearer plan
+)  # with a short window these only advertise a larger plan
 
 _WINDOW = re.compile(
     r"(?:\b(?:per|each|every)[ -]?|/ ?)[0-9]{1,3}[ -]?(?:s|secs?|seconds?|mins?|minutes?)\b"
@@ -134,7 +134,10 @@ _REPLENISHED = re.compile(r"replenished in 00:0[0-4]:[0-9]{2}\b", re.ASCII)
 
 
 def refine(verdict: Verdict, text: str, *, short_wait: bool = False) -> Verdict:
-    """The more precise verdict that the wording gives, else `verdict` itself. `short_wait`: the service asks for a short wait."""
+    """Return the more precise verdict that the message gives, else `verdict`.
+
+    `short_wait`: the service requests a wait that only a rate limit has.
+    """
     if not text:
         return verdict
     rated = verdict.kind is FailureKind.RATE_LIMIT
@@ -150,10 +153,10 @@ def refine(verdict: Verdict, text: str, *, short_wait: bool = False) -> Verdict:
 
 
 def is_rate_limit(code: str, text: str, *, short_wait: bool) -> bool:
-    """Return whether a code that speaks of a quota means a rate: beside a window of seconds or minutes, or a short wait.
+    """Return whether a quota code means a rate: it comes with a window of seconds or minutes, or with a short wait.
 
-    `code` is the code, plain. A code that speaks of money, or a text of a day or a month, stays a quota. So does a short wait
-    beside a code that means the account's own quota, or a text that speaks of money.
+    `code` is normalized. A code about money, or a text about a day or a month, remains a quota. So does a short wait
+    with a code of the account's own quota, or with a text about money.
     """
     if _BILLING_IN_CODE.search(code) or LONG_WINDOW_PHRASES.found_in(text):
         return False
@@ -171,6 +174,6 @@ def _is_short_usage(text: str) -> bool:
 
 
 def exceeds_limit(text: str) -> bool:
-    """Return whether one request is larger than the limit itself, by its numbers or in words."""
+    """Return whether one request is larger than the limit itself, by its numbers or by phrases."""
     match = _LIMIT_AND_REQUEST.search(text)
     return (match is not None and int(match[2]) > int(match[1])) or REQUEST_EXCEEDS_LIMIT_PHRASES.found_in(text)

@@ -1,4 +1,4 @@
-"""Verdicts that users give to their own exceptions."""
+"""Verdicts that users register for their own exceptions."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any, TypeVar
 from resilience_kit.outcome import Verdict
 
 E = TypeVar("E", bound=BaseException)
-_Entry = tuple[Any]  # a tuple of its own tells two registrations of one verdict apart
+_Entry = tuple[Any]  # a new tuple distinguishes two registrations of one verdict
 
 _lock = threading.Lock()
 _registered: Mapping[type[BaseException], _Entry] = {}  # replaced as a whole, so that readers need no lock
 
 
 def register_classifier(exception_type: type[E], verdict: Verdict | Callable[[E], Verdict | None]) -> Callable[[], None]:
-    """Say what an exception means: a verdict, or a function that gives one (None: no opinion).
+    """Register the verdict of an exception class, or a function that returns one (None: no verdict).
 
-    The registration nearest in the exception's MRO wins over everything that this kit knows by itself, and a later one for the
-    same class replaces the earlier. Returns a function that removes this registration and may be called more than once. A
-    function that raises has no opinion. Thread-safe. Raises TypeError for what is no exception class, verdict or callable.
+    The registration nearest in the exception's MRO takes precedence over all built-in rules, and a later one for the
+    same class replaces the earlier. Returns a function that removes this registration and may be called more than once.
+    A function that raises counts as one that returns None. Thread-safe. Raises TypeError for anything but an exception
+    class and a verdict or callable.
     """
     if not (isinstance(exception_type, type) and issubclass(exception_type, BaseException)):
         raise TypeError(f"exception_type must be an exception class, got {exception_type!r}")
@@ -32,7 +33,7 @@ def register_classifier(exception_type: type[E], verdict: Verdict | Callable[[E]
 
 
 def snapshot_classifiers() -> Callable[[], None]:
-    """Return a function that puts the present registrations back in place of those of then."""
+    """Return a function that restores the current registrations."""
     kept = _registered
 
     def restore() -> None:
@@ -44,7 +45,7 @@ def snapshot_classifiers() -> Callable[[], None]:
 
 
 def registered_verdict(exc: BaseException) -> Verdict | None:
-    """The verdict that a user's registration gives, None without one."""
+    """Return the verdict of a registration, None without one."""
     known = _registered
     if not known:
         return None

@@ -1,6 +1,6 @@
-"""An HTTP response -> Verdict.
+"""Classifies HTTP responses.
 
-Authority, highest first: the `x-should-retry` header, a code in the body, its wording, the status.
+Precedence, highest first: the `x-should-retry` header, a code in the body, its message, the status.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ _UPSTREAM_STATUS = re.compile(r"\b(?:http|status)(?:[ _]?(?:status|code)){0,2}[ 
 def classify_response(
     status: int, headers: Mapping[str, str], body: object, *, provider: str | None = None, now: object = None
 ) -> Verdict:
-    """What an HTTP response means for the next attempt. Never raises; thread-safe.
+    """Return the verdict of an HTTP response. Never raises; thread-safe.
 
-    `body` is bytes, text, or parsed JSON. `provider` (`"mistral"`, `"zhipu"`, ...) gives a sense to codes that are mere
-    numbers. `now` (datetime, seconds since the epoch or RFC 3339 text) is what dates count against; without it the response's
-    own `Date` does. A 2xx answer whose body is an error object is an error, and so is one without JSON where its content type
-    promises some; one that is none is `unknown`.
+    `body` is bytes, text, or parsed JSON. `provider` (`"mistral"`, `"zhipu"`, ...) defines the meaning of numeric
+    codes. `now` (datetime, seconds since the epoch or RFC 3339 text) is the reference for dates; without it the
+    response's own `Date` is. A 2xx response whose body is an error object is an error, and so is one without JSON
+    although its content type is JSON; any other is `unknown`.
     """
     try:
         who = provider.lower() if isinstance(provider, str) else None
@@ -81,7 +81,7 @@ def classify_details(  # noqa: PLR0913 - one argument a fact
     provider: str | None = None,
     now: object = None,
 ) -> Verdict:
-    """The verdict of collected facts; `names` are codes from elsewhere (exception classes), heard last."""
+    """Return the verdict of collected facts; `names` are codes of exception classes, with the lowest precedence."""
     codes = [*details.codes, *(headers[name] for name in _CODE_HEADERS if name in headers), *names]
     short_wait = _has_short_wait(headers, details, now)
     verdict = _check_size(
@@ -94,19 +94,19 @@ def classify_details(  # noqa: PLR0913 - one argument a fact
 
 
 def lowercase_headers(headers: object) -> dict[str, str]:
-    """Headers by lower-case name; what is not text is absent, and so are headers that raise when they are looked at."""
+    """Return the headers by lower-case name, without values that are not text; empty if reading them raises."""
     try:
         return {
             name.lower(): value[:_LONGEST_HEADER]
             for name, value in islice(headers.items() if isinstance(headers, Mapping) else (), _MOST_HEADERS)
             if isinstance(name, str) and isinstance(value, str)
         }
-    except Exception:  # noqa: BLE001 - a mapping of the caller's may do anything
+    except Exception:  # noqa: BLE001 - a mapping of the caller may do anything
         return {}
 
 
 def _effective_status(status: int | None, details: bodies.ErrorDetails, codes: Sequence[str]) -> int | None:
-    """The status in the body, when there is one, is the nearer to the cause; so is one that a layer in between tells in words."""
+    """Return the status nearest to the cause: one in the body, or one that a layer in between reports in its message."""
     if details.status is not None and (status is None or details.is_error or status >= CLIENT_ERROR):
         status = details.status
     if status is None or details.is_error or status >= FIRST_SERVER_ERROR or status == _FAILED_DEPENDENCY:
@@ -139,7 +139,7 @@ def _verdict_of_details(
 
 
 def _strongest_code(codes: Sequence[str], provider: str | None) -> tuple[str, Strength | None, Verdict]:
-    """The strongest meaning among the codes, the first of equals, with its code."""
+    """Return the strongest meaning among the codes, the first of equals, with its code."""
     best: tuple[str, Strength | None, Verdict] = ("", None, UNKNOWN)
     for code in codes:
         found = lookup_code(code, provider)
@@ -149,10 +149,10 @@ def _strongest_code(codes: Sequence[str], provider: str | None) -> tuple[str, St
 
 
 def _has_short_wait(headers: Mapping[str, str], details: bodies.ErrorDetails, now: object) -> bool:
-    """Whether the answer asks for a wait that only a rate has.
+    """Return whether the response requests a wait that only a rate limit has.
 
-    Windows of rates are a second or a minute; an exhausted quota comes back with a day, a month or a payment. Five minutes leave
-    room for services that lengthen the wait of those who go on asking.
+    Windows of rates are a second or a minute; an exhausted quota resets after a day, a month or a payment. Five minutes
+    leave room for services that lengthen the wait of callers who keep sending.
     """
     hint = header_hint(headers, now)
     if hint is None:
@@ -163,7 +163,7 @@ def _has_short_wait(headers: Mapping[str, str], details: bodies.ErrorDetails, no
 
 
 def _initial_verdict(status: int | None, strength: Strength | None, verdict: Verdict, *, failed: bool) -> Verdict:
-    if strength is Strength.SOFT and status != PAYMENT_REQUIRED:  # Gemini says RESOURCE_EXHAUSTED beside 402 too
+    if strength is Strength.SOFT and status != PAYMENT_REQUIRED:  # Gemini sends RESOURCE_EXHAUSTED with 402, too
         return verdict
     if status == _BAD_REQUEST and strength is Strength.GENERIC and verdict is CONTEXT_LENGTH:
         return verdict
@@ -171,11 +171,11 @@ def _initial_verdict(status: int | None, strength: Strength | None, verdict: Ver
         return by_status(status)
     if strength is Strength.GENERIC:
         return verdict
-    return UNKNOWN if status is None else SERVER_ERROR  # an error after a 200 is the server's, unless it says otherwise
+    return UNKNOWN if status is None else SERVER_ERROR  # an error under a 200 is the server's by default
 
 
 def _short_window(details: bodies.ErrorDetails) -> bool:
-    """Google's own words for a limit that refills within a minute; its message talks of billing either way."""
+    """Return whether Google's details name a limit that refills within a minute; its message mentions billing either way."""
     if any(marker in details.quotas.casefold() for marker in _BY_MINUTE):
         return True
     return details.retry_delay is not None and "limit: 0" not in details.text
@@ -186,7 +186,7 @@ def _check_size(verdict: Verdict, status: int | None) -> Verdict:
 
 
 def _with_server_hint(verdict: Verdict, headers: Mapping[str, str], details: bodies.ErrorDetails, now: object) -> Verdict:
-    """The verdict with what the server itself asks for: to retry or not, and when."""
+    """Return the verdict with the server's own instructions: whether to retry, and when."""
     if verdict is QUOTA and BUDGET_HELD_PHRASES.found_in(details.text) and header_hint(headers, now) is not None:
         verdict = BUDGET_HELD
     should_retry = headers.get("x-should-retry")

@@ -1,9 +1,9 @@
-"""How many seconds a service asks to wait.
+"""Extracts the seconds that a service requests to wait.
 
-Looked for in this order, first usable value wins: `retry-after-ms`, `retry-after` (number or HTTP date), the reset of each
-exhausted bucket (`x-ratelimit-*`, `ratelimit-*`, `anthropic-ratelimit-*`), a `RetryInfo` in the body, a bare number in the
-body. Whatever is malformed, negative, not finite or beyond seven days is no hint at all: a server that asks for a year is
-wrong, and shortening its wish would be a lie.
+In this order, the first usable value wins: `retry-after-ms`, `retry-after` (number or HTTP date), the reset of each
+exhausted bucket (`x-ratelimit-*`, `ratelimit-*`, `anthropic-ratelimit-*`), a `RetryInfo` in the body, a bare number in
+the body. Values that are malformed, negative, not finite or beyond seven days are ignored: a server that requests a
+year is wrong, and any shorter value would be invented.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _BUCKET = re.compile(r"(?:x-)?ratelimit-remaining(-[a-z-]+)?|(anthropic-ratelimi
 
 
 def bounded(seconds: object) -> float | None:
-    """`seconds` when it is a usable wait: a finite number from 0 to seven days."""
+    """Return `seconds` if it is a usable wait: a finite number from 0 to seven days."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= MAX_RETRY_AFTER:
         return None
     return float(seconds) + 0.0  # a negative zero becomes a plain one
 
 
 def instant(value: object) -> float | None:
-    """Seconds since the epoch of a datetime (naive means UTC), an RFC 3339 or HTTP date text, or a number."""
+    """Return the seconds since the epoch of a datetime (naive means UTC), an RFC 3339 or HTTP date, or a number."""
     if isinstance(value, datetime):
         return _timestamp(value)
     if isinstance(value, str):
@@ -44,30 +44,30 @@ def instant(value: object) -> float | None:
 
 
 def header_hint(headers: Mapping[str, str], now: object = None) -> float | None:
-    """The wait that `retry-after-ms` or `retry-after` asks for. `headers` has lower-case names."""
+    """Return the wait that `retry-after-ms` or `retry-after` requests. `headers` has lower-case names."""
     milliseconds = _number(headers.get("retry-after-ms"))
     hint = None if milliseconds is None else bounded(milliseconds / _MILLISECONDS)
     return hint if hint is not None else _retry_after(headers, now)
 
 
 def reset_hint(headers: Mapping[str, str], now: object = None) -> float | None:
-    """The longest reset among the buckets that have nothing left; full ones say nothing about this refusal."""
+    """Return the longest reset among the exhausted buckets; the others did not cause the rejection."""
     resets = [reset for reset in _exhausted(headers, now) if reset is not None]
     return max(resets, default=None)
 
 
 def reset_of(text: str | None, headers: Mapping[str, str], now: object = None) -> float | None:
-    """Seconds until a bucket is full again, from its reset header: a span, seconds, an instant or a date."""
+    """Return the seconds until a bucket is full again, from its reset header: a span, seconds, an instant or a date."""
     return _reset(text, headers, now)
 
 
 def number(text: str | None) -> float | None:
-    """A plain number of at least zero."""
+    """Return a plain number of at least zero."""
     return _number(text)
 
 
 def span(text: object) -> float | None:
-    """Seconds of a Go or protobuf duration such as `6m0s`, `1h2m3.5s`, `120ms`, `45.8s`."""
+    """Return the seconds of a Go or protobuf duration such as `6m0s`, `1h2m3.5s`, `120ms`, `45.8s`."""
     if not isinstance(text, str) or not 0 < len(text) <= _LONGEST_TEXT:
         return None
     match = _SPAN.fullmatch(text.strip())
@@ -80,7 +80,7 @@ def span(text: object) -> float | None:
 
 
 def http_date(text: str) -> float | None:
-    """The instant of an HTTP date in any of its three forms; without a zone it is UTC."""
+    """Return the instant of an HTTP date in any of its three forms; without a zone it is UTC."""
     if ":" not in text or len(text) > _LONGEST_TEXT:
         return None
     try:
@@ -90,7 +90,7 @@ def http_date(text: str) -> float | None:
 
 
 def rfc3339(text: str) -> float | None:
-    """The instant of an RFC 3339 text such as `2026-11-21T00:02:51Z`."""
+    """Return the instant of an RFC 3339 text such as `2026-11-21T00:02:51Z`."""
     try:
         return _timestamp(datetime.fromisoformat(text.strip()))
     except (ValueError, OverflowError):
@@ -129,7 +129,7 @@ def _until(then: float | None, headers: Mapping[str, str], now: object) -> float
 
 
 def _now(headers: Mapping[str, str], now: object) -> float:
-    """The clock that a date counts against: the caller's, else the response's own, else this machine's."""
+    """Return the reference time for a date: the caller's, else the response's own, else this machine's."""
     timestamp = instant(now)
     if timestamp is None:
         timestamp = http_date(headers.get("date", ""))

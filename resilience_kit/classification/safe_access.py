@@ -1,4 +1,4 @@
-"""Looking at foreign exceptions without being hurt by them: attributes may raise, lie, be huge or do I/O."""
+"""Reads foreign exceptions safely: attributes may raise, lie, be huge or do I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DEEPEST_CHAIN = 12
 
 
 def attribute(owner: object, name: str) -> object:
-    """The attribute, None when it is missing or cannot be read."""
+    """Return the attribute, None if it is missing or cannot be read."""
     try:
         return getattr(owner, name, None)
     except Exception:  # noqa: BLE001 - httpx raises RuntimeError for a request that is not set, others anything
@@ -19,7 +19,7 @@ def attribute(owner: object, name: str) -> object:
 
 
 def call_or_value(owner: object, name: str) -> object:
-    """What a method of this name returns, or the attribute itself, None when it raises (grpc has methods, others values)."""
+    """Return the result of the method of this name, or the attribute itself; None if it raises (grpc has methods)."""
     value = attribute(owner, name)
     if not callable(value):
         return value
@@ -30,7 +30,7 @@ def call_or_value(owner: object, name: str) -> object:
 
 
 def message(exc: BaseException) -> str:
-    """`str(exc)`, bounded and in lower case, empty when that raises."""
+    """Return `str(exc)`, bounded and in lower case; empty if that raises."""
     try:
         return str(exc)[:LONGEST_TEXT].lower()
     except Exception:  # noqa: BLE001 - a broken __str__ must not hide the error
@@ -38,7 +38,7 @@ def message(exc: BaseException) -> str:
 
 
 def buffered_content(response: object) -> object:
-    """The body that a response object already holds. Never reads from a socket: properties are left alone."""
+    """Return the body that a response object already holds. Never reads from a socket: properties are not evaluated."""
     held = attribute(response, "__dict__")
     fixed = attribute(type(response), "__dict__")
     for name in _BUFFERED_NAMES:
@@ -50,7 +50,7 @@ def buffered_content(response: object) -> object:
 
 
 def is_bare_builtin(exc: BaseException) -> bool:
-    """Whether an error is a builtin one with nothing hung on it, so that there is nothing to look for. Most of them are."""
+    """Return whether an error is a builtin one without cause or attributes, as most are, so that there is nothing to read."""
     return (
         type(exc).__module__ == "builtins"
         and exc.__cause__ is None
@@ -61,7 +61,7 @@ def is_bare_builtin(exc: BaseException) -> bool:
 
 
 def cause(exc: BaseException, *, context: bool) -> BaseException | None:
-    """The error beneath: the explicit cause, one carried as an argument or reason, else (when asked) the context."""
+    """Return the cause: the explicit one, one carried as an argument or reason, else (with `context`) the context."""
     carried = (exc.__cause__, attribute(exc, "reason"), attribute(exc, "os_error"), _last_attempt(exc), *_first_argument(exc))
     for error in carried:
         if isinstance(error, BaseException) and error is not exc:
@@ -70,7 +70,7 @@ def cause(exc: BaseException, *, context: bool) -> BaseException | None:
 
 
 def chain(exc: BaseException, *, context: bool = False) -> list[BaseException]:
-    """The error and what lies beneath, at most twelve, each once."""
+    """Return the error and its causes, at most twelve, each once."""
     found: list[BaseException] = [exc]
     if is_bare_builtin(exc) and (not context or exc.__context__ is None):
         return found
@@ -88,6 +88,6 @@ def _first_argument(exc: BaseException) -> tuple[object, ...]:
 
 
 def _last_attempt(exc: BaseException) -> object:
-    """What a tenacity `RetryError` gave up on."""
+    """Return the error of the last attempt in a tenacity `RetryError`."""
     attempt = attribute(exc, "last_attempt")
     return None if attempt is None else call_or_value(attempt, "exception")

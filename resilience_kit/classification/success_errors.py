@@ -1,7 +1,7 @@
-"""Errors under a status that reports success: in a whole answer, and in one event of a stream.
+"""Detects errors under a success status: in a whole response, and in one event of a stream.
 
-Both functions are made for the path of every answer. A search for the few marks that all error envelopes share comes first,
-and JSON is parsed only where one is found; whether it is an error is decided by `envelope`.
+Both functions run for every response. They first search for the few marks that all error envelopes share, and parse
+JSON only where one is found; `envelope` decides whether it is an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _OK = 200
 _ANSWERED_KINDS = frozenset({FailureKind.UNKNOWN, FailureKind.CONTENT_FILTER, FailureKind.CONTEXT_LENGTH})
 _CLOSING = {"{": "}", "[": "]"}
 
-#: A key that an error envelope is known by, with a value that is neither empty nor a success.
+#: A key that identifies an error envelope, with a value that is neither empty nor a success.
 _ERROR_MARKS = re.compile(
     r'"(?:(?:[Ee]rrors?|err(?:or)?_?(?:[Cc]ode|[Mm]sg|no|Message))"\s*:\s*(?!null|""|\[\s*\]|\{\s*\}|false|0\s*[,}])'
     r'|(?:object|type|event|event_type|status|result|finish_?[Rr]eason|stop_?[Rr]eason)"\s*:\s*"(?:[A-Za-z_]*[Ee]rror|ERROR|[Ff]ail|FAIL|exception)'
@@ -34,9 +34,10 @@ _ERROR_MARKS = re.compile(
 def event_error(name: str, data: str) -> Verdict | None:
     """Return the verdict of a server-sent event that reports a failure, None for any other event.
 
-    `name` is the event's name, empty or `message` where it has none; `data` its data, joined. An event named `error` or
-    `exception` is one whatever its data holds, also nothing. An event of any other name is one when its data is an error object
-    in any of the shapes that services use, or JSON that stops short. Ordinary events are not parsed. Never raises; thread-safe.
+    `name` is the event's name, empty or `message` if it has none; `data` its data, joined. An event named `error` or
+    `exception` is a failure whatever its data, even without any. An event of any other name is one when its data is an
+    error object in any of the known shapes, or truncated JSON. Ordinary events are not parsed. Never raises;
+    thread-safe.
     """
     named = bodies.names_error(name)
     if not named and not _may_be_error(data) and not looks_truncated(data):
@@ -47,12 +48,12 @@ def event_error(name: str, data: str) -> Verdict | None:
 
 
 def response_error(status: int, headers: object, body: object, *, expects_json: bool = False) -> Verdict | None:
-    """Return the verdict of a response that reports success but is an error, None for an answer.
+    """Return the verdict of a response that reports success but is an error, None for any other.
 
-    `body` is bytes, text or parsed JSON, None where it is not known. An error is: an error object in any of the shapes that
-    services use; JSON that stops short; and, where JSON is promised, an empty body or a page. JSON is promised by a JSON content
-    type, or by `expects_json` for a caller who asked for JSON and can use nothing else. An answer to HEAD has no body: pass
-    None. Never raises; thread-safe.
+    `body` is bytes, text or parsed JSON, None if it is not known. Errors are: an error object in any of the known
+    shapes; truncated JSON; and, where JSON is expected, an empty body or a page. JSON is expected by a JSON content
+    type, or by `expects_json` for a caller that requested JSON and can use nothing else. A response to HEAD has no
+    body: pass None. Never raises; thread-safe.
     """
     try:
         return _response_error(status, lowercase_headers(headers), body, expects_json=expects_json)
@@ -78,7 +79,7 @@ def _response_error(status: int, headers: Mapping[str, str], body: object, *, ex
 
 
 def looks_truncated(text: str | bytes) -> bool:
-    """Return whether JSON begins that does not end. Looks at both ends only."""
+    """Return whether JSON begins that does not end, by both ends of the text."""
     if isinstance(text, bytes):
         text = (text[:1] + text[-1:]).decode("latin-1")
     end = _CLOSING.get(text[:1])
@@ -86,7 +87,7 @@ def looks_truncated(text: str | bytes) -> bool:
 
 
 def _may_be_error(text: str | bytes) -> bool:
-    """Whether a mark is found. Fixed parts of them come first: that is ten times as fast as the pattern."""
+    """Return whether a mark is found. Fixed parts of them come first: that is ten times as fast as the pattern."""
     if isinstance(text, bytes):
         text = text[: bodies.LONGEST_BODY].decode("latin-1")  # marks are ASCII, and a chain of searches is half a loop of them
     return (
@@ -106,5 +107,5 @@ def _may_be_error(text: str | bytes) -> bool:
 
 
 def _failed_answer(verdict: Verdict) -> Verdict | None:
-    """The verdict of an answer whose model failed; None where the model answered, of whatever worth."""
+    """Return the verdict of a response whose model failed; None where the model responded, whatever the quality."""
     return None if verdict.kind in _ANSWERED_KINDS else verdict

@@ -1,4 +1,4 @@
-"""The verdicts that the tables are made of, one name each."""
+"""The verdicts of the tables, by name."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ REQUEST_EXCEEDS_LIMIT = Verdict(FailureKind.RATE_LIMIT, retryable=False, counts_
 """One request is larger than the limit itself: waiting cannot help."""
 
 BUDGET_HELD = Verdict(FailureKind.QUOTA, retryable=True, counts_against_breaker=False)
-"""The money is only held by requests in flight and comes back."""
+"""The budget is only held by requests in flight and will be refunded."""
 
 PENDING = Verdict(FailureKind.TRANSIENT, retryable=True, counts_against_breaker=False)
-"""Will be ready by itself, and the service is well meanwhile."""
+"""Will be ready by itself; the service is healthy meanwhile."""
 
 SERVER_FAULT_PERMANENT = Verdict(FailureKind.SERVER_ERROR, retryable=False, counts_against_breaker=True)
 """The service is at fault, and the same request will fail again."""
 
 ALREADY_EXISTS = Verdict(FailureKind.CONFLICT, retryable=False, counts_against_breaker=False)
-"""What the request would make exists."""
+"""The resource that the request creates exists already."""
 
 ENDLESS_REDIRECT = Verdict(FailureKind.INVALID_REQUEST, retryable=False, counts_against_breaker=True)
-"""The address leads in circles, which may be either side's mistake."""
+"""The redirects form a cycle, which may be either side's mistake."""
 
 LOCAL_CONNECTION = Verdict(FailureKind.CONNECTION, retryable=True, counts_against_breaker=False)
 """This machine could not connect anywhere: network down, no file descriptor left."""
@@ -48,10 +48,10 @@ LOCAL_MEMORY = Verdict(FailureKind.OVERLOADED, retryable=True, counts_against_br
 """This machine has no memory left."""
 
 MISCONFIGURED_CONNECTION = Verdict(FailureKind.CONNECTION, retryable=False, counts_against_breaker=False)
-"""A certificate, host name or scheme that is wrong until somebody changes it."""
+"""A certificate, host name or scheme that is wrong until it is reconfigured."""
 
 DEADLINE_EXCEEDED = Verdict(FailureKind.TIMEOUT, retryable=False, counts_against_breaker=True)
-"""The time for all attempts is over."""
+"""The deadline of the call has passed."""
 
 LOCALLY_REJECTED = Verdict(FailureKind.OVERLOADED, retryable=False, counts_against_breaker=False)
-"""A guard of this kit refused; the service was not asked."""
+"""A guard of this package rejected the call; no request was sent."""

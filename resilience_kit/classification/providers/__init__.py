@@ -1,8 +1,8 @@
-"""What each provider's codes mean, as data.
+"""The meanings of the providers' codes, as data.
 
-Three strengths: a *firm* code settles the matter; a *soft* one outranks the status but gives way to more precise wording; a
-*generic* one is said beside almost any error, or names only the layer that failed, and counts only when no status tells more.
-Spelling does not matter: case, separators and a final `Error` or `Exception` are ignored.
+Three strengths: a *firm* code is conclusive; a *soft* one outranks the status, but not a more precise message; a
+*generic* one accompanies almost any error, or names only the layer that failed, and counts only when the status is not
+informative. Spelling does not matter: case, separators and a final `Error` or `Exception` are ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LAYERED = (SERVER_ERROR, TRANSIENT)
 
 
 class Strength(IntEnum):
-    """How much a code weighs."""
+    """The precedence of a code."""
 
     GENERIC = 1
     SOFT = 2
@@ -28,7 +28,7 @@ class Strength(IntEnum):
 
 
 def normalize_code(code: str) -> str:
-    """`com.amazon#ThrottlingException:http://x`, `THROTTLING` and `throttling_error` all become `throttling`."""
+    """Normalize a code: `com.amazon#ThrottlingException:http://x` and `throttling_error` both become `throttling`."""
     name = code.rpartition("#")[2].partition(":")[0].casefold()
     letters = "".join(sign for sign in name if sign.isalnum())
     return letters.removesuffix("exception").removesuffix("error") or letters
@@ -51,7 +51,7 @@ _LAYER_CODES = frozenset(map(normalize_code, (*gateways.GENERIC, "ModelErrorExce
 
 @lru_cache(maxsize=2048)
 def lookup_code(code: str, provider: str | None = None) -> tuple[Strength, Verdict] | None:
-    """How strong a code is and what it means, None for an unknown one."""
+    """Return the strength and verdict of a code, None for an unknown one."""
     normalized = normalize_code(code)
     if normalized.isdecimal():
         verdict = others.NUMBERS.get(provider or "", {}).get(normalized)
@@ -60,13 +60,13 @@ def lookup_code(code: str, provider: str | None = None) -> tuple[Strength, Verdi
 
 
 def is_known_code(code: str) -> bool:
-    """Return whether some table lists the code as a whole."""
+    """Return whether a table lists the code as a whole."""
     return normalize_code(code) in _CODES
 
 
 @lru_cache(maxsize=2048)
 def names_layer(code: str) -> bool:
-    """Return whether a code names only the layer that failed, which may have passed on what it was told itself."""
+    """Return whether a code names only the layer that failed, which may have passed on an error itself."""
     normalized = normalize_code(code)
     return normalized in _LAYER_CODES or any(layer in normalized for layer in LAYERS)
 

@@ -1,4 +1,4 @@
-"""Anthropic: the type names the class, `details.error_code` tells a spend limit from a rate limit."""
+"""Anthropic: the type names the class, `details.error_code` distinguishes a spend limit from a rate limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Amazon Bedrock, and what every AWS service may answer. `FooException` and `Foo` are the same code."""
+"""Amazon Bedrock and errors of any AWS service. `FooException` and `Foo` are the same code."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Parts of codes that nobody has listed yet: `project_budget_exceeded` is about money whoever says it. First match wins.
+"""Parts of unlisted codes: `project_budget_exceeded` is about money, whatever the provider. First match wins.
 
-What names a layer, as `upstream_server_error` and `model_unavailable` do, counts only when no status says more.
+What names a layer, as `upstream_server_error` and `model_unavailable` do, counts only when the status is not
+informative.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Gateways in front of other providers: OpenRouter, LiteLLM's proxy, one-api and its heirs, Portkey, Cloudflare, Kong."""
+"""Gateways in front of other providers: OpenRouter, LiteLLM's proxy, one-api and its forks, Portkey, Cloudflare, Kong."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FIRM = {
 
 SOFT = {"pre_consume_user_quota_failed": QUOTA, "pre_consume_token_quota_failed": QUOTA}
 
-# These name the layer that failed, and are said beside whatever status that layer passes on.
+# These name the layer that failed, and accompany any status that it passes on.
 GENERIC = {
     "provider_error": SERVER_ERROR,
     "provider_unavailable": TRANSIENT,

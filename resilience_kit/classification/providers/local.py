@@ -1,4 +1,4 @@
-"""Servers that people run themselves: vLLM, TGI, llama.cpp, Ollama, LM Studio, LightRAG."""
+"""Self-hosted servers: vLLM, TGI, llama.cpp, Ollama, LM Studio, LightRAG."""
 
 from __future__ import annotations
 

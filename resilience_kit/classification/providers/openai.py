@@ -1,4 +1,4 @@
-"""OpenAI, and the many services that speak its dialect."""
+"""OpenAI, and the many services with its API."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ SOFT = {
     "resource_unavailable": OVERLOADED,
 }
 
-# Said beside almost any status, so they count only when there is no telling status.
+# Accompany almost any status, so they count only when the status is not informative.
 GENERIC = {
     "invalid_request_error": INVALID_REQUEST,
     "bad_request": INVALID_REQUEST,

@@ -1,6 +1,6 @@
 """Cohere, Mistral, Groq, Together, Fireworks, DeepSeek, Perplexity, Hugging Face, Replicate, xAI and others.
 
-Those that count their errors, in tables of their own: Mistral, Zhipu, MiniMax, Baidu, iFlytek, and JSON-RPC.
+Numeric codes have tables of their own: Mistral, Zhipu, MiniMax, Baidu, iFlytek, and JSON-RPC.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ SOFT = {
 
 GENERIC = {"too_many_tokens": CONTEXT_LENGTH}  # of a prompt under 400, of a minute under 429
 
-# Numbers mean something only beside the name of who counts that way.
+# Numbers have a meaning only together with their vendor.
 NUMBERS = {
     "mistral": {"1300": RATE_LIMIT, "1500": NOT_FOUND, "3505": OVERLOADED},
     "zhipu": {  # https://docs.z.ai/api-reference/api-code
