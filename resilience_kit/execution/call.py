@@ -1,94 +1,51 @@
-"""The rules of one call, from its first admission to its last word. Nothing waits here and no user function is called."""
+"""State machine of one protected call: attempts, retries, completion. Does no I/O, never sleeps, never calls user code."""
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextvars import Token as ContextToken
 from types import TracebackType
 from typing import Any
 
 from resilience_kit.classification import classify, was_not_sent
-from resilience_kit.context import CallContext, IdempotencyKeyHolder, current_call, nested_key, reset_context
+from resilience_kit.context import CallContext, IdempotencyKeyHolder, current_call, nested_key
 from resilience_kit.errors import (
-    APITimeoutError,
-    CircuitBreakerOpenError,
     DeadlineExceededError,
     Rejected,
     StreamInterruptedError,
 )
-from resilience_kit.events import CallCancelled, CallDelayed, CallFailed, CallRejected, CallSucceeded, RetryScheduled
+from resilience_kit.events import CallCancelled, CallFailed, CallRejected, CallSucceeded, RetryScheduled
+from resilience_kit.execution.admission import Admission
+from resilience_kit.execution.deadlines import earliest
+from resilience_kit.execution.delivered_items import DeliveredItems
+from resilience_kit.execution.notes import add_note, trim_traceback
 from resilience_kit.execution.plan import CallPlan
 from resilience_kit.execution.rejection import emit_rejection
 from resilience_kit.execution.retries import RETRYABLE_RESULT, CallRetryState, RetryMark, mark_error, stop_reason
 from resilience_kit.execution.scope import AttemptScope
-from resilience_kit.guards import Permit, Turn, guard_kind_of
-from resilience_kit.outcome import NOT_BEGUN, FailureKind, Outcome, OutcomeKind, Streamed, Verdict
-from resilience_kit.policies.breaker.states import Token, TrialPermit, running_trials, running_trials_with
+from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Verdict
+from resilience_kit.policies.breaker.states import Token
 
-#: Seconds between two looks at a circuit whose trial is under way, for callers who wait for it to close.
-_TRIAL_POLL_SECONDS = 0.05
-_MAX_KEPT_ITEMS = 1000
 TIMED_OUT = Verdict(FailureKind.TIMEOUT, retryable=True, counts_against_breaker=True)
 
 
-class DeliveredItems:
-    """What has reached the caller: how many items, and the last of them."""
-
-    __slots__ = ("count", "last")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.last: deque[Any] = deque(maxlen=_MAX_KEPT_ITEMS)
-
-    def record(self, item: Any) -> Any:
-        """One more."""
-        self.count += 1
-        self.last.append(item)
-        return item
-
-
-class Call(IdempotencyKeyHolder):
+class Call(Admission):
     """One call under way. Used by one thread or task at a time; as a `CallContext`, readable from others."""
 
     __slots__ = (
-        "_admission_started",
-        "_attempt_running",
-        "_attempt_timeout",
         "_counts",
         "_first_attempt",
         "_key",
         "_number",
         "_outer",
-        "_permit_delay",
-        "_permits",
-        "_permits_since",
         "_retries",
         "_retryable_result",
         "_scope",
         "_seen_traceback",
-        "_ticket_wait_started",
-        "_trials_token",
-        "args",
-        "attempt_started",
-        "attempts",
-        "deadline_ns",
-        "delivered",
-        "ended",
         "function",
         "has_context",
         "is_streaming",
-        "kwargs",
-        "last_error",
         "outer_context_id",
         "outer_deadline_ns",
-        "own_deadline_ns",
-        "plan",
-        "started",
-        "token",
-        "turn",
     )  # fmt: skip
 
     def __init__(
@@ -104,12 +61,11 @@ class Call(IdempotencyKeyHolder):
         self.attempts = 0
         self.ended = self.is_streaming = False
         self.has_context = True
-        self.last_error: Exception | None = None
-        self.token: Any = None
-        #: The place in a guard's queue that this call waits for.
-        self.turn: Turn | None = None
+        self.last_error = None
+        self.token = None
+        self.turn = None
         self._permit_delay, self._admission_started, self._ticket_wait_started, self._attempt_running = 0.0, 0, 0, True
-        self._permits: tuple[Permit, ...] | None = None
+        self._permits = None
         self._retries: CallRetryState | None = None
         #: What the last attempt returned, when that means "try again".
         self._retryable_result: tuple[Any] | None = None
@@ -120,18 +76,16 @@ class Call(IdempotencyKeyHolder):
         self.own_deadline_ns = None if plan.deadline is None else self.started + plan.deadline_ns
         self._counts: dict[str, int] | None = None
         self._scope: AttemptScope | None = None
-        #: What of a stream has reached the caller, from its first item on.
-        self.delivered: DeliveredItems | None = None
-        #: When the request began whose permits these are, where it is not the attempt's first one.
-        self._permits_since: int | None = None
-        self._trials_token: ContextToken[tuple[TrialPermit, ...]] | None = None
+        self.delivered = None
+        self._permits_since = None
+        self._trials_token = None
         outer = self._outer = current_call.get()
         self._number = 0 if outer is None else outer.next_number(plan.operation.name)
         self.outer_context_id = 0 if outer is None else outer.context_id
         #: When a deadline around this call ends. It binds this call too, though it is the outer call's to enforce.
         self.outer_deadline_ns = None if outer is None else self._deadline_of(outer)
         self.deadline_ns = (
-            self.own_deadline_ns if self.outer_deadline_ns is None else _earliest(self.own_deadline_ns, self.outer_deadline_ns)
+            self.own_deadline_ns if self.outer_deadline_ns is None else earliest(self.own_deadline_ns, self.outer_deadline_ns)
         )
 
     def _deadline_of(self, outer: CallContext) -> int | None:
@@ -158,14 +112,6 @@ class Call(IdempotencyKeyHolder):
 
     # --- what the callee may know ----------------------------------------------------------------------------------------
 
-    def remaining(self) -> float | None:
-        """See `context.remaining_time`. A task that outlives the call is not bound by it."""
-        if self.ended:
-            return None
-        timeout = self._attempt_timeout
-        ends = self.deadline_ns if timeout is None else _earliest(self.deadline_ns, self.attempt_started + int(timeout * 1e9))
-        return None if ends is None else max(0.0, (ends - self.plan.now()) / 1e9)
-
     def context_for_callee(self, failure: BaseException | None) -> Call | None:
         """The context of further attempts: none when the first one failed without a context, so that all see the same."""
         self.has_context = self.has_context and (failure is None or not self.plan.fast_without_deadline)
@@ -186,19 +132,6 @@ class Call(IdempotencyKeyHolder):
         if self._key is None and self._outer is not None:
             self._key = nested_key(self._outer, self.plan.operation.name, self._number)  # the same, whichever thread comes first
         return super().key()
-
-    @property
-    def earlier_attempts(self) -> int:
-        """Attempts before the one that is under way, or that the guards are asked about."""
-        return max(0, self.attempts - self._attempt_running)
-
-    def elapsed(self) -> float:
-        """Seconds since the call began."""
-        return (self.plan.now() - self.started) * 1e-9
-
-    def fits(self, seconds: float) -> bool:
-        """Whether a sleep ends before the nearest deadline."""
-        return self.deadline_ns is None or self.plan.now() + seconds * 1e9 < self.deadline_ns
 
     # --- before an attempt -----------------------------------------------------------------------------------------------
 
@@ -228,93 +161,6 @@ class Call(IdempotencyKeyHolder):
             if self.last_error is None:
                 raise
         raise self._take_last_error()
-
-    def _attribute(self, rejection: Rejected) -> None:
-        """Name the guard that refused, and its kind, where the guard has not done so; the breaker names itself."""
-        if self._permits is not None:
-            last = len(self._permits) - (self.turn is not None)  # it has given a permit whose turn has not come, or none
-            guard, _ = self.plan.admitters[min(last, len(self.plan.admitters) - 1)]
-            rejection.attribute_to(guard.name, guard_kind_of(guard))
-
-    def _admit_attempt(self) -> float:
-        breaker = self.plan.breaker
-        if self.token is not None and not self.plan.guards:
-            return 0.0  # let in beforehand
-        if self._permits is not None and (breaker is None or breaker.still_valid(self.token)):
-            return self._admit_guards()  # those that were not reached
-        self._release()
-        if breaker is not None:
-            self.token = breaker.acquire()
-        if not self.plan.guards:
-            return 0.0
-        self._permits, self._attempt_running = (), False
-        self._permit_delay, self._admission_started = 0.0, self.plan.now()
-        return self._admit_guards()
-
-    def _admit_guards(self) -> float:
-        """Ask one after the other, and wait for each one's turn before the next. Fixed waits pass together, at the end."""
-        permits = self._permits or ()
-        while not (pause := self._ticket_wait()) and len(permits) < len(self.plan.guards):
-            guard, admit = self.plan.admitters[len(permits)]
-            permit = admit(self.args, self.kwargs)
-            self._permits = permits = (*permits, permit)
-            self.turn = getattr(permit, "turn", None)
-            self._permit_delay = max(self._permit_delay, permit.wait)
-            if not self.fits(self._permit_delay):
-                raise Rejected(guard.name, self._permit_delay).attribute_to(guard.name, guard_kind_of(guard))
-        return pause or self._remaining_delay()
-
-    def _ticket_wait(self) -> float:
-        """Seconds to sleep until the present guard's turn comes: infinite where nobody knows, 0.0 when it has come."""
-        ticket = self.turn
-        if ticket is None:
-            return 0.0
-        pause = ticket.look()
-        if pause == 0.0:
-            self.turn = None
-            self._emit_call_delayed()
-            return 0.0
-        self._ticket_wait_started = self._ticket_wait_started or self.plan.now()
-        if pause is not None and self.fits(pause):
-            return pause
-        expected = ticket.expected if pause is None else min(pause, math.inf if ticket.expected is None else ticket.expected)
-        if expected is not None and not self.fits(expected):
-            raise ticket.refusal()
-        return math.inf  # it comes when others leave, or give back what they do not use
-
-    def _emit_call_delayed(self) -> None:
-        operation, began, self._ticket_wait_started = self.plan.operation, self._ticket_wait_started, 0
-        if began and operation.events.has_listener(CallDelayed):
-            permits = self._permits or ()
-            guard, _ = self.plan.admitters[len(permits) - 1]
-            name = getattr(permits[-1], "guard", guard.name)
-            seconds = (self.plan.now() - began) * 1e-9
-            operation.events.emit(
-                CallDelayed(operation=operation.name, guard=name, guard_kind=guard_kind_of(guard), seconds=seconds)
-            )
-
-    def _remaining_delay(self) -> float:
-        wait, self._permit_delay = self._permit_delay, 0.0
-        return max(0.0, wait - (self.plan.now() - self._admission_started) * 1e-9) if wait else 0.0
-
-    def max_wait(self) -> float | None:
-        """Seconds for which this call may wait for its turn; None: as long as it takes."""
-        own = None if self.deadline_ns is None else max(0.0, (self.deadline_ns - self.plan.now()) * 1e-9)
-        others = None if self.turn is None else self.turn.patience
-        return min((each for each in (own, others) if each is not None), default=None)
-
-    def _wait_for_reopening(self, rejection: Rejected) -> float | None:
-        """Seconds to wait for the circuit, None when this call does not wait for it."""
-        breaker = self.plan.breaker
-        if (
-            breaker is None
-            or not self.plan.waits_when_open
-            or not isinstance(rejection, CircuitBreakerOpenError)
-            or breaker.forced_open
-        ):
-            return None
-        pause = max(rejection.retry_after or _TRIAL_POLL_SECONDS, 1e-3)
-        return pause if self.fits(pause) else None
 
     def _finish_rejected(self, rejection: Rejected) -> None:
         """The call is over: refused at its first attempt, or failed with its last real error at a later one."""
@@ -360,32 +206,6 @@ class Call(IdempotencyKeyHolder):
             self._scope = AttemptScope(self)
             self.plan.operation.metrics.retry_attempts.add()
             self._seen_traceback = None if self.last_error is None else self.last_error.__traceback__
-
-    def enter_trials(self) -> None:
-        """An attempt begins in the present context: what it calls runs under its trials, until `leave_trials`."""
-        trials = self.trials()
-        if trials is not None:
-            context_token = running_trials.set(trials)
-            self._trials_token = self._trials_token or context_token
-
-    def leave_trials(self) -> None:
-        """The attempts are over."""
-        context_token, self._trials_token = self._trials_token, None
-        if context_token is not None:
-            reset_context(running_trials, context_token)
-
-    def trials(self) -> tuple[TrialPermit, ...] | None:
-        """What `running_trials` has to be for the present attempt; None where it runs under no trial of its own."""
-        if (self.token is None or not self.token.needs_admission) and not self._permits:
-            return None
-        tokens = (self.token, *(getattr(permit, "token", None) for permit in self._permits or ()))
-        return running_trials_with(tokens) if any(type(token) is TrialPermit for token in tokens) else None
-
-    def attempt_deadline_ns(self, timeout: float | None = None) -> int | None:
-        """When this call itself ends the present attempt, in nanoseconds; an outer deadline is the outer call's to enforce."""
-        timeouts = (self.plan.attempt_timeout, timeout)
-        limits = (None if limit is None else self.attempt_started + int(limit * 1e9) for limit in timeouts)
-        return _earliest(self.own_deadline_ns, *limits)
 
     def first_item_received(self, delivered: DeliveredItems | None = None) -> None:
         """The first item of a stream has come. The call's own time limits were for that; one around it goes on."""
@@ -449,7 +269,7 @@ class Call(IdempotencyKeyHolder):
             return None
         verdict = verdict or classify(error)
         if error is self.last_error:
-            _trim_traceback(error, self._seen_traceback)
+            trim_traceback(error, self._seen_traceback)
         self.record(error, verdict)
         decision = self._decide_retry(error, verdict)
         if isinstance(decision, float):
@@ -497,33 +317,6 @@ class Call(IdempotencyKeyHolder):
             not_sent = not self.is_streaming and was_not_sent(error)
             self._settle(Outcome(kind, seconds, verdict, error, self.value_so_far(), not_sent=not_sent))
 
-    def value_so_far(self) -> object:
-        """What the attempt has delivered without having come to its end: the items of a stream."""
-        return None if self.delivered is None else Streamed(self.delivered.last)
-
-    def _settle(self, outcome: Outcome) -> None:
-        permits, self._permits, self._permits_since, self.turn = self._permits or (), None, None, None
-        for permit in reversed(permits):
-            permit.settle(outcome)
-
-    def adopt_permits(self, permits: tuple[Permit, ...], since: int, outcome: Outcome) -> None:
-        """Another request, sent at `since`, gives the attempt's answer: its permits stand for those of the first, settled now."""
-        self._settle(outcome)
-        self._permits, self._permits_since = permits, since
-
-    def _release(self) -> None:
-        """Give back what was taken for an attempt that was not made, or says nothing."""
-        token, self.token = self.token, None
-        if token is not None and self.plan.breaker is not None:
-            self.plan.breaker.release(token)
-        if not self._permits:
-            self._permits = self.turn = None
-        elif self._attempt_running:
-            seconds = (self.plan.now() - self.attempt_started) * 1e-9
-            self._settle(Outcome(OutcomeKind.CANCELLED, seconds, value=self.value_so_far()))
-        else:
-            self._settle(NOT_BEGUN)
-
     def _finish_failed(self, error: Exception, verdict: Verdict, why: str) -> None:
         self.ended = True
         operation = self.plan.operation
@@ -531,7 +324,7 @@ class Call(IdempotencyKeyHolder):
         operation.metrics.last_failure = self.plan.now()
         self._mark_error(error)
         seconds = self.elapsed()
-        _add_note(
+        add_note(
             error, operation.name, f"failed after {self.attempts} attempt{'s'[: self.attempts != 1]} in {seconds:.1f} s: {why}"
         )
         if operation.events.has_listener(CallFailed):
@@ -597,50 +390,3 @@ class Call(IdempotencyKeyHolder):
         self.last_error = self._seen_traceback = self._scope = None
         if self._retries is not None:
             self._retries.break_cycles()
-
-    # --- time is over ----------------------------------------------------------------------------------------------------
-
-    def timed_out(self, first_item_timeout: float | None = None) -> Exception:
-        """The error of an attempt that this call has cut off; its verdict is `TIMED_OUT`."""
-        if self._is_past_own_deadline():
-            return self._deadline_error()
-        limits = (limit for limit in (self.plan.attempt_timeout, first_item_timeout) if limit is not None)
-        return APITimeoutError(f"{self.plan.operation.name!r}: no answer within {min(limits, default=0.0):.3g} s")
-
-    def _is_past_own_deadline(self) -> bool:
-        return self.own_deadline_ns is not None and self.plan.now() >= self.own_deadline_ns
-
-    def fallback_timed_out(self, error: Exception) -> DeadlineExceededError:
-        """The error of a fallback that this call has cut off at its deadline; it was to answer for `error`."""
-        whose = f"its deadline of {self.plan.deadline:.3g} s"
-        late = DeadlineExceededError(f"{self.plan.operation.name!r} went past {whose} in its fallback")
-        late.__cause__ = error
-        return late
-
-    def _deadline_error(self) -> DeadlineExceededError:
-        whose = f"its deadline of {self.plan.deadline:.3g} s" if self._is_past_own_deadline() else "the deadline around it"
-        error = DeadlineExceededError(f"{self.plan.operation.name!r} went past {whose} in attempt {max(1, self.attempts)}")
-        error.__cause__ = self.last_error
-        return error
-
-
-def _earliest(*ends: int | None) -> int | None:
-    return min((end for end in ends if end is not None), default=None)
-
-
-def _trim_traceback(error: Exception, seen: TracebackType | None) -> None:
-    """The same instance came again: drop from its traceback what it had before, or it would grow with each attempt."""
-    link = error.__traceback__
-    while link is not None and link.tb_next is not seen:
-        link = link.tb_next
-    if link is not None:
-        link.tb_next = None
-
-
-def _add_note(error: BaseException, operation: str, text: str) -> None:
-    """One note an operation, also when the same instance comes again. An error class may refuse attributes: then without."""
-    start = f"resilience_kit: {operation!r} "
-    with contextlib.suppress(Exception):
-        notes = getattr(error, "__notes__", [])
-        notes[:] = [note for note in notes if not note.startswith(start)]
-        error.add_note(start + text)

@@ -17,7 +17,8 @@ from resilience_kit._generators import wrap_async_generator, wrap_generator, yie
 from resilience_kit.context import CallContext, current_call, reset_context
 from resilience_kit.errors import APITimeoutError
 from resilience_kit.execution import waiting
-from resilience_kit.execution.call import TIMED_OUT, Call, DeliveredItems
+from resilience_kit.execution.call import TIMED_OUT, Call
+from resilience_kit.execution.delivered_items import DeliveredItems
 from resilience_kit.execution.plan import CallPlan, CallSite
 from resilience_kit.execution.rejection import select_fallback
 from resilience_kit.execution.scope import FallbackScope

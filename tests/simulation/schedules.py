@@ -18,7 +18,7 @@ from typing import Any
 
 from resilience_kit.errors import CircuitBreakerOpenError
 from resilience_kit.events import EventStream, StateChanged, event_stream
-from resilience_kit.execution import call, plan, sync
+from resilience_kit.execution import admission, call, plan, sync
 from resilience_kit.metrics import OperationMetrics
 from resilience_kit.outcome import FailureKind
 from resilience_kit.policies import retry_budget
@@ -30,7 +30,9 @@ from tests.simulation.service import Dice
 from tests.simulation.stories import CALLS, TICK, Mark, Story, What, stories_of
 
 #: The files in which a thread may be switched; a class under test may bring its own.
-TRACED = frozenset(str(module.__file__) for module in (core, circuit, states, sync, plan, call, event_stream, retry_budget))
+TRACED = frozenset(
+    str(module.__file__) for module in (core, circuit, states, sync, plan, admission, call, event_stream, retry_budget)
+)
 _WHATS: tuple[What, ...] = (*CALLS, "failure", "failure", "success", "reset", "force", "tick", "tick")
 
 _CAPACITY = 20
