@@ -1,7 +1,7 @@
-"""Operations of clients that have their own rules, such as the JSON clients: counted and shown here, and ruled there.
+"""Operations of clients that carry their own policies, such as the JSON clients: the orchestrator only reports on them.
 
-No strategy and no setting reaches them: what a client was not given is off. Clients of one name share one operation, however
-many there were, and a client that is gone leaves its numbers only.
+Strategies and settings do not apply to them: a policy that a client was not given is off. Clients of one name share one
+operation. A client that was collected leaves its metrics only.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from resilience_kit.clock import Clock
 from resilience_kit.metrics import OperationMetrics
 from resilience_kit.policies.breaker import CircuitBreaker
 
-#: As for transports: what is beyond that has nothing in common but the name.
+#: The operation of all clients beyond the limit of names, as for transports.
 OTHER_HOSTS = "other hosts"
 _MAX_NAMES, _MAX_NAME_LENGTH = 256, 180
 
 
 class ClientOperation:
-    """The numbers of the clients of one name, and their breakers for as long as these live."""
+    """The metrics of the clients of one name, and weak references to their breakers."""
 
     def __init__(self, name: str, metrics: OperationMetrics) -> None:
         self.name, self.metrics = name, metrics
         self._breakers: tuple[weakref.ref[CircuitBreaker], ...] = ()
 
     def add_breaker(self, breaker: CircuitBreaker) -> None:
-        """Have a client's breaker, too. The registry's lock is held."""
+        """Add a client's breaker. The caller holds the lock of `ClientOperations`."""
         alive = [ref for ref in self._breakers if ref() is not None and ref() is not breaker]
         self._breakers = (*alive, weakref.ref(breaker))
 
     @property
     def breaker(self) -> CircuitBreaker | None:
-        """The breaker that rejects most, None where no client that lives has one."""
+        """The breaker that rejects most; None if no living client has one."""
         alive = [breaker for ref in self._breakers if (breaker := ref()) is not None]
         return max(alive, key=rejection_rank, default=None)
 
 
 def rejection_rank(breaker: CircuitBreaker) -> tuple[bool, bool]:
-    """Orders breakers by how much they reject."""
+    """Return a sort key: the more a breaker rejects, the larger."""
     return breaker.opened, not breaker.closed
 
 
 class ClientOperations:
     """The operations of all clients. Thread-safe.
 
-    `metrics_of`: the numbers of an operation of the orchestrator's own; a client of the same name adds to them.
+    `metrics_of`: returns the metrics of an orchestrator's operation; a client of the same name adds to them.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class ClientOperations:
         register_fork_aware(self)
 
     def get_or_create(self, name: str, clock: Clock, breaker: object = None) -> ClientOperation:
-        """The operation of that name, made when it is not there. A `breaker` of another library cannot be shown."""
+        """Return the operation of that name, made if it is new. A `breaker` of another library is not shown."""
         name = name[:_MAX_NAME_LENGTH]
         with self.lock:
             if name not in self._known and len(self._known) >= _MAX_NAMES:
@@ -72,14 +72,14 @@ class ClientOperations:
         return operation
 
     def get(self, name: str) -> ClientOperation | None:
-        """The operation of that name, if a client has it."""
+        """Return the operation of that name; None if no client has it."""
         return self._known.get(name)
 
     @property
     def known(self) -> list[ClientOperation]:
-        """All of them, in the order in which they were made."""
+        """All operations of clients, in the order of creation."""
         return list(self._known.values())
 
     def reset_after_fork(self) -> None:
-        """In a forked child: a lock that nobody holds."""
+        """Replace the lock in a forked child, where another thread may have held it."""
         self.lock = threading.RLock()

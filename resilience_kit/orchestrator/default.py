@@ -1,4 +1,4 @@
-"""The default orchestrator, for those who need only one. It is made at its first use, never at an import."""
+"""The default orchestrator of the process, made at its first use, never at an import."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _default: AIServiceResilience | None = None
-#: The clients that were used before there was a default orchestrator, which takes them over.
+#: The clients used before the default orchestrator exists; it takes them over.
 _clients = ClientOperations()
 _default_lock = ForkSafeLock()
 _default_sites: weakref.WeakSet[OperationCallSite] = weakref.WeakSet()
 
 
 def get_orchestrator() -> AIServiceResilience:
-    """The default orchestrator, made from the environment at its first use."""
+    """Return the default orchestrator, made from the environment at its first use. Thread-safe."""
     global _default  # noqa: PLW0603 - there is one default a process
     with _default_lock:
         if _default is None:
@@ -46,14 +46,14 @@ def get_orchestrator() -> AIServiceResilience:
 
 
 def default_clients() -> ClientOperations:
-    """The clients whose numbers the default orchestrator shows, or will show when there is one."""
+    """Return the clients whose metrics the default orchestrator shows, or will show once it exists."""
     return _clients
 
 
 def set_orchestrator(orchestrator: AIServiceResilience | None) -> None:
-    """Have another default from the next call on, also for functions decorated before; None has it made anew when needed.
+    """Replace the default from the next call on, also for functions decorated before; None makes a new one when needed.
 
-    What clients, pacing, jobs and breakers that stand alone emit and count from now on goes to it, too.
+    Events and metrics of clients, pacing, jobs and standalone breakers go to the new default as well.
     """
     global _default, _clients  # noqa: PLW0603 - as above
     if orchestrator is not None and not isinstance(orchestrator, AIServiceResilience):
@@ -72,7 +72,7 @@ def set_orchestrator(orchestrator: AIServiceResilience | None) -> None:
 
 @contextmanager
 def replaced_default(orchestrator: AIServiceResilience) -> Iterator[AIServiceResilience]:
-    """Have another default inside the block, and the one of before, which may be none yet, after it."""
+    """Replace the default inside the block and restore the previous one, or its absence, after it."""
     with _default_lock:
         before = _default
     set_orchestrator(orchestrator)
@@ -83,14 +83,14 @@ def replaced_default(orchestrator: AIServiceResilience) -> Iterator[AIServiceRes
 
 
 def default_operations() -> list[str]:
-    """The names of the operations that functions were decorated with, called or not, and of those that the default knows."""
+    """List the operations of decorated functions, called or not, and those of the default orchestrator, sorted."""
     with _default_lock:
         known = [] if _default is None else _default.operations
         return sorted({*known, *(site.operation for site in _default_sites)})
 
 
 def attach_pending_call_sites(operation: str) -> AIServiceResilience:
-    """The default orchestrator, with the functions of an operation that were not called yet: it knows what they ask for."""
+    """Return the default orchestrator after attaching the call sites of an operation that have not been called yet."""
     orchestrator = get_orchestrator()
     with _default_lock:
         sites = list(_default_sites)
@@ -101,7 +101,7 @@ def attach_pending_call_sites(operation: str) -> AIServiceResilience:
 
 
 class _DefaultCallSite(OperationCallSite):
-    """A site of whichever orchestrator is the default when its plan is made."""
+    """A call site of the orchestrator that is the default when its plan is made."""
 
     __slots__ = ()
 
@@ -113,12 +113,12 @@ class _DefaultCallSite(OperationCallSite):
         while not isinstance(plan, CallPlan):
             orchestrator = get_orchestrator()
             orchestrator.rebuild_site(self)
-            plan = self.plan if orchestrator is _default else NO_PLAN  # it may have been replaced meanwhile
+            plan = self.plan if orchestrator is _default else NO_PLAN  # the default may have been replaced meanwhile
         return plan
 
 
 def default_call_site(operation: str, options: CallOptions) -> OperationCallSite:
-    """A call site of whichever orchestrator is the default, for rooms that drive their calls themselves."""
+    """Return a call site that follows the default orchestrator, for packages that execute their calls themselves."""
     site = _DefaultCallSite(operation, options)
     with _default_lock:
         _default_sites.add(site)
@@ -139,7 +139,7 @@ def with_resilience(  # noqa: PLR0913 - one argument an option
     bulkhead: BulkheadLimit | Unset | None = UNSET,
     hedge: HedgeConfig | Unset | None = UNSET,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """`AIServiceResilience.with_resilience` on the default orchestrator, which is looked up at the first call."""
+    """Decorate as `AIServiceResilience.with_resilience` does, on the default orchestrator, looked up at the first call."""
     options = CallOptions(
         strategy=strategy,
         custom_config=custom_config,

@@ -1,4 +1,4 @@
-"""Which limiters an operation's calls are held to: those that were made of its configs, once, or those that were handed in."""
+"""Resolves the guards of a call site: limiters made once per operation from its config, or shared ones passed in."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from resilience_kit.policies.rate_limit import RateLimitConfig, RateLimiter
 
 
 def resolve_guards(operation: Operation, config: ResilienceConfig) -> tuple[Guard, ...]:
-    """Every guard of a call site, in the order in which they are asked. Its operation's lock is held."""
+    """Return all guards of a call site in the order of admission. The caller holds the registry's lock."""
     return (*config.guards, *_rate_limit(operation, config), *_bulkhead(operation, config))
 
 
 def _rate_limit(operation: Operation, config: ResilienceConfig) -> Iterator[Guard]:
-    """`cost` and `usage` are the call site's, all else is the operation's."""
+    """Yield the rate limiter. `cost` and `usage` belong to the call site, all other options to the operation."""
     limit = config.rate_limit
     configs = limit if isinstance(limit, tuple) else (limit,) if isinstance(limit, RateLimitConfig) else ()
     if not configs:
@@ -28,7 +28,7 @@ def _rate_limit(operation: Operation, config: ResilienceConfig) -> Iterator[Guar
     limiter = operation.limiters.get("rate limit")
     if limiter is None:
         limiter = operation.limiters["rate limit"] = RateLimiter(*configs, name=operation.name, clock=operation.clock)
-        limiter.name = f"{operation.name} (rate limit)"  # in refusals, `name` stays the operation's, and `guard` is this
+        limiter.name = f"{operation.name} (rate limit)"  # a rejection has the operation as `name`, and this as `guard`
     same = limiter.configs == tuple(each.shared_part for each in configs)
     yield limiter.with_costs(*configs) if same else _report_options_conflict(operation, "rate limit", limiter)
 
@@ -46,7 +46,7 @@ def _bulkhead(operation: Operation, config: ResilienceConfig) -> Iterator[Guard]
 
 
 def _report_options_conflict(operation: Operation, kind: str, limiter: Any) -> Any:
-    """The limiter of the operation's first call site that wanted one; another that wants a different one is told once."""
+    """Return the operation's existing limiter, after reporting once that different options were ignored."""
     if kind not in operation.reported:
         operation.reported[kind] = None
         operation.events.enqueue(OptionsIgnored(operation=operation.name, options=f"{kind} options"))

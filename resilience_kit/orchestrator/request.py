@@ -1,4 +1,4 @@
-"""What a call site asks for, and which of the four drivers carries it out."""
+"""Call sites, and the driver for each kind of function."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DECORATOR_ORDER_HINT = "; put it on the method itself, below @staticmethod, @cl
 
 
 class OperationCallSite(CallSite):
-    """A call site that can be asked what it is for."""
+    """A call site that knows its operation and options."""
 
     __slots__ = ("operation", "options")
 
@@ -38,7 +38,7 @@ class OperationCallSite(CallSite):
 
 
 class AdHocCallSite(OperationCallSite):
-    """The site of options that come with each call. A mapping is copied, since it may change between two calls."""
+    """The call site of options passed with each call. Its `custom_config` is a copy: the caller may change a mapping."""
 
     __slots__ = ("custom_config", "deadline", "fallback", "strategy")
 
@@ -49,7 +49,7 @@ class AdHocCallSite(OperationCallSite):
 
 
 def check_fallback(fallback: Callable[..., Any] | None, kind: CallableKind) -> None:
-    """Raise for a fallback whose answer the function's callers could not take."""
+    """Raise ConfigurationError for a fallback of another kind than the function that it replaces."""
     if fallback is None:
         return
     fallback_kind = kind_of(fallback)
@@ -60,7 +60,7 @@ def check_fallback(fallback: Callable[..., Any] | None, kind: CallableKind) -> N
 
 
 def _check_hedge(site: CallSite, kind: CallableKind) -> None:
-    """Raise for a function whose slower request could not be cancelled."""
+    """Raise ConfigurationError for hedging of a function that is not async: its slower request could not be cancelled."""
     options = site.options if isinstance(site, OperationCallSite) else CallOptions()
     custom = options.custom_config.hedge if isinstance(options.custom_config, ResilienceConfig) else None
     if kind is not CallableKind.ASYNC and (custom if options.hedge is UNSET else options.hedge) is not None:
@@ -68,13 +68,13 @@ def _check_hedge(site: CallSite, kind: CallableKind) -> None:
 
 
 def kind_when_awaited(function: Callable[..., Any]) -> CallableKind:
-    """The kind of a call's answer when a plain function may stand for an async one."""
+    """Return the kind of a function whose result is awaited; a plain function counts as async."""
     kind = kind_of(function)
     return CallableKind.ASYNC if kind is CallableKind.SYNC else kind
 
 
 def wrap_function(site: CallSite, function: Callable[P, R], fallback: Callable[..., Any] | None) -> Callable[P, R]:
-    """`function`, of whichever kind, under the plan of `site`."""
+    """Wrap a function of any kind in the driver of its kind, under the plan of `site`."""
     if not callable(function) or isinstance(function, type | staticmethod):
         what = "class" if isinstance(function, type) else type(function).__name__
         raise ConfigurationError(

@@ -62,9 +62,9 @@ _MAX_REPORTED_ERRORS = 100
 class AIServiceResilience:
     """Protects operations by name. Thread-safe; one instance serves threads and event loops together.
 
-    `settings`: a `ResilienceSettings`; None reads the environment, and raises `ConfigurationError` for what is wrong there.
-    `clock` is where all of its time comes from. `store` keeps the breakers' states over a restart. `events` is the stream that
-    it emits on, one of its own when None.
+    `settings`: a `ResilienceSettings`; None reads the environment. `clock`: the source of all times and sleeps. `store`: keeps
+    breaker states over a restart. `events`: the stream to emit on; None makes one. Raises `ConfigurationError` for wrong
+    arguments or a wrong environment.
     """
 
     @suggests_keywords("AIServiceResilience")
@@ -102,11 +102,11 @@ class AIServiceResilience:
         bulkhead: BulkheadLimit | Unset | None = UNSET,
         hedge: HedgeConfig | Unset | None = UNSET,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """A decorator for functions, async functions, generators and async generators; kind and signature stay.
+        """Decorate a function, async function, generator or async generator, keeping its kind and signature.
 
-        `deadline` and `attempt_timeout` are seconds and beat those of the config, None switches them off. `fallback` answers,
-        with the call's own arguments, where an error would be the last word. `rate_limit`, `bulkhead` and `hedge` are as in
-        `ResilienceConfig`: made of options, they are the operation's, whichever call site comes first. Raises
+        `deadline` and `attempt_timeout` are seconds and override those of the config; None switches them off. `fallback` is
+        called with the call's own arguments in place of raising the final error. `rate_limit`, `bulkhead` and `hedge` are as in
+        `ResilienceConfig`: given as options, they belong to the operation, and its first call site decides them. Raises
         `ConfigurationError` here and when decorating.
         """
         options = CallOptions(
@@ -171,10 +171,10 @@ class AIServiceResilience:
         in_thread: bool = False,
         **kwargs: Any,
     ) -> R:
-        """Call `f`, async or plain, with `args` and `kwargs`, as `with_resilience` would have it.
+        """Call `f`, async or plain, with `args` and `kwargs`, protected as by `with_resilience`.
 
-        A plain `f` runs in the loop's thread, or with `in_thread=True` in another one with a copy of the context; a thread
-        cannot be stopped, so at the deadline the call returns while its thread goes on.
+        A plain `f` runs in the loop's thread, or with `in_thread=True` in another one with a copy of the context. A thread
+        cannot be stopped: at the deadline the call returns while its thread keeps running.
         """
         site = self._get_ad_hoc_site(operation) if hedge is UNSET else self._hedged_site(operation, hedge)
         if (
@@ -228,7 +228,7 @@ class AIServiceResilience:
         hedge: HedgeConfig | Unset | None = UNSET,
         **kwargs: Any,
     ) -> R:
-        """Call a plain `f` with `args` and `kwargs`, as `with_resilience` would have it. The deadline does not interrupt it."""
+        """Call a plain `f` with `args` and `kwargs`, protected as by `with_resilience`. The deadline does not interrupt it."""
         site = self._get_ad_hoc_site(operation) if hedge is UNSET else self._hedged_site(operation, hedge)
         if (
             site is None
@@ -255,7 +255,7 @@ class AIServiceResilience:
         deadline: Seconds,
         hedge: HedgeConfig | Unset | None,
     ) -> AdHocCallSite:
-        """The site for options that come with a call. The last one of each operation is kept, so options should not vary much."""
+        """Make the call site for options passed with a call. Only the last one of each operation is cached."""
         copied_config = dict(custom_config) if isinstance(custom_config, Mapping) else custom_config
         options = CallOptions(strategy=strategy, custom_config=copied_config, fallback=fallback, deadline=deadline, hedge=hedge)
         options.validate()
@@ -271,70 +271,71 @@ class AIServiceResilience:
     # --- operations ------------------------------------------------------------------------------------------------------
 
     def register_operation(self, operation: str, strategy: ResilienceStrategy | str) -> None:
-        """Give an operation its strategy beforehand; it ranks with the preset's word for the operation."""
+        """Give an operation a strategy that ranks above the preset's for the operation and below the code's."""
         self._registry.register_strategy(operation, strategy)
 
     def set_strategy(self, operation: str, strategy: ResilienceStrategy | str) -> None:
-        """Change an operation's strategy now, over all else that was said of it. The breaker keeps its state."""
+        """Change an operation's strategy from the next call on, over every other source. The breaker keeps its state."""
         self._registry.set_strategy(operation, strategy)
 
     def get_circuit_breaker(self, operation: str) -> CircuitBreaker:
-        """The breaker of an operation, which is made when it was not in use yet; for a JSON client's name, the client's."""
+        """Return the breaker of an operation, made if it is new; for the name of a JSON client, the client's breaker."""
         return self._registry.get_circuit_breaker(operation)
 
     @property
     def operations(self) -> list[str]:
-        """The names of all operations in use or registered, those of JSON clients among them, sorted."""
+        """All operations in use or registered, those of JSON clients included, sorted by name."""
         return sorted(self._snapshots.operation_names())
 
     @property
     def clients(self) -> ClientOperations:
-        """The operations of the JSON clients whose numbers are shown here."""
+        """The operations of JSON clients whose metrics are shown here."""
         return self._registry.clients
 
     def attach_clients(self, clients: ClientOperations) -> None:
-        """Show the numbers of these clients, too, and of those that join them."""
+        """Show the metrics and breakers of these clients, too, and of those that join them."""
         self._registry.attach_clients(clients)
 
     def make_plan(self, name: str, options: CallOptions) -> CallPlan:
-        """The plan of a call site of operation `name`, by everything that is known now."""
+        """Return the plan of a call site of operation `name` under the current settings and strategies."""
         return self._registry.make_plan(name, options)
 
     def rebuild_site(self, site: OperationCallSite) -> None:
-        """Have `site` make its plan: now, and at each change of strategies or listeners for as long as it lives."""
+        """Build the site's plan now, and again at each change of strategies, settings or listeners while the site lives."""
         self._registry.rebuild_site(site)
 
     def detach_site(self, site: OperationCallSite) -> None:
-        """Have nothing more to do with `site`."""
+        """Stop building plans for `site`."""
         self._registry.detach_site(site)
 
     # --- settings --------------------------------------------------------------------------------------------------------
 
     @property
     def settings(self) -> Any:
-        """The `ResilienceSettings` that are in force."""
+        """The `ResilienceSettings` in force."""
         return self._registry.settings
 
     def reload(self, settings: Any = None) -> tuple[ConfigChange, ...]:
-        """Obey other settings from the next call on, and tell what changed; None reads the environment and the file anew.
+        """Apply other settings from the next call on and return what changed; None reads the environment and the file again.
 
-        A call under way ends as it began. Breakers keep their states, operations their counters and retry budgets,
-        `set_strategy` its word. What is wrong changes nothing: a `ConfigurationError`, and the first time a `ConfigRejected`.
+        A call in progress keeps its options. Breakers keep their states, operations their counters and retry budgets, and
+        strategies of `set_strategy` stay in force. Wrong settings change nothing: they raise `ConfigurationError`, and the same
+        errors emit `ConfigRejected` once.
         """
         return self._reloader.reload(settings)
 
     def watch_config(self, *, settle: float = 0.1) -> ConfigWatch:
-        """Reload whenever the settings' file changes, in a thread of its own, until `.stop()` or the end of a `with` block.
+        """Reload whenever the settings' file changes, in a separate thread, until `.stop()` or the end of a `with` block.
 
-        The file has to be quiet for `settle` seconds before it is read. Atomic replacement and Kubernetes' swapped links are
-        seen. Needs the extra `watch`; a file has to be named. Raises `ConfigurationError`.
+        The file is read after `settle` seconds without a change. Atomic replacement and the links that Kubernetes swaps are
+        noticed. Raises `ConfigurationError` without the extra `watch`, or if the settings name no file.
         """
         from resilience_kit.orchestrator.watch import ConfigWatch  # noqa: PLC0415 - its library is an extra
 
         return ConfigWatch(self, settle=settle)
 
     def explain(self, operation: str) -> Explanation:
-        """Every option of an operation, with the source that decided it and what that overruled.
+        """Return every option of an operation, with the source that decided it and the values that it overrode.
 
         The options are those of the operation's first call site, or of a bare call where it has none.
         """
@@ -343,7 +344,7 @@ class AIServiceResilience:
     # --- reading ---------------------------------------------------------------------------------------------------------
 
     def get_metrics(self, operation: str | None = None) -> dict[str, Any]:
-        """What happened, ready for JSON: everything, or one operation's numbers. Raises `ConfigurationError` for an unknown one.
+        """Return a snapshot of all metrics, or of one operation's, ready for JSON; raise `ConfigurationError` for an unknown one.
 
         Every call ends in exactly one of successful, failed, rejected and cancelled; `success_rate` is 0.0 to 1.0, and 1.0
         before the first call.
@@ -351,28 +352,28 @@ class AIServiceResilience:
         return self._snapshots.metrics(operation)
 
     def reset_metrics(self, operation: str | None = None) -> None:
-        """Count from zero again: one operation, or all. Breakers keep their states and totals."""
+        """Reset the counters of one operation, or of all. Breakers keep their states and totals."""
         self._snapshots.reset_metrics(operation)
 
     def is_healthy(self) -> bool:
-        """Whether no circuit is open."""
+        """Return whether no circuit is open."""
         return not self._snapshots.open_circuits()
 
     def get_health_status(self) -> dict[str, Any]:
-        """Which circuits are open or half-open, ready for JSON. Half-open counts as healthy, and so does nothing at all."""
+        """Return which circuits are open or half-open, ready for JSON. Half-open counts as healthy, and so does no operation."""
         return self._snapshots.health()
 
     @property
     def events(self) -> EventStream:
-        """The stream that this orchestrator emits on, for the `events=` of parts that belong to it."""
+        """The stream that this orchestrator emits on, to pass as `events=` to objects that belong to it."""
         return self._events
 
     def add_listener(self, listener: Listener, *types: type[Event], when: Callable[[], bool] | None = None) -> Callable[[], None]:
-        """Send events to `listener`, those of `types` only when some are named; the function returned ends that.
+        """Send events to `listener`, all of them or only those of `types`, and return a function that removes it.
 
-        What transports, pacing, JSON clients, jobs and breakers that stand alone emit reaches the default orchestrator's. A
-        listener runs in the thread of the call, outside every lock; what it raises is logged and changes nothing. Put a slow
-        one into a `resilience_kit.events.QueuedListener`.
+        Transports, pacing, JSON clients, jobs and standalone breakers emit on the default orchestrator's stream. A listener runs
+        in the thread of the call, outside every lock; its errors are logged and have no effect. Wrap a slow one in a
+        `resilience_kit.events.QueuedListener`.
         """
         return self._events.add_listener(listener, *types, when=when)
 

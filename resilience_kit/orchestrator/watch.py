@@ -1,7 +1,7 @@
 """Reloads when the configuration file changes. Needs watchfiles, the extra `watch`.
 
-The folder is watched, not the file: an editor or `mv` puts another file in its place, and Kubernetes swaps a link beside it.
-Once a second the file is looked at in any case, since some file systems report nothing.
+The folder is watched, not the file: an editor or `mv` replaces the file, and Kubernetes swaps a link beside it. The file is also
+checked once a second, since some file systems report no changes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _NO_FILE: Final = "needs a file to watch: name it in RESILIENCE_CONFIG_FILE, or 
 _POLL_INTERVAL: Final = 1.0
 _JOIN_TIMEOUT: Final = 5.0
 
-#: Device, inode, time of change and size of a file; None where there is none.
+#: Device, inode, modification time and size of a file; None if it does not exist.
 FileStamp = tuple[int, int, int, int] | None
-#: Yields what has changed in folders, empty from time to time, until the event is set.
+#: Yields the changes in folders, an empty set at each poll without any, until the event is set.
 FolderChanges = Callable[[Collection[Path], threading.Event], Iterator[Collection[object]]]
 
 
@@ -43,7 +43,7 @@ class ConfigWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no longer. Waits for a reload under way, except from within it."""
+        """Stop watching. Waits for a reload in progress, except when called from it."""
         self._stopping.set()
         atexit.unregister(self.stop)
         if self._thread is not threading.current_thread():
@@ -57,7 +57,7 @@ class ConfigWatch:
 
 
 def watch_folders(settle: float) -> FolderChanges:
-    """What watchfiles sees, told when all has been quiet for `settle` seconds."""
+    """Return a watcher of folders that reports changes after `settle` seconds without another one."""
     try:
         import watchfiles  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -80,7 +80,7 @@ def watch_folders(settle: float) -> FolderChanges:
 
 
 class FileFollower:
-    """Follows one orchestrator's file, wherever links lead, until `stop` is set."""
+    """Follows one orchestrator's file through symbolic links until `stop` is set."""
 
     def __init__(self, orchestrator: Reloadable, changes: FolderChanges, stop: threading.Event) -> None:
         self._orchestrator, self._changes, self._stop = orchestrator, changes, stop
@@ -88,7 +88,7 @@ class FileFollower:
         self._last_stamp: FileStamp | str = "not yet"
 
     def run(self) -> None:
-        """Watch the folders that matter now; those may change with a reload, or with a link."""
+        """Watch the file's folders, which may change with a reload or with a link."""
         while not self._stop.is_set():
             folders = _folders(self._file())
             try:
@@ -109,23 +109,23 @@ class FileFollower:
             self._reload(stamp)
 
     def _reload(self, stamp: FileStamp) -> None:
-        """Read the file and obey it, unless it changed meanwhile: then it is looked at again."""
+        """Read the file and apply it, unless it changed meanwhile: then it is checked again."""
         try:
             settings = self._orchestrator.settings.reloaded()
         except ConfigurationError:
-            settings = None  # read once more, to have it told
+            settings = None  # read once more, so that the error is reported
         if _file_stamp(self._file()) == stamp:
             self._last_stamp = stamp
             reload_quietly(self._orchestrator, settings)
 
     def _file(self) -> Path:
-        """The file that the settings name; the last one, should they come to name none."""
+        """Return the file that the settings name; the previous one if they no longer name any."""
         self._path = Path(self._orchestrator.settings.config_file or self._path)
         return self._path
 
 
 def _folders(path: Path) -> set[Path]:
-    """Where the file, or the first link to it, would be replaced."""
+    """Return the folders in which the file, or the first link to it, would be replaced."""
     return {path.absolute().parent, path.resolve().parent}
 
 
