@@ -1,6 +1,6 @@
-"""Which options an operation gets, and from where: strategies, presets, the environment and their order of precedence.
+"""Options of operations: strategies, presets, the environment, and their order of precedence.
 
-What needs pydantic is imported at first use: pydantic-settings is slower to import than all the rest.
+Modules that need pydantic are imported at first use, since pydantic-settings is slow to import.
 """
 
 from __future__ import annotations

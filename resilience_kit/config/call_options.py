@@ -1,4 +1,4 @@
-"""What the code asks for at one call site of an operation."""
+"""The options that code passes at one call site of an operation."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class CallOptions:
 
 
 def _check_seconds(checks: Checks, name: str, seconds: object) -> bool:
-    """As `optional_seconds`, with what to write for a text of digits or a timedelta."""
+    """Check as `optional_seconds` does, with a hint for a text of digits or a timedelta."""
     if isinstance(seconds, timedelta):
         checks.add(name, f"must be a finite number of seconds above 0; write {seconds.total_seconds()!r}", seconds)
         return False
@@ -96,7 +96,7 @@ def _check_order(checks: Checks, deadline: float | None = None, attempt_timeout:
 
 
 def _custom_config_hint(custom_config: object) -> str:
-    """What a text or a number in place of a config was meant for."""
+    """Return a hint about what a text or a number in place of a config was meant for."""
     if isinstance(custom_config, int) and not isinstance(custom_config, bool):
         return f"; for so many attempts, ResilienceConfig(retry=RetryConfig(max_attempts={custom_config}))"
     if not isinstance(custom_config, str):

@@ -1,4 +1,4 @@
-"""Where each option of an operation comes from: the same layers that `resolve` folds, told one by one."""
+"""Explains where each option of an operation comes from, by applying the layers of `resolve` one by one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _POLICIES: Final[Mapping[str, type]] = {"retry": RetryConfig, "circuit_breaker": CircuitBreakerConfig}
 _NAME_OF: Final = {option: setting for setting, option in FIELDS.items()}
-#: Option -> the one that it may not contradict, and what is said when it took that one's value.
+#: Option -> the option that limits it, and the note for a value that was clamped to that one.
 BOUNDS: Final = {
     "attempt_timeout": ("deadline", "cut to the deadline"),
     "base_delay": ("max_delay", "cut to max_delay"),
@@ -40,10 +40,10 @@ class Overridden(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainedField:
-    """An option's value, the source that decided it, and what that overruled, strongest first. Values are ready for JSON.
+    """An option's value, the source that decided it, and the values it overrode, strongest first. Values are ready for JSON.
 
-    `note`: what the source had asked for, and why it is not so, as in "25, cut to the deadline"; empty where it is so. Printed,
-    values that were the same are left out.
+    `note`: the requested value if it was clamped, and why, as in "25, cut to the deadline"; else empty. As text, overridden
+    values that are equal are left out.
     """
 
     name: str
@@ -54,7 +54,7 @@ class ExplainedField:
 
     @property
     def source_and_note(self) -> str:
-        """The source, with the note in brackets."""
+        """The source, with the note in parentheses."""
         return f"{self.source} ({self.note})" if self.note else self.source
 
     def __str__(self) -> str:
@@ -66,13 +66,13 @@ class ExplainedField:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Every option of an operation, with its source. Printed, one option a line."""
+    """Every option of an operation, with its source. As text, one option a line."""
 
     operation: str
     fields: tuple[ExplainedField, ...]
 
     def __getitem__(self, name: str) -> ExplainedField:
-        """One option; raises KeyError with the nearest name for what is none."""
+        """Return one option; raise KeyError with the nearest name if there is none."""
         found = next((each for each in self.fields if each.name == name), None)
         if found is None:
             raise KeyError(f"{name!r} is not an option{did_you_mean(name, [each.name for each in self.fields])}")
@@ -82,7 +82,10 @@ class Explanation:
         return "\n".join(map(str, self.fields))
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON: {"operation", "fields": {name: {"value", "source", "note", "overridden": [{"value", "source"}]}}}."""
+        """Return a dict ready for JSON.
+
+        {"operation", "fields": {name: {"value", "source", "note", "overridden": [{"value", "source"}]}}}
+        """
         options = {
             each.name: {
                 "value": each.value,
@@ -103,7 +106,7 @@ def explain(
     registered: StrategyName | None = None,
     live: StrategyName | None = None,
 ) -> Explanation:
-    """What protects `operation` under `settings` where the code asks for `options`, and who said so.
+    """Explain each option of `operation` under `settings`, with the code's `options` and the strategies changed at run time.
 
     Raises ConfigurationError where `resolve` does. Pure and thread-safe.
     """
@@ -127,7 +130,7 @@ def _record_application(history: _ValueHistory, settings: ResilienceSettings) ->
 
 
 def _record_layer(history: _ValueHistory, layer: Layer, below: ResilienceConfig) -> ResilienceConfig:
-    """Hear what a layer speaks of, and what changed with it."""
+    """Apply a layer and record the options that it decides or changes."""
     config = layer.apply(below)
     before, after = options_of(below), options_of(config)
     values = {name: value for name, value in after.items() if _in(name, layer.fields) or value != before[name]}
@@ -138,7 +141,7 @@ def _record_layer(history: _ValueHistory, layer: Layer, below: ResilienceConfig)
 
 
 def _clamped_options(layer: Layer, before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Options that a layer left at, or changed to, another value than anybody asked for: name, and why."""
+    """Yield the options that a layer clamped to another value than requested, each with the reason."""
     for name, (bound, why) in BOUNDS.items():
         requested = layer.requested.get(name, after[name] if _in(name, layer.fields) else before[name])
         if None not in (requested, after[name]) and requested != after[name] and after[name] == after[bound]:
@@ -158,16 +161,16 @@ def _strategy_options(options: Mapping[str, object]) -> dict[str, object]:
 
 
 class _ValueHistory:
-    """Who said what of each option, in turn."""
+    """The values of each option in turn, with their sources."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[Overridden]] = {}
         self._notes: dict[str, str] = {}
 
     def record(self, source: str, values: Mapping[str, object], notes: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Note the values that a source gives, and why they are not what it asked for.
+        """Record the values of a source, with notes on those that were clamped.
 
-        What it said just before is no longer its word.
+        They replace the values that the same source gave just before.
         """
         for name, value in values.items():
             recorded = self._values.setdefault(name, [])
@@ -177,7 +180,7 @@ class _ValueHistory:
             self._notes[name] = notes.get(name, "")
 
     def fields(self, options: Mapping[str, object]) -> tuple[ExplainedField, ...]:
-        """All options with their last sources. The values are those of the config itself."""
+        """Return all options with their last sources; the values are those of the config itself."""
         return tuple(
             ExplainedField(
                 name=name,
@@ -191,12 +194,12 @@ class _ValueHistory:
 
 
 def options_of(config: ResilienceConfig) -> dict[str, object]:
-    """Every option of a config as a plain value, under the name that settings have for it; None where its policy is off."""
+    """Return every option of a config as a plain value under its name in settings; None if its policy is off."""
     return dict(_options_of(config))
 
 
 def changes(old: ResilienceConfig, new: ResilienceConfig) -> list[tuple[str, object, object]]:
-    """The options that differ between two configs: name, old value, new value."""
+    """List the options that differ between two configs: name, old value, new value."""
     before, after = options_of(old), options_of(new)
     return [(name, before[name], after[name]) for name in before if before[name] != after[name]]
 
@@ -217,7 +220,7 @@ def _option(name: str, value: object) -> object:
 
 
 def to_json_value(value: Any) -> Any:
-    """A value of an option, ready for JSON: objects by their type's name or their own, so that nothing of them is told."""
+    """Return an option's value, ready for JSON; an object becomes its name or its type's name, so no content is exposed."""
     if value is None or isinstance(value, bool | int | float | str):
         return value.value if isinstance(value, Enum) else value
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What each field of an option class means, read from where it is told: the class's docstring, as "`field`: meaning"."""
+"""Reads the meaning of each field of an option class from the class's docstring, where it stands as "`field`: meaning"."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FIELDS: Final = re.compile(r"(?:^|(?<=[.;] )|(?<=\n))`(\w+)`: ")
 
 
 def field_descriptions(owner: type) -> dict[str, str]:
-    """Field -> meaning, for the fields that the docstring tells of; nothing under `python -OO`, which drops docstrings."""
+    """Return field -> meaning for the fields in the docstring; empty under `python -OO`, which drops docstrings."""
     found: dict[str, str] = {}
     for paragraph in (inspect.getdoc(owner) or "").split("\n\n"):
         parts = _FIELDS.split(" ".join(paragraph.split()))
@@ -19,7 +19,7 @@ def field_descriptions(owner: type) -> dict[str, str]:
 
 
 class Variable(NamedTuple):
-    """A variable of the environment: its name, what it holds, what is meant without it, and what it decides."""
+    """An environment variable: its name, what it accepts, its default and its description."""
 
     name: str
     accepts: str
@@ -37,7 +37,7 @@ _ACCEPTED_VALUES: Final = {
 
 
 def environment_variables() -> tuple[Variable, ...]:
-    """The variables that `ResilienceSettings` reads, in the order of its fields."""
+    """Return the variables that `ResilienceSettings` reads, in the order of its fields."""
     from resilience_kit.config.settings import ResilienceSettings  # noqa: PLC0415 - it takes pydantic-settings with it
 
     descriptions, fields = field_descriptions(ResilienceSettings), ResilienceSettings.model_fields

@@ -1,20 +1,20 @@
-"""The layers that an operation's options are made of, weakest first. `resolve` puts them together, `explain` tells of each.
+"""The layers that make up an operation's options, weakest first. `resolve` applies them, `explain` reports each.
 
-What is said of the whole application comes together in the settings, before anything is known about an operation: there the
-numbers that somebody names replace those of the default strategy, whoever named which. A preset that nobody names has not said
-its numbers: a default strategy that somebody names takes its place as a whole. The layers of one operation lie over it:
+The settings combine the sources for the whole application: numbers given by any source replace those of the default strategy,
+given by any other. The numbers of a preset count only if it was chosen: without a choice, a default strategy that is named
+replaces the preset entirely. The layers of one operation are applied over that default:
 
-    the preset's word, and the settings', about the operation
+    the strategy of the preset or the settings for the operation
     register_operation
     the code's strategy
     the code's custom_config
-    the operator's word about the operation: the file, RESILIENCE_OPERATION_<NAME>, the settings' operation_overrides
+    the operator's overrides for the operation: the file, RESILIENCE_OPERATION_<NAME>, the settings' operation_overrides
     set_strategy
     the code's deadline, attempt_timeout, idempotent, rate_limit, bulkhead and hedge
     RESILIENCE_ENABLED
 
-A *whole* layer makes what lies below it count no more. A strategy is one, unless the code has a `custom_config` of its own:
-then an operator's strategy changes its numbers and leaves the rest of it, such as its guards.
+A layer with `replaces_all=True` discards all layers below it. A strategy is one, unless the code passes a `custom_config`: then
+an operator's strategy changes its numbers and keeps the rest, such as its guards.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ ConfigTransform = Callable[[ResilienceConfig], ResilienceConfig]
 
 #: The settings that a strategy decides.
 STRATEGY_FIELDS: Final = frozenset(FIELDS) | {"retry_budget"}
-#: Those of them that stay where somebody has named them, whatever strategy a stronger source names.
+#: Those of them that keep a value once given, even if a stronger source names a strategy.
 _STICKY_FIELDS: Final = frozenset({"attempt_timeout"})
 
 
 class ApplicationSource(NamedTuple):
-    """What one source says of the whole application. `strategy` gives numbers that any `settings` named by anybody replace."""
+    """One source's options for the whole application. The `settings` of any source override the numbers of `strategy`."""
 
     source: str
     settings: Mapping[str, object]
@@ -48,7 +48,7 @@ class ApplicationSource(NamedTuple):
 
 
 class OperationOverride(NamedTuple):
-    """What one source says of a single operation: a strategy, and settings over its numbers."""
+    """One source's options for a single operation: a strategy, and settings over its numbers."""
 
     source: str
     strategy: ResilienceStrategy | None
@@ -56,9 +56,9 @@ class OperationOverride(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One source's part in an operation's options. `fields`: the settings that it speaks of, None for all.
+    """One source's part in an operation's options. `fields`: the settings that it decides, None for all.
 
-    `requested`: values that may give way to others, as a timeout does to a shorter deadline.
+    `requested`: values that may be clamped, as a timeout is to a shorter deadline.
     """
 
     source: str
@@ -72,7 +72,7 @@ class Layer(NamedTuple):
 def collect_application_sources(
     preset: Preset, source: str | None, parts: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> tuple[ApplicationSource, ...]:
-    """What is said of all operations, weakest first: by `preset`, which `source` names (None: nobody), and by `parts` over it."""
+    """Return the sources for all operations, weakest first: `preset`, chosen by `source` (None: default), then `parts`."""
     named = [(where, each["default_strategy"]) for where, each in parts if "default_strategy" in each]
     by_preset = source or "default"
     strategies = [("default", ResilienceStrategy.BALANCED), (by_preset, preset.default_strategy), *named]
@@ -84,14 +84,14 @@ def collect_application_sources(
 
 
 def build_default(sources: Sequence[ApplicationSource], path: str) -> ResilienceConfig:
-    """The last strategy's numbers, with all settings over them at once."""
+    """Return the last strategy's numbers with all settings over them."""
     strategy = next(each.strategy for each in reversed(sources) if each.strategy is not None)
     settings = {name: value for each in sources for name, value in each.settings.items()}
     return overlay(strategy_config(strategy), settings, path)
 
 
 def fold_layers(base: ResilienceConfig, stack: Sequence[Layer]) -> ResilienceConfig:
-    """`base` with all layers applied in turn, as far as they count."""
+    """Apply the layers to `base` in turn, from the last one that replaces all."""
     first = next((number for number in reversed(range(len(stack))) if stack[number].replaces_all), 0)
     for layer in stack[first:]:
         base = layer.apply(base)
@@ -100,7 +100,7 @@ def fold_layers(base: ResilienceConfig, stack: Sequence[Layer]) -> ResilienceCon
 
 @functools.cache
 def strategy_config(strategy: ResilienceStrategy) -> ResilienceConfig:
-    """A strategy's numbers; made once, since configs are immutable."""
+    """Return a strategy's config, which is cached: configs are immutable."""
     return ResilienceConfig.from_strategy(strategy)
 
 
@@ -109,7 +109,7 @@ def strategy_layer(source: str, strategy: ResilienceStrategy) -> Layer:
     return Layer(source, STRATEGY_FIELDS, lambda _below: strategy_config(strategy), replaces_all=True, strategy=strategy)
 
 
-#: The source of a strategy's attempt timeout that is left out.
+#: The source of dropping a strategy's attempt timeout.
 UNUSED_TIMEOUT_SOURCE: Final = "default, since no retry would use it"
 _CUSTOM_CONFIG: Final = "custom_config"
 _CUSTOM_SOURCE: Final = "custom_config argument"
@@ -127,7 +127,7 @@ def custom_config_layers(custom: object, operation: str) -> Sequence[Layer]:
 
 
 def _mapping_layers(custom: Mapping[str, object], operation: str) -> Iterator[Layer]:
-    """A mapping's strategy for the operation, else its numbers over its default strategy or over what lies below."""
+    """Yield a mapping's strategy for the operation, else its numbers over its default strategy or over the layers below."""
     reject_unknown_settings(custom, _CUSTOM_CONFIG)
     overrides = overrides_of(custom, _CUSTOM_CONFIG)
     if operation in overrides:
@@ -139,7 +139,7 @@ def _mapping_layers(custom: Mapping[str, object], operation: str) -> Iterator[La
 
 
 def operator_layers(overrides: Sequence[OperationOverride], replaces_all: bool) -> Iterator[Layer]:
-    """Each word's strategy, then its settings. Those that stay come last: they outlast a stronger word's strategy."""
+    """Yield the strategy of each override, then its settings; sticky settings come last, to survive a stronger strategy."""
     for source, strategy, settings in overrides:
         if strategy is not None:
             yield strategy_layer(source, strategy) if replaces_all else _strategy_numbers_layer(source, strategy)

@@ -1,4 +1,4 @@
-"""Operations that a configuration names, and nobody has: a name that is nearly that of another one is likely misspelt."""
+"""Finds operation names in a configuration that match no operation and are similar to one: likely misspellings."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-#: How near two names are, and how short one may be: of `qa` and `qb`, either may be meant.
+#: How similar two names must be, and their least length: `qa` and `qb` may both be meant.
 _SIMILARITY: Final = 0.8
 _MIN_LENGTH: Final = 4
 
 
 class NearName(NamedTuple):
-    """`source` names an operation `name` that is not known; `suggestion` is the known one that is near."""
+    """`source` names an unknown operation `name`; `suggestion` is a known one with a similar name."""
 
     source: str
     name: str
@@ -24,14 +24,15 @@ class NearName(NamedTuple):
 
 
 def spelled(operation: str) -> str:
-    """An operation's name as a variable spells it, in small letters: with _ for every sign that is no letter or digit."""
+    """Return an operation's name as a variable spells it, in lower case: with _ for each character but letters and digits."""
     return re.sub("[^A-Z0-9]", "_", operation.upper()).lower()
 
 
 def near_names(named: Mapping[str, str], known: Iterable[str]) -> Iterator[NearName]:
-    """Find the names in `named`, which maps each to its source, that are none of the `known` operations and near one of these.
+    """Yield the names in `named` (name -> source) that are no `known` operation and similar to one.
 
-    One that `named` has, too, was not misspelt. Names that differ in digits only are different ones, as `chat_3` and `chat_4`.
+    A known operation that `named` contains is not suggested. Names that differ in digits only, as `chat_3` and `chat_4`, are
+    never taken for each other.
     """
     by_spelling = {spelled(each): each for each in known}
     named_spellings = {spelled(each) for each in named}

@@ -1,6 +1,6 @@
-"""One set of options over another: single settings over a strategy's numbers, or a strategy over what the code says.
+"""Applies settings over a config.
 
-`FIELDS` names each setting that a configuration text or a mapping in code may hold, and the option that it sets.
+`FIELDS` maps each setting that a configuration text or a mapping in code may hold to the option that it sets.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ FIELDS: Final[Mapping[str, tuple[type, str]]] = MappingProxyType(
         "attempt_timeout": (ResilienceConfig, "attempt_timeout"),
     }
 )
-#: Contradicts no setting.
+#: A config that conflicts with no setting.
 _PERMISSIVE: Final = ResilienceConfig(retry=RetryConfig(base_delay=0.0, max_delay=float(2**53)))
 SETTING_NAMES: Final = (*FIELDS, "default_strategy", "operation_overrides")
-#: What stands beside settings in a file, and nowhere else.
+#: Allowed beside settings in a file, and nowhere else.
 _FILE_ONLY: Final = frozenset({"preset", "operations"})
 #: Settings that are whole numbers.
 _INTEGER_SETTINGS: Final = frozenset({"retry_attempts", "circuit_breaker_threshold"})
@@ -47,7 +47,7 @@ _SETTING_BY_FIELD: Final = {f"{owner.__name__}.{name}": setting for setting, (ow
 
 
 def overrides_of(settings: Mapping[str, object], path: str) -> Mapping[str, ResilienceStrategy]:
-    """The strategies that `settings` name for single operations."""
+    """Return the strategies that `settings` name for single operations."""
     named = settings.get("operation_overrides", {})
     if not isinstance(named, Mapping):
         raise ConfigurationError([Violation(f"{path}.operation_overrides", "must map operations to strategies", REDACTED)])
@@ -55,7 +55,7 @@ def overrides_of(settings: Mapping[str, object], path: str) -> Mapping[str, Resi
 
 
 def overlay(base: ResilienceConfig, settings: Mapping[str, object], path: str) -> ResilienceConfig:
-    """`base` with the options that `settings` name. Values are held to each option's own rule, not to the range of a text.
+    """Return `base` with the options that `settings` name, checked by each option's own rule, not by the ranges for texts.
 
     Raises ConfigurationError about `path`.setting. A deadline below the attempt timeout of `base` shortens that, too.
     """
@@ -71,9 +71,9 @@ def overlay(base: ResilienceConfig, settings: Mapping[str, object], path: str) -
 
 
 def overlay_clamped(base: ResilienceConfig, settings: Mapping[str, object]) -> ResilienceConfig:
-    """`overlay`, where an option of `base` that would contradict one of `settings` gives way.
+    """Apply `settings` as `overlay` does, but adjust options of `base` that would conflict with them.
 
-    For an operator's word, which has to hold whatever numbers the code has.
+    For an operator's settings, which must take effect whatever numbers the code has.
     """
     retry, breaker = base.retry or RetryConfig(), base.circuit_breaker or CircuitBreakerConfig()
     numbers: dict[str, Any] = {**settings}
@@ -90,7 +90,7 @@ def overlay_clamped(base: ResilienceConfig, settings: Mapping[str, object]) -> R
 
 
 def validate_settings(settings: Mapping[str, object], path: str) -> None:
-    """Raise for code's `settings` that are wrong by themselves, whatever they are put over."""
+    """Raise ConfigurationError for `settings` in code that are wrong over any config."""
     reject_unknown_settings(settings, path)
     overrides_of(settings, path)
     if "default_strategy" in settings:
@@ -99,7 +99,7 @@ def validate_settings(settings: Mapping[str, object], path: str) -> None:
 
 
 def validate_section(settings: Mapping[str, object], path: str) -> None:
-    """Raise for `settings` of one operation that contradict each other, or the strategy that they name."""
+    """Raise ConfigurationError for `settings` of one operation that conflict with each other or with their strategy."""
     strategy = settings.get("strategy")
     base = _PERMISSIVE if strategy is None else ResilienceConfig.from_strategy(strategy_named(strategy))
     overlay(base, settings, path)
@@ -121,7 +121,7 @@ def _changed(base: ResilienceConfig, settings: Mapping[str, object]) -> Resilien
 def _policy(
     kind: type[Options], policy: Options | None, settings: Mapping[str, object], found: list[Violation]
 ) -> Options | None:
-    """A policy with some options changed; naming one switches it on."""
+    """Return a policy with some options changed; a policy that was off is switched on by that."""
     changes = _options(kind, settings)
     return _replaced(policy or kind(), changes, found) if changes else policy
 
@@ -138,7 +138,7 @@ def _option_value(name: str, value: object) -> object:
 
 
 def to_integer_if_exact(value: object) -> object:
-    """A float without a fraction as the whole number that it is: JSON has one kind of number, and some programs write 5.0."""
+    """Return a float without a fraction as an int: JSON has one kind of number, and some programs write 5.0."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -164,14 +164,14 @@ def _delays_out_of_order(retry: RetryConfig | None, settings: Mapping[str, objec
 
 
 def reject_unknown_settings(settings: Mapping[str, object], path: str) -> None:
-    """Raise for names that are no settings."""
+    """Raise ConfigurationError for names that are no settings."""
     unknown = [name for name in settings if name not in SETTING_NAMES]
     if unknown:
         raise ConfigurationError(unknown_setting(f"{path}.{name}", name, SETTING_NAMES) for name in unknown)
 
 
 def unknown_setting(path: str, name: object, known: Collection[str]) -> Violation:
-    """A name that is none of the `known` settings, with the nearest one. Its value is not shown: it may be a misplaced secret."""
+    """Return the violation of an unknown setting, with the nearest known name; the value, perhaps a secret, is not shown."""
     only_there = name in _FILE_ONLY and "operation_overrides" in known
     hint = f"; only a file may hold {name!r}" if only_there else did_you_mean(name, known)
     return Violation(path, f"is not a setting{hint}", REDACTED)

@@ -1,4 +1,4 @@
-"""Reads a configuration text into plain values, and refuses what JSON or TOML readers let through in silence."""
+"""Parses a configuration text into plain values, and rejects what JSON and TOML parsers accept silently."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from resilience_kit.config.sanitize import TRUSTED, DuplicateKey, Label, TextLim
 from resilience_kit.errors import REDACTED, ConfigurationError, Violation
 
 MAX_TEXT_BYTES: Final = TRUSTED.size
-#: Digits that surely fit into 64 bits; a longer whole number is out of every range, and an int of thousands costs seconds.
+#: Digits that fit into 64 bits; a longer integer is out of every range, and parsing thousands of digits takes seconds.
 _MAX_DIGITS: Final = 18
 
 #: More than twice the keys that a file may hold.
@@ -31,7 +31,7 @@ def raise_violation(path: str, rule: str) -> NoReturn:
 
 
 def strict_json(text: str, path: str) -> object:
-    """The value of a JSON text. Duplicate keys, numbers that are not finite and what breaks the limits are refused, too.
+    """Parse a JSON text; reject duplicate keys, numbers that are not finite, and texts over the limits, too.
 
     Raises ConfigurationError about places in `path`, and nothing else.
     """
@@ -46,7 +46,7 @@ def _within_limits(content: object, label: Label) -> object:
 
 
 def parsed_json(text: str, path: str, limits: TextLimits = TRUSTED) -> object:
-    """The value of a JSON text, to be copied by `plain`: what that refuses is still there, `DuplicateKey` among it."""
+    """Parse a JSON text for `sanitize`, which rejects what is still in it, such as a `DuplicateKey`."""
     if len(text) > limits.size:
         raise_violation(path, f"must be at most {limits.size} characters long")
     depth = nesting_depth(text, limits.depth)
@@ -58,7 +58,7 @@ def parsed_json(text: str, path: str, limits: TextLimits = TRUSTED) -> object:
             raise_violation(
                 path, f"must be JSON: {error.msg.removesuffix(' starting at')} at line {error.lineno} column {error.colno}"
             )
-    except RecursionError:  # of a caller whose own stack is near its end
+    except RecursionError:  # the caller's stack is nearly exhausted
         pass
     raise_violation(path, f"must not be nested more than {limits.depth} deep")
 
@@ -74,11 +74,11 @@ def _first_duplicate(pairs: list[tuple[str, object]]) -> str:
 
 
 def _parse_integer(digits: str) -> int:
-    return int(digits[: _MAX_DIGITS + 1])  # of a longer number enough is left to be out of every range
+    return int(digits[: _MAX_DIGITS + 1])  # the rest of a longer number is still out of every range
 
 
 def read_file(path: Path) -> object:
-    """The value of a `.json` or `.toml` file of at most 1 MiB. Raises ConfigurationError about the file, and nothing else."""
+    """Read a `.json` or `.toml` file of at most 1 MiB. Raises ConfigurationError about the file, and nothing else."""
     parse = _PARSERS.get(path.suffix.lower())
     if parse is None:
         raise_violation(str(path), "must be a .toml or a .json file")
@@ -86,7 +86,7 @@ def read_file(path: Path) -> object:
 
 
 def in_file(path: str, where: Location) -> str:
-    """A place in the file at `path`, in words."""
+    """Describe a place in the file at `path`."""
     return ": ".join([path, dotted_path(where)] if where else [path])
 
 
@@ -97,14 +97,14 @@ _OTHER_BYTE_ORDER_MARKS: Final = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
-#: As much of a text as tells its encoding.
+#: The part of a text that its encoding is guessed from.
 _ENCODING_PROBE_BYTES: Final = 64
 #: The byte order mark.
 BYTE_ORDER_MARK: Final = "\ufeff"
 
 
 def decoded(data: bytes, path: str) -> str:
-    """The text of `data` in UTF-8, without the byte order mark that some editors begin it with. Raises ConfigurationError."""
+    """Decode `data` as UTF-8 without a byte order mark; raise ConfigurationError for any other encoding."""
     other = next((name for mark, name in _OTHER_BYTE_ORDER_MARKS.items() if data.startswith(mark)), None)
     if other is None and data[:_ENCODING_PROBE_BYTES].count(0) * 3 > len(data[:_ENCODING_PROBE_BYTES]):
         other = "UTF-16"
@@ -128,7 +128,7 @@ def _text_of(path: Path) -> str:
 
 
 def _decoded(path: Path) -> str:
-    """The text, which may have grown since it was measured. An empty one is the first half of a file that is being written."""
+    """Read the text, checking its size again; reject an empty file, which is probably still being written."""
     with path.open("rb") as file:
         content = file.read(MAX_TEXT_BYTES + 1)
     if len(content) > MAX_TEXT_BYTES:
@@ -150,7 +150,7 @@ def _toml(text: str, path: str) -> object:
 
 
 def _reject_expensive_toml(text: str, path: str) -> None:
-    """Raise for what costs tomllib the square of its length (a name of 20 000 parts: 14 s), or seconds (a long list)."""
+    """Reject texts that take tomllib quadratic time (a name of 20 000 parts: 14 s), or seconds (a long list)."""
     if sum(map(text.count, "=,[")) > _MAX_TOML_ENTRIES:
         raise_violation(path, f"must be shorter: it holds more than {_MAX_TOML_ENTRIES} keys and items")
     lines = enumerate(text.splitlines(), 1)

@@ -1,4 +1,4 @@
-"""Presets: what a whole application says about its operations, under one name; and which preset fits an environment."""
+"""Presets: named options for a whole application, and the recommendation of a preset for an environment."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _AGGRESSIVE, _BALANCED, _CONSERVATIVE, _CRITICAL = ResilienceStrategy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A default strategy with the preset's own numbers in place of that strategy's, and strategies for single operations.
+    """A default strategy, numbers that replace the strategy's, and strategies for single operations.
 
-    `recovery_timeout` is in seconds. An overridden operation keeps its strategy's numbers. `contexts`: where it fits;
-    `description`: the same in a sentence.
+    `recovery_timeout` is in seconds. An operation with a strategy of its own gets that strategy's numbers. `contexts`: the
+    environments it fits; `description`: the same in a sentence.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Preset:
     contexts: tuple[str, ...] = ("all",)
 
     def settings(self) -> dict[str, object]:
-        """The preset's own numbers and default strategy, under the names that a custom configuration uses."""
+        """Return the preset's numbers and default strategy as settings of a custom configuration."""
         return {
             "retry_attempts": self.retry_attempts,
             "circuit_breaker_threshold": self.circuit_breaker_threshold,
@@ -45,7 +45,7 @@ class Preset:
         }
 
     def to_dict(self) -> dict[str, object]:
-        """All fields, ready for JSON."""
+        """Return all fields, ready for JSON."""
         json_values = {"operation_overrides": dict(self.operation_overrides), "contexts": list(self.contexts)}
         return {each.name: getattr(self, each.name) for each in fields(self)} | json_values
 
@@ -108,12 +108,12 @@ _ALL: Final[Mapping[str, Preset]] = MappingProxyType({**PRESETS, **{s.value: _st
 
 
 def list_presets() -> list[str]:
-    """The names of the presets, strategies' names not counted."""
+    """List the names of the presets, without those of strategies."""
     return list(PRESETS)
 
 
 def get_preset(name: str) -> Preset:
-    """The preset of that name; a strategy's name is one too: that strategy, for all operations.
+    """Return the preset of that name; a strategy's name stands for that strategy for all operations.
 
     Raises ConfigurationError with the nearest name when there is none.
     """
@@ -125,14 +125,14 @@ def get_preset(name: str) -> Preset:
 
 
 class Recommendation(NamedTuple):
-    """A preset for an environment, how sure that is (0 to 1), and why."""
+    """A preset for an environment, the confidence in it (0 to 1), and the reason."""
 
     preset_name: str
     confidence: float
     reasoning: str
 
 
-#: Each word of an environment's name ("prod-eu-1" has three) is looked at on its own, so that "product" means nothing.
+#: Each part of an environment's name ("prod-eu-1" has three) is matched as a whole, so "product" does not match.
 _TOKEN_PATTERNS: Final = (
     ("development", re.compile(r"(dev(el|eloper|elopment)?|test(s|ing)?|ci|non?prod(uction)?)\d*")),
     ("production", re.compile(r"(stag(e|ing)?|(pre)?prod(uction)?|live)\d*")),
@@ -146,12 +146,12 @@ _FALSE_VALUES: Final = frozenset({"", "0", "false", "no", "off"})
 
 
 def recommend_preset(environment: str | None = None) -> Recommendation:
-    """Which preset fits an environment's name.
+    """Recommend a preset for an environment's name.
 
-    Without a name, the first of these that says something known is believed: APP_ENV, ENVIRONMENT, ENV; CI; the namespace in
-    KUBERNETES_NAMESPACE or POD_NAMESPACE; the host's name (HOSTNAME, or what the system calls itself); KUBERNETES_SERVICE_HOST,
-    since what runs in a cluster is hardly still being written. The later in this list, the lower the confidence. What says
-    nothing, or names both development and production, gets `simple` and a low confidence.
+    Without a name, the first of these with a known value decides: APP_ENV, ENVIRONMENT, ENV; CI; the namespace in
+    KUBERNETES_NAMESPACE or POD_NAMESPACE; the host name (HOSTNAME, or the system's); KUBERNETES_SERVICE_HOST, since an
+    application in a cluster is rarely in development. The later in this list, the lower the confidence. An unknown name, or one
+    that contains both development and production, gets `simple` with a low confidence.
     """
     if environment is not None:
         return _for_name(environment, f"the environment {environment!r}")

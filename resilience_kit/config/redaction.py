@@ -1,4 +1,4 @@
-"""What of a foreign text a message may repeat: little, and nothing that could be a secret."""
+"""Redaction of untrusted values in messages: short harmless values are shown, anything like a secret is not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SIMPLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 def redact_value(value: object) -> object:
-    """`value` where it is short enough for a message and looks like no secret, else NOT_SHOWN."""
+    """Return `value` if it is short and looks like no secret, else `REDACTED`."""
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
@@ -25,17 +25,17 @@ def redact_value(value: object) -> object:
 
 
 def redact_value_at(where: Location, value: object) -> object:
-    """`shown`, but nothing of a field whose name says that it holds a secret."""
+    """Redact as `redact_value` does, and every value of a field whose name suggests a secret."""
     return REDACTED if any(map(is_secret_name, where)) else redact_value(value)
 
 
 def json_path(where: Location) -> str:
-    """Where a value stands, as in `.operations['a b'][0]`. A long, strange or secret-looking name is left out."""
+    """Format the location of a value, as in `.operations['a b'][0]`, leaving out long, unprintable or secret-like names."""
     return "".join(map(_path_segment, where))
 
 
 def dotted_path(where: Location) -> str:
-    """`place` without a dot at its beginning."""
+    """Format a location as `json_path` does, without the leading dot."""
     return json_path(where).removeprefix(".")
 
 

@@ -1,4 +1,4 @@
-"""Everything that protects one operation, in one object."""
+"""`ResilienceConfig`: the policies of one operation in one object."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ class ConfigChanges(TypedDict, total=False):
 class ResilienceConfig:
     """Which policies protect an operation. What is None is off; all times are seconds.
 
-    `retry`: how often and how patiently to try again; None: one attempt. `circuit_breaker`: when to stop asking; None: never.
+    `retry`: how often to retry and how long to wait; None: one attempt. `circuit_breaker`: when to reject calls; None: never.
     `deadline`: for the whole call, waits included; of a stream up to its first item. `attempt_timeout`: for one attempt; at
-    most the deadline. `retry_budget`: how much load retries may add while the service is failing. `guards`: asked in this
-    order before each attempt, after the breaker. `rate_limit`: how much may be started in a time, asked after the guards; a
-    limiter of the operation's own, or one that is shared. `bulkhead`: how many attempts may be under way at once, asked last; of
-    the operation's own, or shared. `hedge`: when an attempt is sent a second time, for async functions that may be repeated.
-    `idempotent`: the call may be repeated although the service may have acted
-    on it; False leaves retries for attempts that were surely not sent, or that carry a key. `idempotency_key`: give the
-    callee one key per call, the same on each attempt; a text is the key itself, and a function of the call's arguments gives it,
-    for calls whose order is not the same each time. `circuit_open`: refuse at once while the circuit is open, or wait for
-    its reopening inside the deadline. `first_item_timeout`: for the first item of an async stream, in each attempt.
+    most the deadline. `retry_budget`: how much load retries may add while the service is failing. `guards`: admit each attempt
+    in this order, after the breaker. `rate_limit`: how much may start per period, checked after the guards; options of the
+    operation's own limiter, or a shared one. `bulkhead`: how many attempts may run at once, checked last; options of the
+    operation's own, or a shared one. `hedge`: when to send an attempt a second time, for async functions that may be repeated.
+    `idempotent`: the call may be repeated although the service may have acted on it; False limits retries to attempts that were
+    certainly not sent, or that carry a key. `idempotency_key`: give the callee one key per call, the same on each attempt; a
+    text is the key itself, and a function computes it from the call's arguments, for calls whose order varies between runs.
+    `circuit_open`: reject at once while the circuit is open, or wait for its half-open state within the deadline.
+    `first_item_timeout`: for the first item of an async stream, in each attempt.
     `idle_timeout`: between two items of an async stream.
 
     Immutable, so it may be shared by threads and operations.
@@ -98,9 +98,9 @@ class ResilienceConfig:
         checks.raise_if_any()
 
     def replace(self, **changes: Unpack[ConfigChanges]) -> ResilienceConfig:
-        """A variant with some fields changed; a field that does not exist is a ConfigurationError with the nearest name.
+        """Return a copy with some fields changed; raise ConfigurationError with the nearest name for an unknown field.
 
-        A strategy's attempt timeout is off beside a deadline that is named.
+        A new deadline switches off an attempt timeout that came from a strategy.
         """
         _check_names(changes)
         if "deadline" in changes and isinstance(self.attempt_timeout, StrategyTimeout):
@@ -108,10 +108,10 @@ class ResilienceConfig:
         return dataclasses.replace(self, **changes)
 
     def with_strategy(self, strategy: ResilienceStrategy | str) -> ResilienceConfig:
-        """This config with every number that a strategy decides, on where it was off. What a strategy does not speak of stays.
+        """Return a copy with every number that a strategy decides; policies that were off are switched on by that.
 
-        So whoever names a strategy removes no guard, no list of exceptions and no word about idempotency. An attempt timeout
-        that does not come from a strategy stays, too; where it is above the strategy's deadline, it is shortened to it.
+        All other options are kept, such as guards, lists of exceptions and idempotency, and an attempt timeout that does not
+        come from a strategy, shortened to the strategy's deadline.
         """
         numbers = STRATEGY_NUMBERS[strategy_named(strategy)]
         named = None if isinstance(self.attempt_timeout, StrategyTimeout) else self.attempt_timeout
@@ -125,30 +125,30 @@ class ResilienceConfig:
         )
 
     def with_deadline(self, deadline: float | None) -> ResilienceConfig:
-        """This config with another deadline. A strategy's attempt timeout is off beside it; a longer one is shortened to it."""
+        """Return a copy with another deadline, without a strategy's attempt timeout; a longer timeout is shortened."""
         return dataclasses.replace(self, deadline=deadline, attempt_timeout=self.attempt_timeout_within(deadline))
 
     def attempt_timeout_within(self, deadline: object) -> float | None:
-        """Give the attempt timeout that goes with a deadline that somebody names."""
+        """Return the attempt timeout that fits an explicit deadline."""
         timeout = self.attempt_timeout
         return None if isinstance(timeout, StrategyTimeout) else within(timeout, deadline)
 
     def with_useful_timeout(self) -> ResilienceConfig:
-        """This config without a strategy's attempt timeout where the call is not repeated, and nobody could use the rest."""
+        """Return a copy without a strategy's attempt timeout if there are no retries that could use the remaining time."""
         repeats = self.retry is not None and self.retry.max_attempts > 1 and (self.idempotent or self.idempotency_key)
         if repeats or not isinstance(self.attempt_timeout, StrategyTimeout):
             return self
         return dataclasses.replace(self, attempt_timeout=None)
 
     def switched_off(self) -> ResilienceConfig:
-        """This config without any protection. The idempotency key stays: the callee may rely on having one."""
+        """Return a copy without any protection. The idempotency key is kept: the callee may depend on it."""
         return ResilienceConfig(
             retry=None, circuit_breaker=None, idempotent=self.idempotent, idempotency_key=self.idempotency_key
         )
 
     @classmethod
     def from_strategy(cls, strategy: ResilienceStrategy | str) -> ResilienceConfig:
-        """The numbers of a strategy, with its retry budget on."""
+        """Return the config of a strategy, with a retry budget."""
         return cls().with_strategy(strategy)
 
 
@@ -174,7 +174,7 @@ def _breaker(base: CircuitBreakerConfig, numbers: StrategyNumbers) -> CircuitBre
 
 
 def within(timeout: float | None, deadline: object) -> float | None:
-    """`timeout`, or a shorter deadline. What is no deadline changes nothing: it is refused elsewhere."""
+    """Return `timeout`, or a shorter deadline. An invalid deadline is ignored here and rejected elsewhere."""
     return deadline if _exceeds(timeout, deadline) else timeout  # type: ignore[return-value]  # a number by then
 
 
@@ -197,7 +197,7 @@ def _check_key(checks: Checks, key: object) -> None:
 
 
 def check_limits(checks: Checks, rate_limit: object, bulkhead: object) -> None:
-    """Note what is neither options of a limit nor a limiter; None is off."""
+    """Add a violation for what is neither options of a limit, a limiter, nor None."""
     limits = rate_limit if isinstance(rate_limit, tuple) and rate_limit else (rate_limit,)
     alone = len(limits) == 1 and (rate_limit is None or isinstance(rate_limit, Guard))
     if not alone and not all(isinstance(each, RateLimitConfig) for each in limits):
@@ -216,7 +216,7 @@ def _check_times(checks: Checks, config: ResilienceConfig) -> None:
 
 
 def _exceeds(timeout: object, deadline: object) -> bool:
-    """False where one of them is no number above zero: that is noted elsewhere."""
+    """Compare two numbers above zero; return False for anything else, which is reported elsewhere."""
     numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in (timeout, deadline))
     return numbers and 0 < deadline < timeout  # type: ignore[operator]  # two numbers by then
 

@@ -1,17 +1,17 @@
-"""Which config an operation gets.
+"""Resolves the config of an operation from its layers.
 
-The first of these that speaks wins:
+The first of these that decides an option wins:
 
     1. the strategy set while running (`set_strategy`)
-    2. the operator's word about this operation: RESILIENCE_OPERATION_<NAME>, or the file's
+    2. the operator's override for this operation: RESILIENCE_OPERATION_<NAME>, or the file's
     3. the code's `custom_config`
     4. the code's `strategy`
     5. the strategy registered for the operation, then the preset's override of it
     6. the preset's default, with the settings over it
-    7. balanced, which is what a preset is made from when it says nothing
+    7. balanced, the base of every preset
 
-A strategy named by 1 or 2 changes the numbers of the code's `custom_config` and leaves the rest of it, such as its guards. So
-do the settings of a file's section about the operation, one by one.
+A strategy named by 1 or 2 changes the numbers of the code's `custom_config` and keeps the rest, such as its guards. So does each
+setting in a file's section for the operation.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def resolve(  # noqa: PLR0913 - one argument a source
     attempt_timeout: Seconds = UNSET,
     idempotent: bool | None = None,
 ) -> ResilienceConfig:
-    """The config of `operation`. `custom_config` may be a mapping of the settings' names; it changes the level below it.
+    """Return the config of `operation`. A `custom_config` that is a mapping of settings changes the level below it.
 
-    `deadline`, `attempt_timeout` and `idempotent` beat the config's; None means no such time. An attempt timeout above the
-    deadline is shortened to it. With RESILIENCE_ENABLED=false everything is off. A wrong value is a ConfigurationError, also at
-    a level that does not win. Pure and thread-safe.
+    `deadline`, `attempt_timeout` and `idempotent` override the config's; a time of None is off. An attempt timeout above the
+    deadline is shortened to it. With RESILIENCE_ENABLED=false everything is off. Raises ConfigurationError for a wrong value,
+    also at a level that does not win. Pure and thread-safe.
     """
     options = CallOptions(
         strategy=strategy,
@@ -76,7 +76,7 @@ def layers_for(
     registered: StrategyName | None = None,
     live: StrategyName | None = None,
 ) -> list[Layer]:
-    """The layers of one operation over `settings.default`. A wrong value is a ConfigurationError, also where it does not win."""
+    """Return the layers of one operation over `settings.default`; raise ConfigurationError for any wrong value."""
     found = [strategy_layer(source, named) for source, named in settings.preset_overrides(operation)]
     for source, strategy, path in (
         ("register_operation", registered, "registered"),
@@ -100,7 +100,7 @@ _MAX_NAME_LENGTH = 200
 
 
 def check_operation(operation: object) -> str:
-    """The name itself; raises ConfigurationError for what is no text, is blank, very long or not printable.
+    """Return the name; raise ConfigurationError if it is no text, blank, too long or not printable.
 
     Names end up in logs and metric labels.
     """

@@ -1,6 +1,6 @@
-"""Copies what comes from outside into plain values, within limits, and calls no method that the values bring along.
+"""Copies untrusted values into plain ones, within limits, without calling methods that subclasses override.
 
-Every later step works on the copy, so that neither a deep text nor an object that lies about itself reaches it.
+Every later step works on the copy, so neither deep nesting nor an object with misleading methods reaches it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, TypeVar, cast
 from resilience_kit.config.redaction import Location
 from resilience_kit.errors import REDACTED, Violation
 
-#: Says in words where a value stands.
+#: Formats the location of a value.
 Label = Callable[[Location], str]
 
 Item = TypeVar("Item")
@@ -25,11 +25,11 @@ _MAX_VIOLATIONS: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextLimits:
-    """How much a text, or a mapping in place of one, may hold.
+    """Limits of a text, or of a mapping in place of one.
 
-    `size`: bytes in all. `depth`: objects and lists inside each other, the outermost counted. `string`: characters of a text or
-    of a name. `items`: of one list. `keys`: of one object. `all_keys`: of all objects together. `printable`: refuse control,
-    format and other characters that cannot be seen.
+    `size`: bytes in total. `depth`: nested objects and lists, the outermost counted. `string`: characters of a text or
+    of a name. `items`: of one list. `keys`: of one object. `all_keys`: of all objects together. `printable`: reject control,
+    format and other invisible characters.
     """
 
     size: int
@@ -41,16 +41,16 @@ class TextLimits:
     printable: bool
 
 
-#: For files and variables, which an operator writes.
+#: For files and variables, written by an operator.
 TRUSTED: Final = TextLimits(
     size=1024 * 1024, depth=64, string=64 * 1024, items=1024 * 1024, keys=10_000, all_keys=10_000, printable=False
 )
-#: For what comes in through the validator.
+#: For input of the validator.
 UNTRUSTED: Final = TextLimits(size=4096, depth=10, string=200, items=20, keys=50, all_keys=4096, printable=True)
 
 
 class DuplicateKey:
-    """Stands for an object of a JSON text that holds a key twice."""
+    """Stands for a JSON object that contains a key twice."""
 
     __slots__ = ("name",)
 
@@ -59,21 +59,21 @@ class DuplicateKey:
 
 
 class _LimitReached(Exception):
-    """The rest is not worth reading."""
+    """Raised to stop reading."""
 
 
 def sanitize(value: object, limits: TextLimits, label: Label) -> tuple[object, list[Violation]]:
-    """A copy of `value` made of dict, list, str, int, float, bool and None only, and all that breaks a limit or is no such value.
+    """Return a copy of `value` made of dict, list, str, int, float, bool and None only, and the violations found.
 
-    Where something was found, the copy is not to be used. At most 20 violations are told, the last of which says so. Bounded in
-    time and memory by `limits`, whatever `value` is; raises nothing that an `except Exception` would catch.
+    If there are violations, the copy must not be used. At most 20 are returned, the last of which says that there are more. Time
+    and memory are bounded by `limits`, whatever `value` is; raises nothing that an `except Exception` would catch.
     """
     copy = _Sanitizer(limits, label)
     try:
         return copy.copy(value, ()), copy.found
     except _LimitReached:
         return None, copy.found
-    except Exception:  # noqa: BLE001 - a mapping made by strangers may raise anything
+    except Exception:  # noqa: BLE001 - an untrusted mapping may raise anything
         return None, [*copy.found, Violation(label(()), "must be readable", REDACTED)]
 
 
@@ -86,7 +86,7 @@ class _Sanitizer:
         self.found: list[Violation] = []
 
     def copy(self, value: object, where: Location) -> object:
-        """The copy of one value; None stands for what is wrong."""
+        """Return the copy of one value; None in place of an invalid one."""
         kind = type(value)
         self._consume(1)
         if value is None or kind is bool:
@@ -98,7 +98,7 @@ class _Sanitizer:
         return self._container(value, kind, where)
 
     def _consume(self, size: int) -> None:
-        """No value takes fewer bytes in a text than what is paid for it here: a text that is short enough always is."""
+        """Count bytes. Each value is counted with at most its bytes in a text, so a short enough text is never rejected."""
         self._remaining_bytes -= size
         if self._remaining_bytes < 0:
             self._add_violation((), f"must be at most {self._limits.size} bytes long")
@@ -167,7 +167,7 @@ class _Sanitizer:
         return {name: self.copy(value, (*where, name)) for key, value in some if (name := self._name(key, where)) is not None}
 
     def _take_at_most(self, items: Iterable[Item], max_count: int, noun: str, where: Location) -> list[Item]:
-        """The first of them: one more than are allowed, where there are so many."""
+        """Return the items up to one more than allowed, adding a violation if there are more than allowed."""
         some = list(itertools.islice(items, max_count + 1))
         if len(some) > max_count:
             self._add_violation(where, f"must hold at most {max_count} {noun}")

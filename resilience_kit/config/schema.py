@@ -1,4 +1,4 @@
-"""The JSON Schema of what a configuration text may hold."""
+"""JSON Schemas of configuration texts."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _TITLES: Final = {
 
 
 def json_schema(what: SchemaName = "custom_config") -> dict[str, Any]:
-    """The schema (draft 2020-12) of a custom configuration, a file, a preset, or of what may be put over a template.
+    """Return the schema (draft 2020-12) of a custom configuration, a file, a preset, or of overrides of a template.
 
-    What it accepts, the validator accepts too, and the other way round, but for the relations between settings and the limits of
-    size, which `$comment` tells. Raises ConfigurationError for an unknown `what`.
+    It accepts the same texts as the validator, except for relations between settings and limits of size, which its `$comment`
+    lists. Raises ConfigurationError for an unknown `what`.
     """
     checks = Checks("json_schema")
     checks.one_of("what", what, tuple(_TITLES))
@@ -53,7 +53,7 @@ def json_schema(what: SchemaName = "custom_config") -> dict[str, Any]:
 
 
 def _in_any_case(schema: Any) -> Any:
-    """The schema, in which a strategy's name may be written in any case, as the validator reads it."""
+    """Return the schema with strategy names allowed in any case, as the validator accepts them."""
     if isinstance(schema, list):
         return [_in_any_case(each) for each in schema]
     if not isinstance(schema, dict):
@@ -66,6 +66,6 @@ def _in_any_case(schema: Any) -> Any:
 
 
 def _pattern(names: Iterable[str]) -> str:
-    """One of some names in any case, without a flag, which JSON Schema has none of. `$` would match before a last line break."""
+    """Return a pattern for some names in any case; JSON Schema has no flags, and `$` would match before a last line break."""
     spelled = ("".join(f"[{sign.upper()}{sign}]" if sign.isalpha() else sign for sign in name) for name in names)
     return f"^({'|'.join(spelled)})(?![\\s\\S])"

@@ -1,6 +1,6 @@
-"""The settings that a configuration text may hold, with their ranges: the one place where both stand.
+"""The settings that a configuration text may hold, with their ranges.
 
-The ranges bind text that comes from outside. Code that builds a `RetryConfig` may use whatever that class allows.
+The ranges apply to texts. Code that builds a `RetryConfig` may use whatever that class allows.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ class CustomConfig(PolicySettings, total=False):
 
 @with_config(STRICT)
 class OperationSettings(PolicySettings, total=False):
-    """What a section of a configuration file says of one operation: a strategy, and settings over its numbers."""
+    """A section of a configuration file for one operation: a strategy, and settings over its numbers."""
 
     strategy: Annotated[Strategy, Field(description="the strategy of this operation")]
 
 
 def preset_named(name: object) -> str:
-    """The name of a preset or strategy, as the kit spells it."""
-    return get_preset(name).name  # type: ignore[arg-type]  # what is no text is refused there
+    """Return the canonical name of a preset or strategy; raise ConfigurationError for an unknown one."""
+    return get_preset(name).name  # type: ignore[arg-type]  # other types are rejected there
 
 
 @with_config(STRICT)
@@ -89,7 +89,7 @@ _FILE: Final = TypeAdapter(FileConfig)
 
 
 def file_settings(content: object, path: str) -> FileConfig:
-    """The settings of a file's content; raises ConfigurationError that lists everything wrong in the file at `path`."""
+    """Validate a file's content; raise one ConfigurationError with everything that is wrong in the file at `path`."""
     try:
         return _FILE.validate_python(content)
     except ValidationError as error:
@@ -100,7 +100,7 @@ def file_settings(content: object, path: str) -> FileConfig:
 def violations(
     error: ValidationError, label: Callable[[Location], str], rules: Mapping[str, str] | None = None
 ) -> Iterator[Violation]:
-    """What pydantic found, in our words; `label` says where a place in the data was written, `rules` what settings there are."""
+    """Convert pydantic's errors to violations. `label` formats a location; `rules` maps the known settings to their rules."""
     for each in error.errors(include_url=False):
         where = tuple(part for part in each["loc"] if part != "[key]")
         yield from _to_violations(each, where, label, RULES if rules is None else rules)
@@ -120,14 +120,14 @@ def _to_violations(
 
 
 def _known_at(where: Location, rules: Mapping[str, str]) -> Collection[str]:
-    """The names that may stand where an unknown one does."""
+    """Return the names allowed where an unknown one was found."""
     if where[0] == "operations" and len(where) > 1:
         return OPERATION_SETTING_NAMES
     return SETTING_NAMES if where[0] == "custom_config" else rules
 
 
 def _relocated(violation: Violation, where: Location, label: Callable[[Location], str]) -> Violation:
-    if violation.path.startswith((".", "[")):  # in a text that stands there as a whole
+    if violation.path.startswith((".", "[")):  # inside a text that is the value
         return Violation(label(where) + violation.path, violation.rule, REDACTED)
     location = where or tuple(violation.path.split("."))
     return Violation(label(location), violation.rule, redact_value_at(location, violation.got))
@@ -142,7 +142,7 @@ def _rule(where: Location, value: object, rules: Mapping[str, str]) -> str:
 
 
 def rule_of(hint: Any) -> str:
-    """The rule that a field's annotation holds it to, in words."""
+    """Return the rule of a field's annotation as a sentence."""
     kind, about = get_args(hint)[0], next(each for each in get_args(hint)[1:] if isinstance(each, FieldInfo))
     if kind in (int, float):
         return f"must be a {_unit(kind, about)} from {_bound(about, 'ge'):g} to {_bound(about, 'le'):g}"

@@ -1,4 +1,4 @@
-"""Settings as a text that reads back as the same settings."""
+"""Serializes settings to JSON or TOML that parses to the same settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def dump(settings: Mapping[str, object], kind: Literal["json", "toml"] = "json") -> str:
-    """`settings` as JSON or TOML, for RESILIENCE_CUSTOM_CONFIG or for a file. What is None is left out.
+    """Serialize `settings` to JSON or TOML, for RESILIENCE_CUSTOM_CONFIG or for a file.
 
     Raises ConfigurationError for another `kind`.
     """
@@ -39,5 +39,5 @@ def _key(name: str) -> str:
 
 
 def _format_literal(value: object) -> str:
-    """As in JSON, but for two characters: TOML knows no surrogates, and takes no DEL as it is."""
+    """Format as JSON does, but for two kinds of characters: TOML has no surrogates and allows no raw DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

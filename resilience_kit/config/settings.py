@@ -1,7 +1,7 @@
-"""What the environment says: which preset, changed how, and what an operator wants for single operations.
+"""`ResilienceSettings`: settings from arguments, `RESILIENCE_*` variables and the configuration file.
 
-The first source that speaks wins: arguments, RESILIENCE_* variables, the file of RESILIENCE_CONFIG_FILE, the preset. What each
-of them said is kept, so that `explain` can tell it.
+For each setting the first of these sources that has it wins: arguments, variables, the file of RESILIENCE_CONFIG_FILE, the
+preset. The values of all sources are kept for `explain`.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ from resilience_kit.errors import ConfigurationError, Violation
 
 _BOOLEANS: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
-#: What the sources say, while settings are being made: pydantic-settings keeps only what they come to together.
-_current_sources: ContextVar[Sources] = ContextVar("_reading", default=Sources())  # noqa: B039 - written to by nobody
+#: The sources of the settings being made: pydantic-settings keeps only the merged values.
+_current_sources: ContextVar[Sources] = ContextVar("_reading", default=Sources())  # noqa: B039 - never written to
 
 
 def _parse_bool(value: object) -> bool:
@@ -142,7 +142,7 @@ class ResilienceSettings(BaseSettings):
         warn_of_unknown_variables(os.environ)
 
     def reloaded(self) -> ResilienceSettings:
-        """Settings of the same arguments, and of what the environment and the file say now."""
+        """Return new settings from the same arguments and the present environment and file."""
         return type(self)(**self._provided)
 
     @classmethod
@@ -150,15 +150,15 @@ class ResilienceSettings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - ours reads RESILIENCE_OPERATION_<NAME>, too
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not a source of ours
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not a source of ours
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - _Environment reads RESILIENCE_OPERATION_<NAME>, too
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not used
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not used
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then variables, then the file."""
         return init_settings, _Environment(settings_cls), _File(settings_cls)
 
     def model_post_init(self, _context: object) -> None:
-        """Put the preset and the settings over it together, once."""
+        """Combine the preset and the settings over it, once."""
         self._sources = sources = _current_sources.get()
         preset, parts = (
             get_preset(self.preset),
@@ -175,24 +175,24 @@ class ResilienceSettings(BaseSettings):
 
     @property
     def default(self) -> ResilienceConfig:
-        """What protects an operation that nobody says anything about."""
+        """The config of an operation without options of its own."""
         return self._default
 
     @property
     def application_sources(self) -> Sequence[ApplicationSource]:
-        """What makes up the default, weakest first."""
+        """The sources of the default, weakest first."""
         return self._application_sources
 
     def source_of(self, field: str) -> str:
-        """Where `preset`, `enabled` or `config_file` was said; "default" when nobody did."""
+        """Return the source of `preset`, `enabled` or `config_file`; "default" if no source has it."""
         return self._sources.source_of(field)
 
     def original_name(self, operation: str) -> str:
-        """An operation's name as the file writes it, the name itself where that does not speak of it."""
+        """Return an operation's name as the file spells it, or unchanged if the file does not name it."""
         return self._original_names.get(_spelled(operation), operation)
 
     def operator_overrides(self, operation: str) -> Sequence[OperationOverride]:
-        """What the operator wants for this operation, weakest first: the file's words, a variable, an argument."""
+        """Return the operator's overrides for this operation, weakest first: from the file, a variable, an argument."""
         if not self.operation_overrides and not self.operations:
             return ()
         name = _spelled(operation)
@@ -206,9 +206,9 @@ class ResilienceSettings(BaseSettings):
         return [*(each._replace(strategy=None) for each in overrides), override]
 
     def named_operations(self) -> dict[str, str]:
-        """The operations that variables, the file, arguments and custom settings name, each with the source that does.
+        """Return the operations named by variables, the file, arguments and custom settings, each with its source.
 
-        Those of a preset are not among them: it names operations that an application need not have.
+        Those of a preset are excluded: an application need not have them.
         """
         found = {
             self._original_names.get(name, name): overrides[-1].source
@@ -221,15 +221,15 @@ class ResilienceSettings(BaseSettings):
         return found
 
     def operator_strategy(self, operation: str) -> ResilienceStrategy | None:
-        """What the operator wants for this operation: a variable, or the file's word."""
+        """Return the operator's strategy for this operation: from a variable, or from the file."""
         return self.operation_overrides.get(_spelled(operation)) if self.operation_overrides else None
 
     def preset_overrides(self, operation: str) -> Sequence[tuple[str, ResilienceStrategy]]:
-        """What the preset and the settings over it say about this operation, with their sources, weakest first."""
+        """Return the strategies of the preset and the settings for this operation, with their sources, weakest first."""
         return self._preset_overrides.get(operation, ())
 
     def preset_strategy(self, operation: str) -> ResilienceStrategy | None:
-        """What the preset, with the settings over it, says about this operation."""
+        """Return the strategy of the preset, or of the settings over it, for this operation."""
         overrides = self.preset_overrides(operation)
         return overrides[-1][1] if overrides else None
 
@@ -252,7 +252,7 @@ _SETTINGS: Final[TypeAdapter[CustomConfig]] = TypeAdapter(Annotated[SomeSettings
 
 
 def _valid_settings(settings: object) -> Mapping[str, Any]:
-    """One source's settings. Wrong ones that another source overrules are told by `_overruled`."""
+    """Validate one source's settings; return none if they are wrong, which is reported elsewhere."""
     try:
         return _SETTINGS.validate_python(settings)
     except ValidationError:
@@ -260,7 +260,7 @@ def _valid_settings(settings: object) -> Mapping[str, Any]:
 
 
 def _hidden_violations(sources: Sources, known: Sequence[Violation]) -> Iterator[Violation]:
-    """What is wrong in the variable's settings where the argument's hide it from pydantic."""
+    """Yield the violations of the variable's settings if an argument hides them from pydantic."""
     if not {"custom_config"} <= sources.arguments.keys() & sources.variables.keys():
         return
     try:
@@ -274,7 +274,7 @@ class _Source(PydanticBaseSettingsSource):
     """A source that knows all its values at once."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the base class's
-        """One value, as the base class wants it."""
+        """Return one value, as the base class requires."""
         return self().get(field_name), field_name, False
 
 
@@ -295,7 +295,7 @@ class _Environment(_Source):
 
 
 class _File(_Source):
-    """The file that an argument or a variable names. What is wrong with it is told beside all else."""
+    """The file named by an argument or a variable. Its violations are reported together with all others."""
 
     def __call__(self) -> dict[str, Any]:
         path = self.current_state.get("config_file")
@@ -321,7 +321,7 @@ class _File(_Source):
 
 
 def _file_strategies(overrides: Mapping[str, object], sections: Mapping[str, Any], path: str) -> object:
-    """The strategies of a file's sections, and those it names beside them; a section's numbers have to go together."""
+    """Combine the strategies of a file's sections and of its `operation_overrides`; validate each section's numbers."""
     found: Any = _by_variable_spelling(overrides, f"{path}operation_overrides")
     for name, section in sections.items():
         validate_section(section, f"{path}operations.{name}")
@@ -332,7 +332,7 @@ def _file_strategies(overrides: Mapping[str, object], sections: Mapping[str, Any
 
 
 def _parse_or_keep_text(value: object) -> object:
-    """The settings in a JSON text, to be put over a file's. A text that is wrong stays text, and is refused later."""
+    """Parse a JSON text of settings, to apply over a file's. An invalid text is returned as text and rejected later."""
     try:
         return _parse_json(value)
     except ConfigurationError:
@@ -350,7 +350,7 @@ def _by_variable_spelling(named: object, path: str = "operation_overrides") -> o
 
 
 def _value_location(where: Location, provided: Mapping[str, Any], variables: Mapping[str, str]) -> str:
-    """Where a value was written: as an argument, in a variable or in the file."""
+    """Return where a value was given: in an argument, a variable or the file."""
     field, rest = str(where[0]), where[1:]
     if field in provided and (not rest or rest[0] in provided[field]):
         return field + json_path(rest)

@@ -1,4 +1,4 @@
-"""What each source of the settings said, before it was put together."""
+"""The values of each source of the settings, before they are merged."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _ARGUMENT = "ResilienceSettings({})"
 class Sources:
     """The values of the arguments, of the variables and of the file at `path`, by the settings' fields.
 
-    Filled while settings are read, and not changed after that. Values are those of the source: what another one overrules may
-    be wrong. `file_violations`: why the file says nothing.
+    Filled while settings are read, and unchanged afterwards. A value that another source overrides may be invalid.
+    `file_violations`: why the file could not be used.
     """
 
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -28,11 +28,11 @@ class Sources:
     file_violations: Sequence[Violation] = ()
 
     def set_file(self, path: str, values: Mapping[str, Any]) -> None:
-        """Note what the file at `path` says."""
+        """Record the values of the file at `path`."""
         self.path, self.file = path, values
 
     def source_of(self, name: str) -> str:
-        """Which source decides a field, "default" when none does."""
+        """Return the source that decides a field, "default" if none does."""
         if name in self.arguments:
             return _ARGUMENT.format(name)
         if name in self.variables:
@@ -40,7 +40,7 @@ class Sources:
         return f"file {self.path}" if name in self.file else "default"
 
     def custom_configs(self) -> list[tuple[str, Any]]:
-        """The settings over the preset's, weakest first."""
+        """Return the settings over the preset's with their sources, weakest first."""
         by_source = [
             (f"file {self.path}", self.file.get("custom_config")),
             ("RESILIENCE_CUSTOM_CONFIG", self.variables.get("custom_config")),
@@ -49,14 +49,14 @@ class Sources:
         return [(source, settings) for source, settings in by_source if settings]
 
     def operator_overrides(self, spelled: Callable[[str], str]) -> dict[str, Sequence[OperationOverride]]:
-        """What is said of single operations, weakest first, by the name that `spelled` gives them."""
+        """Return the overrides of single operations, weakest first, by the name that `spelled` returns."""
         found: dict[str, list[OperationOverride]] = {}
         for name, override in self._operation_overrides():
             found.setdefault(spelled(name), []).append(override)
         return dict(found)
 
     def original_names(self, spelled: Callable[[str], str]) -> dict[str, str]:
-        """The operations that the file speaks of, as it writes them, by the name that `spelled` gives them."""
+        """Return the operation names in the file as written there, by the name that `spelled` returns."""
         named = self.file.get("operation_overrides", {})
         return {spelled(name): name for name in (*named, *self.file.get("operations", {}))}
 
@@ -88,6 +88,6 @@ def _named_overrides(values: Mapping[str, Any], source: Callable[[str], str]) ->
 
 def _is_strategy(value: object) -> bool:
     try:
-        return bool(ResilienceStrategy(value))  # type: ignore[arg-type]  # what is no text is none
+        return bool(ResilienceStrategy(value))  # type: ignore[arg-type]  # other types are rejected
     except ValueError:
         return False

@@ -1,4 +1,4 @@
-"""The four strategies: how hard an operation is tried, as numbers under a name."""
+"""The four strategies: named sets of numbers for retries, deadline and breaker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from resilience_kit.errors import ConfigurationError, Violation
 
 
 class ResilienceStrategy(StrEnum):
-    """How patient an operation is. Also found by name: `ResilienceStrategy("CRITICAL")`."""
+    """How patient an operation is. Names in any case work, too: `ResilienceStrategy("CRITICAL")`."""
 
     AGGRESSIVE = "aggressive"
     BALANCED = "balanced"
@@ -26,10 +26,10 @@ class ResilienceStrategy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StrategyNumbers:
-    """What a strategy decides. Times are in seconds; `max_attempts` counts the first attempt too.
+    """The numbers that a strategy decides. Times are in seconds; `max_attempts` includes the first attempt.
 
     The wait before attempt n+1 is drawn below `base_delay * backoff_factor**n`, and never above `max_delay`. Two attempts that
-    hang for `attempt_timeout`, with the longest wait between them, end inside `deadline`, and leave some of it.
+    time out after `attempt_timeout`, with the longest wait between them, end before `deadline`.
     """
 
     max_attempts: int
@@ -85,18 +85,18 @@ STRATEGY_NUMBERS: Mapping[ResilienceStrategy, StrategyNumbers] = MappingProxyTyp
 
 
 class StrategyTimeout(float):
-    """An attempt timeout that a strategy gave, made for the strategy's deadline: it is off beside a deadline that somebody names.
+    """An attempt timeout from a strategy, which fits only the strategy's deadline: an explicit deadline switches it off.
 
-    One that somebody names is a plain number, and stays what it is.
+    An explicit attempt timeout is a plain number and is kept.
     """
 
     __slots__ = ()
 
 
 def strategy_named(value: object, path: str = "strategy") -> ResilienceStrategy:
-    """The strategy of that name; raises ConfigurationError about `path`, with the nearest name, when there is none."""
+    """Return the strategy of that name; raise ConfigurationError about `path`, with the nearest name, if there is none."""
     try:
-        return ResilienceStrategy(value)  # type: ignore[arg-type]  # what is no text is refused here, too
+        return ResilienceStrategy(value)  # type: ignore[arg-type]  # other types are rejected here, too
     except ValueError:
         meant = misplaced_hint(value) or did_you_mean(value, [strategy.value for strategy in ResilienceStrategy])
         rule = "must be the name of a strategy" + meant

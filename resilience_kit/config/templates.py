@@ -1,4 +1,4 @@
-"""Templates: named settings to begin a custom configuration with, and which of them a configuration is nearest to."""
+"""Templates: named settings to start a custom configuration from, and the search for the nearest template."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from resilience_kit.config.strategies import ResilienceStrategy, strategy_named
 
 _AGGRESSIVE, _BALANCED, _CONSERVATIVE, _CRITICAL = ResilienceStrategy
 _RANKS: Final = tuple(ResilienceStrategy)
-#: Farther away than this, a template says nothing about a configuration.
+#: A template at a larger distance is not suggested.
 _MAX_DISTANCE: Final = 0.4
 
 
 class Template(Mapping[str, object]):
-    """A read-only mapping of settings with a name and a sentence, to be used wherever a mapping of settings is taken."""
+    """A read-only mapping of settings with a name and a description, accepted wherever a mapping of settings is."""
 
     __slots__ = ("_settings", "description", "name")
 
@@ -36,11 +36,11 @@ class Template(Mapping[str, object]):
         return f"<Template {self.name}: {self._settings}>"
 
     def settings(self) -> dict[str, object]:
-        """A copy of the settings, ready for JSON."""
+        """Return a copy of the settings, ready for JSON."""
         return {name: dict(value) if isinstance(value, dict) else value for name, value in self._settings.items()}
 
     def to_dict(self) -> dict[str, object]:
-        """Name, description and settings, ready for JSON."""
+        """Return name, description and settings, ready for JSON."""
         return {"name": self.name, "description": self.description, "settings": self.settings()}
 
 
@@ -105,12 +105,12 @@ TEMPLATES: Final[Mapping[str, Template]] = MappingProxyType({template.name: temp
 
 
 def get_template(name: object) -> Template | None:
-    """The template of that name, None when there is none."""
+    """Return the template of that name, or None."""
     return TEMPLATES.get(name.lower()) if isinstance(name, str) else None
 
 
 class NearestTemplate(NamedTuple):
-    """The template that some settings are nearest to, how far away it is (0: equal in all of them, 1: in none), and why."""
+    """The template nearest to some settings, its distance (0: all equal, 1: none equal), and the reason."""
 
     name: str
     distance: float
@@ -118,7 +118,7 @@ class NearestTemplate(NamedTuple):
 
 
 def nearest_template(settings: Mapping[str, object]) -> NearestTemplate | None:
-    """The template nearest to valid `settings`; None for no settings, and when none is near. Of two, the first of the table.
+    """Return the template nearest to valid `settings`, the first of several; None for no settings or if none is near.
 
     The distance is the mean over the settings given: of two numbers `|a - b| / max(a, b)`, of two strategies their distance in
     the order of patience, of overrides the share of operations that differ. A setting that a template leaves open counts 0.5.

@@ -1,6 +1,6 @@
-"""The models that a foreign text may be held to, each with its rules in words and its JSON Schema.
+"""The models for validating untrusted texts, each with its rules as sentences.
 
-Settings stand in `CustomConfig`. Which of them make a preset, and which are required there, `Preset` decides.
+`CustomConfig` defines the settings. `Preset` decides which of them a preset has, and which are required.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Text = Annotated[str, Field(max_length=UNTRUSTED.string)]
 
 
 class Model(NamedTuple):
-    """What a text is held to: pydantic's adapter, and the rule of each field in words."""
+    """A model for a text: pydantic's adapter, and the rule of each field as a sentence."""
 
     adapter: TypeAdapter[Mapping[str, object]]
     rules: Mapping[str, str]
 
 
 class _OfPreset(TypedDict):
-    """The fields of a preset that are no settings."""
+    """The fields of a preset that are not settings."""
 
     name: Annotated[OperationName, Field(max_length=MAX_NAME_LENGTH, description="the name to choose it by")]
     description: Annotated[str, Field(max_length=UNTRUSTED.string, description="where it fits, in a sentence")]

@@ -21,23 +21,23 @@ _warned_of: set[str] = set()
 
 
 def variable_of(operation: str) -> str:
-    """The variable that names an operation's strategy: capitals, with _ for every other sign."""
+    """Return the variable for an operation's strategy: upper case, with _ for each character but letters and digits."""
     return PREFIX + OPERATION_PREFIX + spelled(operation).upper()
 
 
 def prefixed_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """Our variables in capitals and without their prefix. Of two that differ in case only, the one in capitals counts."""
+    """Return the RESILIENCE_* variables, in upper case without prefix. Of two that differ in case, the upper-case one wins."""
     named = {name.upper(): variables[name] for name in sorted(variables, reverse=True)}
     return {name.removeprefix(PREFIX): value for name, value in named.items() if name.startswith(PREFIX)}
 
 
 def reset_warnings() -> None:
-    """Let what is warned of once a process be warned of again."""
+    """Forget which warnings were logged, so that each can be logged again."""
     _warned_of.clear()
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> list[str]:
-    """Variables that begin as ours do and are none of ours, nor nearly one."""
+    """List the variables with the prefix that are unknown and not similar to a known one."""
     others = [
         name for name in prefixed_variables(variables) if name not in VARIABLE_NAMES and not name.startswith(OPERATION_PREFIX)
     ]
@@ -45,7 +45,7 @@ def _unknown_variables(variables: Mapping[str, str]) -> list[str]:
 
 
 def warn_of_unknown_variables(variables: Mapping[str, str]) -> None:
-    """Once a process for each: it may be another program's, or a setting that somebody believes in."""
+    """Log each unknown variable once per process: it may belong to another program, or be a setting without effect."""
     for name in _unknown_variables(variables):
         if name not in _warned_of:
             _warned_of.add(name)

@@ -1,4 +1,4 @@
-"""A validator of configurations that may be put before strangers, with a limit on how often each of them may ask."""
+"""A validator for untrusted configurations, with a rate limit per client."""
 
 from __future__ import annotations
 

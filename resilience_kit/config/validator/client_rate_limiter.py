@@ -1,11 +1,10 @@
-"""How often one client may ask, counted exactly and in bounded memory.
+"""Rate limit per client of the validator, exact and in bounded memory.
 
-Every admitted try of the last hour is remembered to the nanosecond, so that no hour, wherever it begins, holds more than are
-allowed. Refused tries are not remembered: they cost no quota, and a client's record never grows beyond its limit.
+The time of every admitted request of the last hour is kept, so no period of an hour holds more than allowed. Rejected requests
+are not kept: they use no quota, and a client's record never grows beyond its limit.
 
-A client's record is dropped when all of it is too old to count, which is when dropping it changes nothing. While the table is
-full of records that count, clients that are not in it share a single record: whoever floods the door with new names gets no
-fresh quota by it, neither under the new names nor, by pushing it out, under his own.
+A client's record is dropped once all of it is too old to count. While the table is full of records that count, clients without
+one share a single record: a flood of new names gains no quota, neither for the new names nor for an evicted old one.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ from resilience_kit.clock import SYSTEM_CLOCK, Clock
 _SECOND: Final = 1_000_000_000
 _MINUTE: Final = 60 * _SECOND
 _HOUR: Final = 3600 * _SECOND
-#: Characters of a name that are looked at from either end.
+#: Characters of a name that are hashed from either end.
 _KEY_PART_LENGTH: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientRateLimits:
-    """How often one client may ask; None: without that limit.
+    """Rate limits of one client; None: no limit.
 
-    `per_minute`: tries in any 60 seconds. `per_hour`: tries in any 3600 seconds. `interval`: seconds between two tries.
+    `per_minute`: requests in any 60 seconds. `per_hour`: requests in any 3600 seconds. `interval`: seconds between two requests.
     `max_clients`: clients with a record of their own; further ones share one.
     """
 
@@ -55,14 +54,14 @@ class ClientRateLimits:
 
 
 class ClientRateRejection(NamedTuple):
-    """Which limit a try would break, and the seconds until it would not."""
+    """The limit that a request would exceed, and the seconds until it would not."""
 
     rule: str
     retry_after: float
 
 
 class RateLimitInfo(TypedDict):
-    """What a client has left. `retry_after`: seconds until the next try is allowed, 0.0 when it is now. None: without limit."""
+    """A client's remaining quota. `retry_after`: seconds until the next request is allowed, 0.0 if it is now. None: no limit."""
 
     allowed: bool
     retry_after: float
@@ -74,7 +73,7 @@ class RateLimitInfo(TypedDict):
 
 
 class ClientRateLimiter:
-    """Lets each client through at most as often as `limits` allow. Thread-safe; a forked child counts on by itself."""
+    """Admits the requests of each client within `limits`. Thread-safe; a forked child continues with its own counts."""
 
     def __init__(self, limits: ClientRateLimits, clock: Clock = SYSTEM_CLOCK) -> None:
         self._limits, self._clock = limits, clock
@@ -91,15 +90,15 @@ class ClientRateLimiter:
         self._lock = threading.Lock()
 
     def reset(self) -> None:
-        """Forget every try."""
+        """Forget all requests."""
         with self._lock:
             self._requests: OrderedDict[bytes, array[int]] = (
                 OrderedDict()
-            )  # in monotonic nanoseconds; whoever waits longest is first
+            )  # in monotonic nanoseconds; the longest idle client first
             self._shared_requests = array("q")
 
     def admit(self, client: str) -> ClientRateRejection | None:
-        """Count a try of `client`, or tell why it is refused and not counted."""
+        """Count a request of `client`, or return why it is rejected and not counted."""
         key = self._key(client)
         with self._lock:
             now = self._now()
@@ -112,7 +111,7 @@ class ClientRateLimiter:
         return rejection
 
     def info(self, client: str) -> RateLimitInfo:
-        """What `client` has left; takes nothing."""
+        """Return the remaining quota of `client`, without using any."""
         with self._lock:
             now = self._now()
             requests = self._requests_of(self._key(client), now)
@@ -138,7 +137,7 @@ class ClientRateLimiter:
         return round(self._clock.monotonic() * _SECOND)
 
     def _key(self, client: str) -> bytes:
-        """Sixteen bytes, however long the name is; the name itself, which may be an address or a key, is not kept."""
+        """Hash a name of any length to sixteen bytes; the name, which may be an address or a key, is not kept."""
         known = (
             client
             if len(client) <= 2 * _KEY_PART_LENGTH
@@ -159,7 +158,7 @@ class ClientRateLimiter:
             self._requests.move_to_end(key)
 
     def _drop_idle(self, now: int) -> None:
-        """At most two at a time, so that the table shrinks faster than it grows and no try pays for all."""
+        """Drop at most two idle records: the table shrinks faster than it grows, and no request pays for all."""
         for _ in range(2):
             oldest = next(iter(self._requests), None)
             if oldest is None or _count_since(self._requests[oldest], now - self._retention):
@@ -184,7 +183,7 @@ class ClientRateLimiter:
 
 
 def _count_since(requests: array[int], then: int) -> int:
-    """How many are later than `then`."""
+    """Count the requests later than `then`."""
     return len(requests) - bisect_right(requests, then)
 
 

@@ -1,6 +1,6 @@
-"""What single ranges cannot tell: whether settings go together, among themselves and with the presets that they may change.
+"""Consistency of settings with each other and with the presets that they may change, which ranges cannot check.
 
-The kit's own loading is the judge, so that nothing passes here that is refused when it is used.
+The settings are loaded as an application would load them, so nothing passes here that is rejected later.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from resilience_kit.errors import ConfigurationError, Violation
 from resilience_kit.policies.retry import RetryConfig
 
 _PARTNER: Final = {"base_delay": "max_delay", "max_delay": "base_delay", "attempt_timeout": "deadline"}
-#: The least part of a wait's ceiling that is waited, by kind of jitter; full jitter may wait nothing.
+#: The least share of a wait's upper bound that is waited, by kind of jitter; full jitter may wait nothing.
 _MIN_WAIT_SHARE: Final = {"equal": 0.5, "proportional": 1.0 - RetryConfig().jitter_factor, "none": 1.0}
-#: With these given, waits have a least length whatever the preset is.
+#: With these given, waits have a lower bound under every preset.
 _WAIT_SETTINGS: Final = frozenset({"retry_attempts", "base_delay", "deadline", "jitter"})
 
-#: The preset of an application that names none.
+#: The preset of an application that chooses none.
 _UNNAMED: Final = "simple"
 
 
 class ConfigWarning(NamedTuple):
-    """What is allowed and hardly meant, and what to do about it."""
+    """A warning of settings that are allowed but probably not intended, and what to do about it."""
 
     warning: str
     suggestion: str
 
 
 class ConsistencyResult(NamedTuple):
-    """Contradictions; cautions where there are none."""
+    """Errors, or warnings if there are no errors."""
 
     errors: Sequence[Violation]
     warnings: Sequence[ConfigWarning] = ()
@@ -43,9 +43,9 @@ Combined = ResilienceConfig | Sequence[Violation]
 
 
 def check_consistency(settings: Mapping[str, object], preset: Preset | None = None) -> ConsistencyResult:
-    """How valid settings go together, over `preset`, or over any preset when it is None.
+    """Check valid settings for conflicts over `preset`, or over every preset if it is None.
 
-    A contradiction that holds over every preset is an error. One that only some presets bring in is a caution.
+    A conflict over every preset is an error. One over some presets only is a warning.
     """
     numbers = {name: value for name, value in settings.items() if name in FIELDS or name == "default_strategy"}
     unnamed = _UNNAMED if preset is None and "default_strategy" in settings else None
@@ -60,7 +60,7 @@ def check_consistency(settings: Mapping[str, object], preset: Preset | None = No
 
 
 def config_warnings(config: ResilienceConfig) -> Iterator[ConfigWarning]:
-    """What of an operation's whole options is allowed and hardly meant."""
+    """Yield warnings of options of an operation that are allowed but probably not intended."""
     if config.retry is None or config.circuit_breaker is None:
         return
     unreachable = list(_deadline_too_short(config.retry, config.deadline))
@@ -83,7 +83,7 @@ def _deadline_rule(waits: float) -> str:
 
 
 def _combine(settings: Mapping[str, object], preset: Preset, unnamed: str | None) -> Combined:
-    """`unnamed`: the preset whose numbers give way to the strategy that the settings name."""
+    """Apply settings over a preset. `unnamed`: the preset whose numbers a strategy in the settings replaces."""
     merged = {**({} if preset.name == unnamed else preset.settings()), **settings}
     try:
         return overlay(ResilienceConfig.from_strategy(str(merged["default_strategy"])), merged, "")
@@ -98,7 +98,7 @@ def _violations_by_preset(by_preset: Mapping[str, Combined]) -> Iterator[tuple[s
 
 
 def _contradictions(settings: Mapping[str, object], by_preset: Mapping[str, Combined], *, certain: bool) -> Iterator[Violation]:
-    """What is certain is found over every preset, so one of each is enough."""
+    """Yield the conflicts that do not depend on the preset; each is found over every preset and yielded once."""
     found = {each.path: each for _, each in _violations_by_preset(by_preset) if certain or _PARTNER.get(each.path) in settings}
     yield from found.values()
 
@@ -114,7 +114,7 @@ def _preset_conflicts(by_preset: Mapping[str, Combined]) -> Iterator[ConfigWarni
 
 
 def _unreachable_attempts(settings: Mapping[str, object]) -> Iterator[Violation]:
-    """Attempts that cannot begin before the deadline, however the waits are drawn."""
+    """Yield a violation if the last attempt can never start before the deadline, however the waits are drawn."""
     min_share = _MIN_WAIT_SHARE.get(str(settings.get("jitter")), 0.0)
     if not min_share or not settings.keys() >= _WAIT_SETTINGS:
         return
@@ -124,7 +124,7 @@ def _unreachable_attempts(settings: Mapping[str, object]) -> Iterator[Violation]
 
 
 def _shortest_waits(settings: Mapping[str, object]) -> RetryConfig:
-    """The shortest waits that the settings allow, whatever the preset says about the rest."""
+    """Return the shortest waits that the settings allow under any preset."""
     base = _as_float(settings["base_delay"])
     return RetryConfig(
         max_attempts=int(_as_float(settings["retry_attempts"])),
@@ -144,7 +144,7 @@ def _max_total_wait(retry: RetryConfig) -> float:
 
 
 def _suspicious_settings(by_preset: Mapping[str, Combined]) -> Iterator[ConfigWarning]:
-    """What is odd over the first preset that takes the settings."""
+    """Yield warnings for the settings over the first preset that accepts them."""
     name, config = next(((name, each) for name, each in by_preset.items() if isinstance(each, ResilienceConfig)), ("", None))
     if config is None or config.retry is None or config.circuit_breaker is None:
         return

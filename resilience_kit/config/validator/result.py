@@ -1,4 +1,4 @@
-"""What a validation found."""
+"""The result of a validation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from resilience_kit.errors import Violation
 
 @dataclass(frozen=True, slots=True)
 class ValidationResult:
-    """Whether something is valid, and what is to be said about it; true when it is valid.
+    """The result of a validation; true if the configuration is valid.
 
-    `errors`: sentences, each with place and rule. `warnings`: what is allowed and hardly meant. `suggestions`: what to write
-    instead. `violations`: the errors as (path, rule, got). `settings`: what was read, as plain values; None when invalid, and
-    where nothing was read. `retry_after`: seconds, when a client asked too often.
+    `errors`: sentences, each with location and rule. `warnings`: what is allowed but probably not intended. `suggestions`: what
+    to write instead. `violations`: the errors as (path, rule, got). `settings`: what was read, as plain values; None if invalid
+    or if nothing was read. `retry_after`: seconds, if the client exceeded its rate limit.
     """
 
     is_valid: bool
@@ -29,7 +29,7 @@ class ValidationResult:
         return self.is_valid
 
     def to_dict(self) -> dict[str, object]:
-        """Verdict, errors, warnings and suggestions, ready for JSON."""
+        """Return verdict, errors, warnings and suggestions, ready for JSON."""
         return {
             "is_valid": self.is_valid,
             "errors": list(self.errors),
@@ -41,7 +41,7 @@ class ValidationResult:
 def invalid_result(
     found: Iterable[Violation], suggestions: Iterable[str] = (), retry_after: float | None = None
 ) -> ValidationResult:
-    """An invalid result that tells of every violation."""
+    """Return an invalid result with every violation."""
     violations = tuple(found)
     return ValidationResult(
         is_valid=False,

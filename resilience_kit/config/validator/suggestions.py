@@ -1,4 +1,4 @@
-"""What to write instead of what was refused."""
+"""Suggestions for fixing violations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from resilience_kit.errors import Violation
 
 
 def suggestions_for(found: Iterable[Violation]) -> Iterator[str]:
-    """The hints in the rules that were broken, each once and with its place; and where secrets belong."""
+    """Yield the hints in violated rules, each once with its location, and advice about misplaced secrets."""
     yield from dict.fromkeys(each for violation in found for each in _suggestions(violation))
 
 

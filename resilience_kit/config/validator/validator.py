@@ -1,7 +1,7 @@
-"""The validator that may be put before strangers.
+"""The validator for untrusted configurations.
 
-Each text goes through the same gates in the same order, and only what has passed one reaches the next: its size; what JSON
-readers let through in silence; its structure, copied into plain values; the schema; how the settings go together.
+Each text passes the same checks in the same order, and stops at the first that fails: its size; what JSON parsers accept
+silently; its structure, copied into plain values; the schema; the consistency of the settings.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def _label(where: Location) -> str:
 
 
 class ResilienceConfigValidator:
-    """Tells whether a configuration is valid, and what is wrong with it. Never raises for what it is given to validate.
+    """Validates configurations and reports what is wrong with them. Never raises for the input to validate.
 
-    `rates`: how often one client may ask. `preset`: the preset that the configurations will change; without it a configuration
-    is valid when it fits some preset, and warned of where another would refuse it. What is valid here is accepted as a
+    `rates`: rate limits of one client. `preset`: the preset that the configurations will change; without it a configuration is
+    valid if some preset accepts it, with a warning for each that would reject it. What is valid here is accepted as a
     `custom_config` of that preset. Ranges are those of `CustomConfig`, limits of size and structure those of `UNTRUSTED`.
 
     Messages repeat no value of a field that could hold a secret, and none that looks like one. Thread-safe. Raises
@@ -51,29 +51,29 @@ class ResilienceConfigValidator:
         self._preset = None if preset is None else get_preset(preset)
 
     def validate_custom_config(self, config: Mapping[str, object]) -> ValidationResult:
-        """Settings as RESILIENCE_CUSTOM_CONFIG holds them; at least one."""
+        """Validate settings as RESILIENCE_CUSTOM_CONFIG takes them; at least one."""
         return _as_result(lambda: self._settings(_sanitized(config)))
 
     def validate_json_string(self, text: str | bytes) -> ValidationResult:
-        """The same as a JSON text, of at most 4096 bytes in UTF-8."""
+        """Validate settings in a JSON text of at most 4096 bytes in UTF-8."""
         return _as_result(lambda: self._settings(_read(text)))
 
     def validate_preset(self, preset: Mapping[str, object]) -> ValidationResult:
-        """A whole preset, as `Preset.to_dict()` gives it."""
+        """Validate a complete preset, as `Preset.to_dict()` returns it."""
         return _as_result(lambda: _validate(PRESET, _sanitized(preset), None))
 
     def validate_template_based_config(self, name: str, overrides: Mapping[str, object] | None = None) -> ValidationResult:
-        """The template of that name with `overrides` over its settings, of which there may be none."""
+        """Validate the template of that name with `overrides`, which may be empty, over its settings."""
         return _as_result(lambda: self._validate_template(name, overrides))
 
     def validate_with_security_checks(self, data: object, client_identifier: str | None = None) -> ValidationResult:
-        """A text or a mapping from a stranger. With an identifier the try counts against that client's rates, valid or not."""
+        """Validate an untrusted text or mapping. With an identifier it counts against that client's limits, valid or not."""
         if client_identifier is not None and not (rate_check := self.check_rate_limit(client_identifier)):
             return rate_check
         return _as_result(lambda: self._settings(_read(data) if _is_text(data) else _sanitized(data)))
 
     def check_rate_limit(self, identifier: str) -> ValidationResult:
-        """Count a try of this client. Invalid when it comes too soon; then it does not count, and `retry_after` tells when."""
+        """Count a request of this client. A request over the limits is invalid, has `retry_after`, and does not count."""
         client = _text(identifier)
         if client is None:
             return invalid_result([Violation("client_identifier", "must be text", REDACTED)])
@@ -84,28 +84,28 @@ class ResilienceConfigValidator:
         return invalid_result(found, [f"try again in {rejection.retry_after:.1f} s"], rejection.retry_after)
 
     def get_rate_limit_info(self, identifier: str) -> RateLimitInfo:
-        """What this client has left, and when it may ask again; counts nothing."""
+        """Return this client's remaining quota and the time of its next request, without counting one."""
         return self._rate_limiter.info(_text(identifier) or "")
 
     def reset_rate_limiter(self) -> None:
-        """Forget every try of every client."""
+        """Forget all requests of all clients."""
         self._rate_limiter.reset()
 
     def get_configuration_templates(self) -> dict[str, Template]:
-        """All templates by name."""
+        """Return all templates by name."""
         return dict(TEMPLATES)
 
     def get_template(self, name: str) -> Template | None:
-        """The template of that name, None when there is none."""
+        """Return the template of that name, or None."""
         return get_template(_text(name))
 
     def suggest_template_for_config(self, config: Mapping[str, object]) -> str | None:
-        """The name of the nearest template; None when none is near, or the configuration is not valid."""
+        """Return the name of the nearest template; None if none is near or the configuration is not valid."""
         found = self.nearest_template(config)
         return None if found is None else found.name
 
     def nearest_template(self, config: Mapping[str, object]) -> NearestTemplate | None:
-        """The nearest template with its distance and the reason."""
+        """Return the nearest template with its distance and the reason, or None."""
         result = self.validate_custom_config(config)
         return None if result.settings is None else nearest_template(result.settings)
 
@@ -124,7 +124,7 @@ class ResilienceConfigValidator:
             )
         candidate = _validate_schema(
             CUSTOM, {} if overrides is None else _sanitized(overrides)
-        )  # whose limits are for what is given
+        )  # the limits apply to the input only
         return _validate_consistency(_merge_overrides(template.settings(), candidate), self._preset)
 
 
@@ -136,7 +136,7 @@ def _as_result(validate: Callable[[], ValidationResult]) -> ValidationResult:
 
 
 def _text(value: object) -> str | None:
-    """Text without the methods that a subclass may bring along; None for what is no text."""
+    """Return a text as a plain str, without methods of a subclass; None for other types."""
     return str.__str__(cast("str", value)) if issubclass(type(value), str) else None
 
 
@@ -149,7 +149,7 @@ def _read(text: object) -> object:
 
 
 def _decoded(data: object) -> str:
-    """The text, when it is short enough; a long one is not looked at."""
+    """Decode the text if it is short enough; a longer one is rejected unread."""
     text = _text(data)
     raw = _bytes_of(data) if text is None else _encoded(text)
     if len(raw) > UNTRUSTED.size:
