@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from resilience_kit._fork import register_fork_aware
 from resilience_kit._wait_queue import DeferringLock
+from resilience_kit.errors import BillingStoppedError, CredentialRefusedError, GuardKind
+from resilience_kit.events import AccessLatched, AccessRestored, Event
+from resilience_kit.outcome import FailureKind, Verdict
+
+#: Verdicts of a service that has looked at the credential and gone on.
+_AUTHENTICATED_KINDS = frozenset(
+    {
+        FailureKind.RATE_LIMIT,
+        FailureKind.QUOTA,
+        FailureKind.INVALID_REQUEST,
+        FailureKind.NOT_FOUND,
+        FailureKind.CONTENT_FILTER,
+        FailureKind.CONTEXT_LENGTH,
+        FailureKind.CONFLICT,
+    }
+)
 
 
 class Latch:
@@ -72,3 +90,48 @@ class AccessState:
         self.generation += 1
         self.credential.resume()
         self.billing.resume()
+
+    def is_suspended(self, now: float) -> bool:
+        """Whether a latch rejects requests now."""
+        return self.credential.wait(now) > 0.0 or self.billing.wait(now) > 0.0
+
+    def raise_if_suspended(self, now: float, guard: str) -> None:
+        """Raise `CredentialRefusedError` or `BillingStoppedError` on behalf of `guard` if a latch rejects requests now."""
+        for latch, rejection in ((self.credential, CredentialRefusedError), (self.billing, BillingStoppedError)):
+            if wait := latch.wait(now):
+                raise rejection(self.host, wait).attribute_to(guard, GuardKind.PACING)
+
+    def take_trials(self, now: float) -> bool:
+        """Admit one request: whether it is a trial of a latch."""
+        return any([self.credential.take_trial(now), self.billing.take_trial(now)])
+
+    def return_trials(self, now: float) -> None:
+        """Take back the trials of a request that was not made."""
+        self.credential.return_trial(now)
+        self.billing.return_trial(now)
+
+    def resume_all(self) -> Iterator[Event]:
+        """Lift both latches after a successful trial."""
+        yield from self._resume("credential", self.credential)
+        yield from self._resume("billing", self.billing)
+
+    def resume_authenticated(self, verdict: Verdict) -> Iterator[Event]:
+        """Lift the latch of the credential if a trial failed in a way that proves that the credential was accepted."""
+        if verdict.kind in _AUTHENTICATED_KINDS:
+            yield from self._resume("credential", self.credential)
+
+    def suspend(self, verdict: Verdict, retry_after: float | None, now: float) -> Iterator[Event]:
+        """Close the latch that a verdict concerns, if any."""
+        if verdict.kind is FailureKind.AUTH and self.has_credential:
+            yield from self._suspend("credential", self.credential, None, now)
+        if verdict.kind is FailureKind.QUOTA and not verdict.retryable:
+            yield from self._suspend("billing", self.billing, retry_after or None, now)
+
+    def _suspend(self, reason: str, latch: Latch, seconds: float | None, now: float) -> Iterator[Event]:
+        if latch.suspend(now, seconds):
+            yield AccessLatched(operation=self.host, why=reason, retry_after=latch.next_trial - now)
+
+    def _resume(self, reason: str, latch: Latch) -> Iterator[Event]:
+        if latch.resume():
+            self.generation += 1
+            yield AccessRestored(operation=self.host, why=reason)

@@ -7,70 +7,27 @@ import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 
-from resilience_kit._checks import Checks
 from resilience_kit._fork import register_fork_aware
 from resilience_kit._wait_queue import EPSILON, Waiter, WaitQueue, wake_all
 from resilience_kit.classification.response import lowercase_headers
 from resilience_kit.classification.retry_after import header_hint
 from resilience_kit.clock import Clock
 from resilience_kit.context import Priority, current_call, current_priority
-from resilience_kit.errors import BillingStoppedError, CredentialRefusedError, GuardKind, RateLimitExceededError
-from resilience_kit.events import AccessLatched, AccessRestored, CallersParked, Event, EventStream
-from resilience_kit.http.access_state import AccessState, Latch
+from resilience_kit.errors import GuardKind, RateLimitExceededError
+from resilience_kit.events import CallersParked, Event, EventStream
+from resilience_kit.http.access_state import AccessState
+from resilience_kit.http.pacing_config import PacingConfig
 from resilience_kit.http.rate_limit_headers import MAX_BUCKETS, BucketReading, RemoteBucket, SendLog, parse_rate_limit_headers
 from resilience_kit.http.slow_start import SlowStart
 from resilience_kit.http.tokens import tokens_used
-from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Verdict
+from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind
 
-#: Verdicts of a service that has looked at the credential and gone on.
-_AUTHENTICATED_KINDS = frozenset(
-    {
-        FailureKind.RATE_LIMIT,
-        FailureKind.QUOTA,
-        FailureKind.INVALID_REQUEST,
-        FailureKind.NOT_FOUND,
-        FailureKind.CONTENT_FILTER,
-        FailureKind.CONTEXT_LENGTH,
-        FailureKind.CONFLICT,
-    }
-)
 _THROTTLED_KINDS = frozenset({FailureKind.RATE_LIMIT, FailureKind.OVERLOADED})
 #: Seconds for which the next good answers tell nothing that matters, where more than `_AMPLE` of every limit is left.
 _HEADER_SAMPLING, _PLENTY_REMAINING = 0.02, 0.5
 #: Of each priority, requests that have failed so often or more go before the others: they have fewer attempts left.
 _RETRY_LEVELS = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PacingConfig:
-    """How callers of one host with one key are held back. Times are seconds.
-
-    `max_wait`: the longest that a request waits for its pace; one that would wait longer is refused at once, a retry only where
-    the service has named so long a pause. `headroom`: the share of a limit that is left to others with the same key; callers slow
-    down when no more than that is left, with 1.0 from the first request on. `credential_retry_interval`: how often a refused
-    credential is tried again. `billing_retry_interval`: how often an account without credit or quota is, where the service does
-    not say when it is renewed. `max_keys`: hosts, keys and models that are remembered; the one that was not used for longest is
-    forgotten first.
-
-    The default of `max_wait` is that of `RetryConfig.max_retry_after`.
-    """
-
-    max_wait: float = 60.0
-    headroom: float = 0.1
-    credential_retry_interval: float = 60.0
-    billing_retry_interval: float = 60.0
-    max_keys: int = 1024
-
-    def __post_init__(self) -> None:
-        checks = Checks("PacingConfig")
-        checks.seconds("max_wait", self.max_wait, zero=True)
-        checks.number("headroom", self.headroom, 0.0, 1.0)
-        checks.seconds("credential_retry_interval", self.credential_retry_interval)
-        checks.seconds("billing_retry_interval", self.billing_retry_interval)
-        checks.integer("max_keys", self.max_keys, 1)
-        checks.raise_if_any()
 
 
 class HostPacer:
@@ -146,13 +103,13 @@ class HostPacer:
         """
         with self._lock:
             now = self._clock.monotonic()
-            self._raise_if_suspended(now)
+            self._access_state.raise_if_suspended(now, self.name)
             level = _queue_level()
             is_retry = level % _RETRY_LEVELS > 0
             wait = self._expected_wait(now, cost, level)
             if (self._parked_until - now if is_retry else wait) > self._config.max_wait + EPSILON:
                 raise RateLimitExceededError(self.name, wait).attribute_to(self.name, GuardKind.PACING)
-            permit = PacerPermit(self, self._access_state.generation, is_trial=self._take_trials(now))
+            permit = PacerPermit(self, self._access_state.generation, is_trial=self._access_state.take_trials(now))
             if wait > EPSILON:
                 permit.turn = self._enqueue(PacerWaiter(self, permit, level, cost, wait), math.inf if is_retry else now)
             else:
@@ -164,19 +121,7 @@ class HostPacer:
         """Whether `admit` would give a permit that need not wait."""
         with self._lock:
             now = self._clock.monotonic()
-            suspended = self._access_state.credential.wait(now) or self._access_state.billing.wait(now)
-            return not suspended and self._expected_wait(now, cost, 0) <= EPSILON
-
-    def _raise_if_suspended(self, now: float) -> None:
-        for latch, rejection in (
-            (self._access_state.credential, CredentialRefusedError),
-            (self._access_state.billing, BillingStoppedError),
-        ):
-            if wait := latch.wait(now):
-                raise rejection(self._access_state.host, wait).attribute_to(self.name, GuardKind.PACING)
-
-    def _take_trials(self, now: float) -> bool:
-        return any([self._access_state.credential.take_trial(now), self._access_state.billing.take_trial(now)])
+            return not self._access_state.is_suspended(now) and self._expected_wait(now, cost, 0) <= EPSILON
 
     def _expected_wait(self, now: float, cost: float, level: int) -> float:
         """Seconds until a request may start that comes now."""
@@ -346,27 +291,20 @@ class HostPacer:
                     bucket.record_usage(units)
 
     def _apply_outcome(self, permit: PacerPermit, outcome: Outcome, now: float) -> Iterator[Event]:
+        access = self._access_state
         if outcome.kind is OutcomeKind.CANCELLED and permit.is_trial:
-            self._access_state.credential.return_trial(now)
-            self._access_state.billing.return_trial(now)
+            access.return_trials(now)
         elif outcome.kind is OutcomeKind.SUCCESS and permit.is_trial:
-            yield from self._resume("credential", self._access_state.credential)
-            yield from self._resume("billing", self._access_state.billing)
+            yield from access.resume_all()
         elif outcome.verdict is not None:
-            yield from self._apply_verdict(permit, outcome.verdict, now)
-
-    def _apply_verdict(self, permit: PacerPermit, verdict: Verdict, now: float) -> Iterator[Event]:
-        if permit.is_trial and verdict.kind in _AUTHENTICATED_KINDS:
-            yield from self._resume("credential", self._access_state.credential)
-        is_throttled = verdict.kind in _THROTTLED_KINDS and verdict.retryable and not verdict.counts_against_breaker
-        if is_throttled and (verdict.retry_after or verdict.kind is FailureKind.RATE_LIMIT):
-            yield from self._pause_host(permit, verdict.retry_after or 0.0, now)
-        if permit.generation != self._access_state.generation and not permit.is_trial:  # sent before what was wrong was put right
-            return
-        if verdict.kind is FailureKind.AUTH and self._access_state.has_credential:
-            yield from self._suspend("credential", self._access_state.credential, None, now)
-        if verdict.kind is FailureKind.QUOTA and not verdict.retryable:
-            yield from self._suspend("billing", self._access_state.billing, permit.retry_after or None, now)
+            verdict = outcome.verdict
+            if permit.is_trial:
+                yield from access.resume_authenticated(verdict)
+            is_throttled = verdict.kind in _THROTTLED_KINDS and verdict.retryable and not verdict.counts_against_breaker
+            if is_throttled and (verdict.retry_after or verdict.kind is FailureKind.RATE_LIMIT):
+                yield from self._pause_host(permit, verdict.retry_after or 0.0, now)
+            if permit.generation == access.generation or permit.is_trial:  # else it was sent before access was restored
+                yield from access.suspend(verdict, permit.retry_after, now)
 
     def _pause_host(self, permit: PacerPermit, seconds: float, now: float) -> Iterator[Event]:
         """Park everybody for the seconds that a refusal names, and let them start again no faster than the service takes them."""
@@ -380,15 +318,6 @@ class HostPacer:
             recovery = recovery.after_ramp(now, self._send_log)
         self._slow_start = recovery
         recovery.record_rate_limited(permit.number, now, seconds)
-
-    def _suspend(self, reason: str, latch: Latch, seconds: float | None, now: float) -> Iterator[Event]:
-        if latch.suspend(now, seconds):
-            yield AccessLatched(operation=self._access_state.host, why=reason, retry_after=latch.next_trial - now)
-
-    def _resume(self, reason: str, latch: Latch) -> Iterator[Event]:
-        if latch.resume():
-            self._access_state.generation += 1
-            yield AccessRestored(operation=self._access_state.host, why=reason)
 
 
 class PacerWaiter(Waiter):

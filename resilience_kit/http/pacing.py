@@ -28,7 +28,8 @@ from resilience_kit.errors import GuardKind
 from resilience_kit.events import ChildStream, EventStream
 from resilience_kit.http.access_state import AccessState
 from resilience_kit.http.credentials import credential_of, fingerprint, host_of, is_handshake_step, model_of
-from resilience_kit.http.host_pacer import HostPacer, PacerPermit, PacingConfig, latest_permit
+from resilience_kit.http.host_pacer import HostPacer, PacerPermit, latest_permit
+from resilience_kit.http.pacing_config import PacingConfig
 
 __all__ = ["HostPacer", "PacerPermit", "Pacing", "PacingConfig", "shared_pacing"]
 

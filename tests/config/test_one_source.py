@@ -24,7 +24,7 @@ from resilience_kit.config.presets import Preset
 from resilience_kit.config.sanitize import UNTRUSTED, TextLimits
 from resilience_kit.config.text_models import CUSTOM, FILE, OPERATION, PRESET
 from resilience_kit.errors import ConfigurationError
-from resilience_kit.http.host_pacer import PacingConfig
+from resilience_kit.http.pacing_config import PacingConfig
 from resilience_kit.policies.bulkhead import AdaptiveLimit, BulkheadConfig
 from resilience_kit.policies.hedge import HedgeConfig
 from resilience_kit.policies.rate_limit import RateLimitConfig

@@ -68,7 +68,7 @@ class World:
     def refused(self, pace=None):
         """Who refuses, and for how long; None when nobody does. Takes nothing."""
         try:
-            (pace or self.pace)._raise_if_suspended(self.clock.monotonic())
+            (pace or self.pace)._access_state.raise_if_suspended(self.clock.monotonic(), HOST)
         except Rejected as error:
             return type(error), error.retry_after
         return None

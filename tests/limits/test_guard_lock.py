@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from resilience_kit._wait_queue import DeferringLock
-from resilience_kit.http.host_pacer import HostPacer, PacingConfig
+from resilience_kit.http.host_pacer import HostPacer
 from resilience_kit.http.pacing import Pacing
+from resilience_kit.http.pacing_config import PacingConfig
 from resilience_kit.limits import BulkheadConfig, RateLimitConfig, RateLimiter
 from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Verdict
 from resilience_kit.policies.bulkhead import Bulkhead
