@@ -324,7 +324,7 @@ def test_a_frozen_loop_is_told(crew: Crew) -> None:
     """After it, by the worker itself (invariant 65)."""
     crew.defer("freeze", seconds=1.5)
     crew.hire()
-    crew.until(lambda: "the event loop stood still" in (crew.marks / "log").read_text())
+    crew.until(lambda: "the event loop was blocked" in (crew.marks / "log").read_text())
 
 
 def test_no_canary_is_in_a_workers_log(crew: Crew) -> None:

@@ -1,6 +1,6 @@
-"""Work that must happen, kept in PostgreSQL by Procrastinate. Needs the extra `jobs`.
+"""Durable jobs in PostgreSQL, on Procrastinate. Needs the extra `jobs`.
 
-Procrastinate queues, locks, beats and retries; this room adds a backoff that never raises, a sweep of stalled jobs that ends,
+Procrastinate queues, locks, retries and sends heartbeats; this package adds a backoff that never raises, a bounded sweep,
 status writes that outlive the database's restart, timeouts, events, and logs without secrets.
 """
 

@@ -1,4 +1,4 @@
-"""The application: Procrastinate's, with everything in place that keeps a job from being lost."""
+"""Procrastinate's application with all that keeps a job from being lost."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _RETENTION_CRON: Final = "17 * * * *"
 _TOP_PRIORITY: Final = 1_000_000
 _CONNECT_TIMEOUT: Final = 5
 _RESTART_DELAY: Final = 5.0
-#: The pool's own 300 s would let it sleep for minutes after a long outage. What gave up begins anew with the next statement.
+#: The pool's own 300 s would let it sleep for minutes after a long outage. After giving up it restarts with the next statement.
 _RECONNECT_TIMEOUT: Final = 5.0
 
 _logger = logging.getLogger("resilience_kit.jobs")
 
 
 class JobsApp(App):
-    """Procrastinate's App. `task` retries by the settings' strategy unless told otherwise, `run_worker_async` sweeps first.
+    """Procrastinate's App. By default `task` retries by the strategy of the settings; `run_worker_async` sweeps first.
 
     `events`: what happens to jobs, for `add_listener`. `metrics`: the same in numbers, for this process.
     """
@@ -76,7 +76,7 @@ class JobsApp(App):
         )
 
     def _conninfo(self) -> str:
-        """Asked for once, when the app is opened; tells which database that is."""
+        """Return the connection string, once, when the app is opened; log which database it leads to."""
         if self.embedded is not None:
             conninfo = self.embedded.url()
             _logger.warning("jobs: no DATABASE_URL, so an embedded PostgreSQL in %s", self.embedded.folder)
@@ -107,7 +107,7 @@ class JobsApp(App):
     if not TYPE_CHECKING:  # the types are the base class's
 
         def task(self, _func=None, **options):  # noqa: ANN001, ANN003, ANN201 - the same
-            """As Procrastinate's; `retry` is the settings' strategy when it is not given."""
+            """Register a task, as Procrastinate's `task` does; `retry` is by default the strategy of the settings."""
             options.setdefault("retry", self.strategy)
             return super().task(_func, **options)
 
@@ -118,7 +118,7 @@ class JobsApp(App):
 
     @property
     def pool(self) -> Pool:
-        """The connections of an open app. Each statement is committed by itself, outside of `connection.transaction()`.
+        """Return the connection pool of an open app. Each statement outside of `connection.transaction()` is committed by itself.
 
         Raises RuntimeError where jobs are in memory.
         """
@@ -128,7 +128,7 @@ class JobsApp(App):
         return connector.pool  # type: ignore[no-any-return]  # the base class knows no pool
 
     async def defer_many(self, task: Task[Any, Any, Any], rows: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Defer one job for each row of arguments, in batches; their ids in order. Renews the statistics after 1000."""
+        """Defer one job for each row of arguments, in batches; return their ids in order. Renews the statistics after 1000."""
         return await defer_many(task, rows, None if self.in_memory is not None else self.pool)
 
     async def analyze(self) -> None:
@@ -137,7 +137,7 @@ class JobsApp(App):
             await analyze(self.pool)
 
     async def sweep(self) -> SweepResult:
-        """Look for stalled jobs now, and give each its next run or its end. Raises psycopg's errors."""
+        """Retry or finish every stalled job now. Raises psycopg's errors."""
         strategies = {name: task.retry_strategy for name, task in self.tasks.items()}
         if self.in_memory is not None:
             return await sweep_in_memory(self.in_memory, strategies, self.strategy, self._sweep_options(), self.events)
@@ -159,9 +159,9 @@ class JobsApp(App):
         self.timeouts.check(dict.fromkeys(self.tasks.values()))
 
     async def run_worker_async(self, **kwargs: Unpack[WorkerOptions]) -> None:
-        """Run a worker until it is told to stop. Sweeps first. Raises ConfigurationError for tasks that no timeout can stop.
+        """Run a worker until it is stopped. Sweeps first. Raises ConfigurationError for tasks that no timeout can stop.
 
-        A worker of some queues serves that of the housekeeping, too.
+        A worker of some queues serves the maintenance queue, too.
         """
         self.check_tasks()
         names = [kwargs.get("name") or "worker"]
@@ -179,18 +179,18 @@ class JobsApp(App):
             monitor.cancel()
 
     async def run_worker_forever(self) -> None:
-        """Run workers in this loop until cancelled: after one that ended before its time, for lack of the database, the next.
+        """Run workers in this loop until cancelled; start the next one when one ended early because the database is unavailable.
 
-        Ends, with a line in the log, where no further worker could do better: with tasks that no timeout can stop.
+        Ends, and logs it, where a further worker would fail the same way: with tasks that no timeout can stop.
         """
         while await self._run_one_worker():
             await self._clock.sleep_async(_RESTART_DELAY)
 
     async def _run_one_worker(self) -> bool:
-        """Run one worker; whether there should be another."""
+        """Run one worker; return whether to start another."""
         try:
             await self.run_worker_async(install_signal_handlers=False)
-        except Exception as error:  # noqa: BLE001 - nobody awaits it before the end
+        except Exception as error:  # noqa: BLE001 - it is not awaited before the end
             again = not isinstance(error, ConfigurationError) and not is_being_cancelled()
             after = f"; the next one starts in {_RESTART_DELAY:g} s" if again else ""
             _logger.error("the worker in this process ended: %s%s", type(error).__name__, after)
@@ -202,7 +202,7 @@ class JobsApp(App):
 
 
 def _add_maintenance_tasks(app: JobsApp) -> None:
-    """The two periodic tasks. They wait at most once, come first, and are never run again: the next one is due soon."""
+    """Add the two periodic tasks: queued at most once, at the highest priority, never retried: the next one is due soon."""
     options: dict[str, Any] = {"queue": MAINTENANCE_QUEUE, "retry": False, "pass_context": True, "priority": _TOP_PRIORITY}
 
     @app.periodic(cron=app.settings.sweep_cron)
@@ -218,7 +218,7 @@ def _add_maintenance_tasks(app: JobsApp) -> None:
 
 
 async def _delete_finished_sweeps(app: JobsApp) -> None:
-    """Every sweep is a row. What ended of them is of no use to anybody, and they would be the most of the table."""
+    """Delete finished sweeps, each of which is a row; they would make up most of the table."""
     if app.in_memory is not None:
         return
     async with app.pool.connection() as connection:
@@ -242,7 +242,7 @@ def make_app(
     import_paths: Iterable[str] = (),
     clock: Clock = SYSTEM_CLOCK,
 ) -> JobsApp:
-    """An application of these settings, or of the environment's. Nothing is started or connected until it is opened.
+    """Return an application with these settings, or with the environment's. It starts and connects nothing until it is opened.
 
     `events`: the stream that job events are emitted on; when None, one of its own, whose events reach the default orchestrator's
     listeners, too. They are logged by `resilience_kit.jobs`.

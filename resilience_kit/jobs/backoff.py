@@ -1,7 +1,7 @@
 """When a failed job runs again.
 
-The rule is pure arithmetic, `min(base_delay * 2**attempts, max_delay)`, and answers for whatever it is asked: Procrastinate takes
-a strategy that raises for a job that must not be retried, so an error in here would lose the job.
+The rule is pure arithmetic, `min(base_delay * 2**attempts, max_delay)`, and never raises: Procrastinate takes a strategy that
+raises for a job that must not be retried, so an error in here would lose the job.
 
 A number of attempts is no measure of an outage: five retries are over after a minute. `give_up_after` is one, in seconds.
 """
@@ -38,7 +38,7 @@ _TRANSIENT: Final = frozenset(
 
 
 def is_transient(verdict: Verdict) -> bool:
-    """Decide whether a run that ended so may succeed later: the service was at fault, away, or asked to come back.
+    """Return whether a later run may succeed: the service failed, was unavailable, or sent a `Retry-After`.
 
     A deadline that is over or a broken stream ends a call for good, and a later run is a call of its own.
     """
@@ -93,7 +93,7 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
 
     @property
     def max_runs(self) -> int:
-        """The number of runs after which even transient failures are not retried, as far as the delays alone say so."""
+        """Return the number of runs after which not even transient failures are retried, computed from the delays alone."""
         attempts, limit = self.max_attempts, self.give_up_after or 0.0
         if not self._has_extended_retries:
             return attempts + 1
@@ -103,19 +103,19 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
         return attempts + 1 + math.ceil(max(0.0, limit - self._waited(attempts)) / longest)
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        """What Procrastinate asks: when to run again, or None for never. Whether the worker lives is not its business."""
+        """Return when to run again, or None for never. Called by Procrastinate, also for stalled jobs."""
         seconds = self._seconds(exception, _attempts_of(job), age_of(getattr(job, "id", None)))
         return None if seconds is None else RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=seconds))
 
     def get_schedule_in(  # type: ignore[override]  # the deprecated method's name, with the contract's answer
         self, exception: BaseException | None = None, attempts: int = 0
     ) -> dict[str, float] | None:
-        """The same in seconds from now. Without an exception only the number of attempts counts."""
+        """Return the delay in seconds, or None for never. Without an exception only the number of attempts counts."""
         seconds = self._seconds(exception, attempts)
         return None if seconds is None else {"seconds": seconds}
 
     def allows_after_loss(self, attempts: int, losses: int, age: float) -> bool:
-        """Decide whether a job that was lost with its worker has another run.
+        """Return whether a job that was lost with its worker has another run.
 
         `losses`: how many of the `attempts` runs before were lost, too; `age`: seconds since its first run. A job that kills
         its workers stops after `max_attempts` losses, and one whose other runs met an outage is not taken for it.
@@ -125,12 +125,12 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
         return losses < self.max_attempts and self._has_extended_retries and age < (self.give_up_after or 0.0)
 
     def _seconds(self, exception: BaseException | None, attempts: object, age: float | None = None) -> float | None:
-        if issubclass(type(exception), asyncio.CancelledError):  # not isinstance, which asks the exception
+        if issubclass(type(exception), asyncio.CancelledError):  # not isinstance, which calls the exception's own code
             return 0.0
         made = attempts if isinstance(attempts, int) else 0
         try:
             return self._delay_after(exception, made, age)
-        except Exception:  # noqa: BLE001 - a foreign exception may fail at anything that it is asked
+        except Exception:  # noqa: BLE001 - any method of a foreign exception may raise
             return None if made >= self.max_attempts else self._base_delay_for(made)
 
     def _delay_after(self, exception: BaseException | None, attempts: int, age: float | None) -> float | None:
@@ -149,7 +149,7 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
 
     @property
     def _has_extended_retries(self) -> bool:
-        """Whether there are retries beyond `max_attempts`. Without any delay they would be a loop that never rests."""
+        """Return whether there are retries beyond `max_attempts`. Without any delay they would be a busy loop."""
         return bool(self.give_up_after) and self.max_delay > 0.0
 
     def _has_time(self, attempts: int, age: float | None) -> bool:
@@ -157,7 +157,7 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
         return self._has_extended_retries and (0.0 if age is None else age) < limit and self._waited(attempts) < limit
 
     def _waited(self, attempts: int) -> float:
-        """The sum of the delays before the run that follows so many others, without jitter and hints."""
+        """Return the sum of the delays before run number `attempts + 1`, without jitter and hints."""
         first = min(attempts, self.max_attempts)
         waited = math.fsum(self._base_delay_for(each) for each in range(min(first, _MAX_DOUBLINGS)))
         waited += max(0, first - _MAX_DOUBLINGS) * self._base_delay_for(_MAX_DOUBLINGS)
@@ -180,7 +180,7 @@ class ExponentialBackoffStrategy(BaseRetryStrategy):
         return max(self._base_delay_for(attempts), min(_MIN_EXTENDED_DELAY, self.max_delay))
 
     def _with_jitter(self, delay: float) -> float:
-        """The wait, with its jitter, whose range is cut at `max_delay` before the draw: jobs spread there, too."""
+        """Apply the jitter. Its range is cut at `max_delay` before the draw, so that jobs spread there, too."""
         if not self.jitter:
             return delay
         least, most = delay * (1.0 - _JITTER_SHARE), min(delay * (1.0 + _JITTER_SHARE), self.max_delay)

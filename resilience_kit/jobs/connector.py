@@ -1,9 +1,8 @@
-"""A connection to PostgreSQL on which a worker outlives a restart of the database.
+"""A connector for PostgreSQL with which a worker survives a restart of the database.
 
 Procrastinate writes a job's status once: when that statement fails, the job stays `doing` for ever, and when a heartbeat, a fetch
-or the listening connection fails, the worker stops. Here those statements are repeated until they are carried out. What a
-caller waits for, deferring above all, is not: that fails after 2 seconds without a connection, and the
-caller decides.
+or the listening connection fails, the worker stops. Here those statements are repeated until they succeed. Statements that a
+caller waits for, such as deferring, are not: they fail after 2 seconds without a connection, and the caller decides.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ T = TypeVar("T")
 _FIRST_DELAY: Final = 0.1
 _LONGEST_DELAY: Final = 5.0
 _LONGEST_OPENING: Final = 10.0
-#: Seconds that deferring waits for a connection while the pool hands out none, and while it hands some out to others.
+#: Seconds that deferring waits for a connection while the pool returns none, and while it returns some to others.
 _NO_DATABASE: Final = 2.0
 _FULL_POOL: Final = 30.0
 _NOT_DEFERRED: Final = f"no connection to the database within {_NO_DATABASE:g} s; nothing was deferred"
 _DEFER: Final = queries["defer_jobs"]
 _FETCH: Final = queries["fetch_job"]
 
-#: What a worker says for itself, and nobody waits for. Each may be carried out twice without harm: a job fetched by a statement
-#: whose answer was lost is swept when it is over its limit.
+#: A worker's own writes, for which no caller waits. Each may be executed twice without harm: a job fetched by a statement
+#: whose result was lost is swept when it is over its limit.
 REPEATED: Final = STATUS_WRITES | {
     queries[name]
     for name in (
@@ -62,10 +61,10 @@ async def _commit_each(connection: psycopg.AsyncConnection[Any]) -> None:
 
 
 class _CommittingPool(psycopg_pool.AsyncConnectionPool[Any]):
-    """Tells within 10 seconds that there is no database.
+    """A pool that fails within 10 seconds without a database and commits each statement by itself.
 
-    A statement of Procrastinate's is a transaction of its own, and is sent as such: BEGIN and COMMIT around it would cost two
-    more turns, which is a sixth of a worker's throughput.
+    Procrastinate's statements are transactions of their own: BEGIN and COMMIT around them would cost two more round trips, a
+    sixth of a worker's throughput.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -82,12 +81,12 @@ class _CommittingPool(psycopg_pool.AsyncConnectionPool[Any]):
 
 
 class RetryingConnector(PsycopgConnector):
-    """Procrastinate's connector, which repeats what a worker writes for `retry_timeout` seconds while the database is away.
+    """Procrastinate's connector that repeats a worker's writes for `retry_timeout` seconds while the database is unavailable.
 
     `conninfo`: a connection string, or a function that gives one when the connector is opened; it may block. The delays
-    between the tries double from 0.1 to 5 s. Further arguments are those of psycopg's pool. Raises ConnectorException when
-    patience ends, for deferring when the pool hands out no connection in 2 seconds, and at once for all other statements. A
-    worker that was told to stop has less patience, see `Ending`.
+    between the attempts double from 0.1 to 5 s. Further arguments are those of psycopg's pool. Raises ConnectorException after
+    `retry_timeout`, for deferring when the pool returns no connection in 2 seconds, and at once for all other statements. The
+    timeout is shorter in a worker that shuts down, see `ShutdownBudget`.
     """
 
     def __init__(
@@ -110,7 +109,7 @@ class RetryingConnector(PsycopgConnector):
         return f"{type(self).__name__}(retry_timeout={self._retry_timeout:g})"
 
     def get_sync_connector(self) -> BaseConnector:
-        """What sync code defers through, before or without the connector being opened."""
+        """Return the connector that sync code defers through before this one is opened, or without it."""
         self._pool_args["conninfo"] = self._known_conninfo()
         connector = super().get_sync_connector()
         if connector is not self:
@@ -118,7 +117,7 @@ class RetryingConnector(PsycopgConnector):
         return connector
 
     async def open_async(self, pool: Pool | None = None) -> None:
-        """Open the pool; a function's `conninfo` is asked for in a thread."""
+        """Open the pool; a `conninfo` function is called in a thread."""
         self._pool_args["conninfo"] = await asyncio.to_thread(self._known_conninfo)
         try:
             await super().open_async(pool)
@@ -132,15 +131,15 @@ class RetryingConnector(PsycopgConnector):
         return self._conninfo
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:
-        """Carry out a statement."""
+        """Execute a statement."""
         await self._repeated(query, super().execute_query_async, arguments)
 
     async def execute_query_one_async(self, query: LiteralString, **arguments: Any) -> dict[str, Any]:
-        """Carry out a statement that gives a row."""
+        """Execute a statement that returns a row."""
         return await self._repeated(query, super().execute_query_one_async, arguments)
 
     async def execute_query_all_async(self, query: LiteralString, **arguments: Any) -> list[dict[str, Any]]:
-        """Carry out a statement that gives rows."""
+        """Execute a statement that returns rows."""
         if query == _DEFER:
             return await self._deferred(query, arguments)
         return await self._repeated(query, super().execute_query_all_async, arguments)
@@ -168,14 +167,14 @@ class RetryingConnector(PsycopgConnector):
         with wrap_exceptions():
             connection = await self._connection()
             try:
-                async with connection:  # commits, where a pool of somebody else's does not by itself
+                async with connection:  # commits, which a pool from outside may not do by itself
                     found: Any = await self.execute_query_all_async_with_connection(connection, query, **arguments)
             finally:
                 await self.pool.putconn(connection)
         return found  # type: ignore[no-any-return]  # Procrastinate's
 
     async def _connection(self) -> Any:
-        """A connection, as long as the pool has any; many callers at once are no outage."""
+        """Take a connection, waiting longer while the pool has some: many callers at once are no outage."""
         give_up = self._clock.monotonic() + _FULL_POOL
         while True:
             before = self._handed_out()
@@ -193,7 +192,7 @@ class RetryingConnector(PsycopgConnector):
         await self._clock.sleep_async(delay)
 
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
-        """Hear of new jobs; a connection that is lost is made anew. Meanwhile the worker polls."""
+        """Listen for new jobs and replace a lost connection. The worker polls meanwhile."""
         attempt = 0
         while True:
             try:
@@ -206,7 +205,7 @@ class RetryingConnector(PsycopgConnector):
 
 
 def may_pass(error: ConnectorException) -> bool:
-    """Whether the database was away or busy, and the statement itself is not to blame."""
+    """Return whether the database was unavailable or busy, as opposed to an error of the statement."""
     cause = error.__cause__
     if isinstance(cause, psycopg_pool.PoolClosed):
         return False

@@ -1,4 +1,4 @@
-"""What is asked of the database beyond single jobs: its tables, its statistics, and many jobs at once."""
+"""Operations on the database beyond single jobs: its tables, its statistics, and bulk deferring."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class SchemaApp(Protocol):
 
     @property
     def pool(self) -> Pool:
-        """Its connections."""
+        """Return its connection pool."""
         ...
 
     @property
     def schema_manager(self) -> SchemaManager:
-        """Procrastinate's own."""
+        """Return Procrastinate's schema manager."""
         ...
 
 
@@ -48,12 +48,12 @@ CREATE TABLE IF NOT EXISTS resilience_kit_job_errors (
 )
 """
 
-#: Any number that nobody else locks.
+#: Any number that no other program locks.
 _SCHEMA_LOCK: Final = 7_262_041_337
 
 
 def describe_database(conninfo: str) -> str:
-    """Where a connection string leads to, without user and password."""
+    """Return host, port and database of a connection string, without user and password."""
     parts = conninfo_to_dict(conninfo)
     host = parts.get("host") or parts.get("hostaddr") or os.environ.get("PGHOST") or "the local socket"
     name = parts.get("dbname") or os.environ.get("PGDATABASE") or "of the user's name"
@@ -61,10 +61,10 @@ def describe_database(conninfo: str) -> str:
 
 
 async def ensure_schema(app: SchemaApp) -> bool:
-    """Put Procrastinate's tables there, unless they are; tells whether it did. Of several that try at once, one does.
+    """Create Procrastinate's tables unless they exist; return whether it did. Of several concurrent callers one does.
 
-    Tables of an older Procrastinate stay as they are: its migrations are the operator's. Beside them there is one table of this
-    room, for why jobs failed, which a user who may not make tables goes without. Where jobs are in memory there is nothing to do.
+    Tables of an older Procrastinate stay as they are: its migrations are left to the operator. One more table holds the errors of
+    failed jobs; a database user without the right to create tables goes without it. Does nothing where jobs are in memory.
     """
     if isinstance(app.connector, InMemoryConnector):
         return False
@@ -86,7 +86,7 @@ async def _table_exists(connection: AsyncConnection[Any], table: str) -> bool:
 
 
 async def analyze(pool: Pool) -> None:
-    """Renew the planner's statistics. After thousands of new jobs fetching is several times slower until that is done."""
+    """Renew the planner's statistics. Fetching is several times slower without it after thousands of new jobs."""
     async with pool.connection() as connection:
         await connection.execute("ANALYZE procrastinate_jobs, procrastinate_events")
 
@@ -99,10 +99,10 @@ async def defer_many(
     batch: int = 100,
     analyze_from: int = 1000,
 ) -> list[int]:
-    """Defer one job for each set of arguments, `batch` in a statement, and give their ids in order.
+    """Defer one job for each set of arguments, `batch` in a statement, and return their ids in order.
 
-    From `analyze_from` jobs on the statistics are renewed at the end. A batch is written as a whole or not at all; an error ends
-    it, and the batches before stay. `pool`: None where there are no statistics to renew.
+    From `analyze_from` jobs on the statistics are renewed at the end. A batch is written completely or not at all; after an
+    error the batches before it stay. `pool`: None where there are no statistics to renew.
     """
     ids: list[int] = []
     for start in range(0, len(arguments), batch):

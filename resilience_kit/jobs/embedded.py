@@ -1,8 +1,7 @@
 """A real PostgreSQL that comes as a wheel, for work without a database server at hand. Needs the extra `jobs-embedded`.
 
 It listens on a socket in its data folder only, and stops with the last process that uses it. Where that one was killed, the
-server goes on until the next process comes: that uses it, and stops it at its own end. For production take a server that
-somebody backs up.
+server runs on until the next process uses it and stops it at its own end. In production use a server with backups.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ class EmbeddedPostgresError(ResilienceError):
 
 
 def default_data_dir() -> Path:
-    """Where data is kept when nobody says so: XDG_DATA_HOME or ~/.local/share, and /var/lib for root.
+    """Return the default data folder: below XDG_DATA_HOME or ~/.local/share, and below /var/lib for root.
 
-    Started by root the server runs as a user of its own, who has to get there, and a home is nobody else's business.
+    Started by root the server runs as a user of its own, who cannot read root's home.
     """
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/resilience_kit/postgres")
@@ -49,7 +48,7 @@ class EmbeddedPostgres:
         return f"EmbeddedPostgres({str(self.folder)!r})"
 
     def url(self) -> str:
-        """The connection string of the server, which is started when it is not there. Blocks for up to some seconds.
+        """Return the server's connection string, and start the server if it does not run. Blocks for up to some seconds.
 
         Raises EmbeddedPostgresError.
         """
@@ -87,7 +86,7 @@ class EmbeddedPostgres:
                 self._server.start()
 
     def stop(self) -> None:
-        """Be done with it: it stops unless another process uses it, too."""
+        """Release the server: it stops unless another process uses it, too."""
         with self._lock:
             server, self._server = self._server, None
         if server is not None:
@@ -97,9 +96,9 @@ class EmbeddedPostgres:
 
 
 def _remove_dead_users(library: Any, data: Path) -> None:
-    """Take processes that were killed from the list of the server's users, or nobody would ever be its last one.
+    """Remove killed processes from the list of the server's users, so that one of the others becomes the last and stops it.
 
-    Also removes the note of a server whose process is another program by now, which PostgreSQL would respect.
+    Also removes the pid file of a server whose process number belongs to another program by now; PostgreSQL would respect it.
     """
     if not data.exists():
         return
@@ -116,9 +115,9 @@ def _remove_dead_users(library: Any, data: Path) -> None:
 
 
 def _began(pid: int, name: str) -> float:
-    """When a process began, as a time of the file system; infinity where none of that number and name is there.
+    """Return when a process began, as a time of the file system; infinity without a process of that number and name.
 
-    A number is used again, so a process that began after it was written down is another one. A second allows for coarse clocks.
+    Process numbers are reused: one that began after its number was recorded is another. One second allows for coarse clocks.
     """
     import psutil  # type: ignore[import-untyped]  # noqa: PLC0415 - comes with the library
 

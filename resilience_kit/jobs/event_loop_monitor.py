@@ -1,7 +1,7 @@
-"""Notices that a worker's event loop stood still.
+"""Detects that a worker's event loop was blocked.
 
-Then no heartbeat went out, other workers may take this one's jobs, and no timeout could end the one to blame. It can be told only
-afterwards: while it lasts, nothing runs here.
+While it is blocked no heartbeat is sent, other workers may take this one's jobs, and no timeout can end the job that blocks it.
+This can be reported only afterwards, since nothing runs on the loop meanwhile.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from resilience_kit.jobs.events import LoopBlocked
 
 
 class EventLoopMonitor:
-    """Looks every `every` seconds; a look that comes more than `tolerance` seconds late is told as `LoopBlocked`."""
+    """Wakes every `every` seconds and emits `LoopBlocked` when that is more than `tolerance` seconds late."""
 
     def __init__(self, events: EventStream, *, every: float = 1.0, tolerance: float = 5.0, clock: Clock = SYSTEM_CLOCK) -> None:
         checks = Checks("EventLoopMonitor")
@@ -25,7 +25,7 @@ class EventLoopMonitor:
         self._events, self._every, self._tolerance, self._clock = events, every, tolerance, clock
 
     async def run(self) -> NoReturn:
-        """Look until cancelled."""
+        """Monitor the loop until cancelled."""
         while True:
             before = self._clock.monotonic()
             await self._clock.sleep_async(self._every)

@@ -1,6 +1,6 @@
-"""What happens to jobs, as events of the kit's stream. `operation` is the task's name. No argument, result or error's text.
+"""Events of jobs. `operation` is the task's name. They hold no argument, result or error text.
 
-The one exception is `details`, which is empty unless the setting `error_details` asks for message and traceback.
+The one exception is `details`: message and traceback of an error, empty unless the setting `error_details` is on.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from resilience_kit.events import Event
 
 SWEEP: Final = "resilience_kit.sweep"
 RETENTION: Final = "resilience_kit.retention"
-#: The tasks that every worker runs for the queue itself. Their good ends are no news.
+#: The tasks that every worker runs for the queue itself. Their successes are logged at DEBUG.
 MAINTENANCE_TASKS: Final = frozenset({SWEEP, RETENTION})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent(Event):
-    """Something that happened to the job of this id."""
+    """An event of the job with this id."""
 
     job_id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStarted(JobEvent):
-    """Run number `attempt` (from 1) of at most `limit` begins; None where nobody knows a limit."""
+    """Run number `attempt` (from 1) of at most `limit` begins; None where the limit is unknown."""
 
     attempt: int
     limit: int | None
@@ -33,7 +33,7 @@ class JobStarted(JobEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSucceeded(JobEvent):
-    """The run ended well after `duration` seconds, and the database knows it."""
+    """The run succeeded after `duration` seconds, and its status was written."""
 
     attempt: int
     duration: float
@@ -53,7 +53,7 @@ class JobRetried(JobEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFailed(JobEvent):
-    """The run failed and there will be no other, unless somebody asks for it. `location`: as in `JobRetried`."""
+    """The run failed and is not retried. `location`: as in `JobRetried`."""
 
     attempt: int
     duration: float
@@ -64,7 +64,7 @@ class JobFailed(JobEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobAborted(JobEvent):
-    """The run was ended because a user asked for it."""
+    """The run was aborted on a user's request."""
 
     attempt: int
     duration: float
@@ -95,7 +95,7 @@ class JobSuperseded(JobEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StalledJobsFound(Event):
-    """A sweep found `count` jobs that nobody works on any more, or too long."""
+    """A sweep found `count` jobs whose worker is lost or whose run takes too long."""
 
     operation: str = "sweep"
     count: int
@@ -120,14 +120,14 @@ class StalledJobFinished(JobEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StalledJobSkipped(JobEvent):
-    """A stalled job could not be swept, and the others were; the next sweep tries again."""
+    """A stalled job could not be swept; the next sweep tries again."""
 
     error_type: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseRetried(Event):
-    """A statement failed for lack of the database and is tried again in `delay` seconds."""
+    """A statement failed because the database is unavailable and is retried in `delay` seconds."""
 
     operation: str = "database"
     attempt: int
@@ -137,7 +137,7 @@ class DatabaseRetried(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopBlocked(Event):
-    """The worker's event loop stood still for `seconds`: a job holds it with code that never awaits."""
+    """The worker's event loop was blocked for `seconds`: a job runs code that does not await."""
 
     operation: str = "worker"
     seconds: float

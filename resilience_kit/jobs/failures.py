@@ -1,4 +1,4 @@
-"""What may be told of a run's error: its type and the place in the code, and on request its message and traceback."""
+"""What is recorded of a run's error: its type and location, and with `error_details` its message and traceback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class JobArgumentsError(ResilienceError, TypeError):
 
 
 def error_chain(error: BaseException) -> Iterator[BaseException]:
-    """Give the error itself, then what it was raised from, during, or gathers, each once."""
+    """Yield the error itself, its causes, contexts and the members of groups, each once."""
     waiting, seen = [error], set[int]()
     while waiting and len(seen) < _MOST_LINKS:
         each = waiting.pop(0)
@@ -38,9 +38,9 @@ def error_chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def rejection_in(error: BaseException, depth: int = 0) -> Rejected | None:
-    """Find the kit's refusal that the error stands for: itself, what it was raised from, or all that a group gathers.
+    """Return the rejection that the error stands for: itself, its cause, or the members of a group.
 
-    Of several refusals it is the one that asks for the longest wait.
+    Of several rejections return the one with the longest wait.
     """
     if isinstance(error, Rejected):
         return error
@@ -54,9 +54,9 @@ def rejection_in(error: BaseException, depth: int = 0) -> Rejected | None:
 
 
 def location_of(error: BaseException, function: Callable[..., Any]) -> str:
-    """Give file and line as `path:line`: the innermost in the package of the task's function, else the innermost of all."""
+    """Return `path:line` of the innermost frame in the package of the task's function, else of the innermost of all."""
     root = _root_of(function)
-    errors = sorted(error_chain(error), key=lambda each: isinstance(each, BaseExceptionGroup))  # what is gathered has the place
+    errors = sorted(error_chain(error), key=lambda each: isinstance(each, BaseExceptionGroup))  # members have the location
     frames = [frame for each in errors for frame in _frames(each.__traceback__)[::-1]]
     own = (
         frame for frame in frames if root is not None and frame[0].startswith(root) and _LIBRARIES not in frame[0][len(root) :]
@@ -66,7 +66,7 @@ def location_of(error: BaseException, function: Callable[..., Any]) -> str:
 
 
 def _frames(trace: TracebackType | None) -> list[tuple[str, int]]:
-    """File and line of each frame, the outermost first."""
+    """Yield file and line of each frame, the outermost first."""
     found = []
     while trace is not None:
         found.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
@@ -75,7 +75,7 @@ def _frames(trace: TracebackType | None) -> list[tuple[str, int]]:
 
 
 def _root_of(function: Callable[..., Any]) -> str | None:
-    """The folder of the function's top package, or of its file where it is in none."""
+    """Return the folder of the function's top-level package, or of its file where it is in none."""
     code = _code_of(function)
     if code is None:
         return None
@@ -93,28 +93,28 @@ def _code_of(function: Callable[..., Any]) -> CodeType | None:
 
 
 def details_of(error: BaseException) -> str:
-    """Give message and traceback, the end of it where it is long, without what looks like a secret."""
+    """Return message and traceback, redacted, and cut at the beginning where they are long."""
     text = "".join(traceback.format_exception(error)).rstrip()
     return clean(redact_text(text, keep_paths=True))[-_LONGEST_DETAILS:]
 
 
 def clean(text: str) -> str:
-    """Replace what PostgreSQL refuses in a text."""
+    """Replace characters that PostgreSQL rejects in a text."""
     return text.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
 def name_of(error: BaseException) -> str:
-    """The name of the error's type, as it may be written down."""
+    """Return the name of the error's type, safe to store."""
     return clean(type(error).__name__)[:_LONGEST_NAME]
 
 
 def arguments_error(
     error: BaseException, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> JobArgumentsError | None:
-    """Tell the TypeError of a call that could not begin from one that the function raised; None for the latter.
+    """Return a JobArgumentsError for the TypeError of a call that could not begin; None for one that the function raised.
 
-    A decorator may give the function more than it gets itself, so the signature alone decides nothing: the traceback has to
-    end before the function.
+    A decorator may pass more arguments than it gets, so the signature alone is not enough: the traceback has to end before
+    the function.
     """
     if not isinstance(error, TypeError) or isinstance(error, JobArgumentsError):
         return None
@@ -136,7 +136,7 @@ def arguments_error(
 
 
 def _mismatch(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """What is missing by name, and how many there are too many: their names came with the job."""
+    """Return which arguments are missing, and how many are unexpected, without their names: those came with the job."""
     parameters = list(inspect.signature(function).parameters.values())[len(args) :]
     named = {each.name for each in parameters if each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}}
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)

@@ -1,4 +1,4 @@
-"""The sentences of the logger `resilience_kit.jobs`, for an operator to look for. No argument, result or error's text."""
+"""Log messages of the logger `resilience_kit.jobs`. They hold no argument, result or error text."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _lock, _logged = ForkSafeLock(), weakref.WeakSet[EventStream]()
 
 
 def attach_logging(events: EventStream) -> None:
-    """Log from `events`, as far as the logger's level asks for it; a second time changes nothing.
+    """Log the events of a stream for which the logger's level is enabled. Idempotent.
 
-    What psycopg's pool logs has no secret from now on.
+    Also redacts what psycopg's pool logs.
     """
     redact_pool()
     with _lock:
@@ -55,7 +55,7 @@ def _log_event(level: int, formatter: Callable[[Any], str], event: Event) -> Non
 
 
 def _error_summary(event: JobRetried | JobFailed) -> str:
-    """Type and place of an error."""
+    """Return type and location of an error."""
     return f"{event.error_type} at {event.location}" if event.location else event.error_type
 
 
@@ -118,7 +118,7 @@ def _database(event: DatabaseRetried) -> str:
 
 
 def _blocked(event: LoopBlocked) -> str:
-    return f"the event loop stood still for {event.seconds:.1f} s: a job holds it with code that does not await"
+    return f"the event loop was blocked for {event.seconds:.1f} s by a job that does not await"
 
 
 _LOGGED_EVENTS: Final[dict[type[Event], tuple[int, Callable[[Any], str]]]] = {

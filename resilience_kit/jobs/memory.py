@@ -1,6 +1,6 @@
 """The statements of this room on Procrastinate's `InMemoryConnector`, for tests of a user's own tasks without a database.
 
-They follow the SQL in `statements` and `sweep` as far as one process can tell a difference. Nothing is kept of a run's error.
+They have the same effects as the SQL in `statements` and `sweep` as far as one process can observe. Errors are not kept.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _REPEATED: Final = "deferred_for_retry"
 async def execute_in_memory(
     connector: InMemoryConnector, query: LiteralString, arguments: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Carry out one of the statements; the rows that PostgreSQL would give."""
+    """Execute one of the statements and return the rows that PostgreSQL would."""
     if query == AGE:
         begun = _started(connector, arguments["job_id"])
         return [{"age": (_now() - min(begun)).total_seconds() if begun else None}]
@@ -51,7 +51,7 @@ async def execute_in_memory(
 
 
 def _is_owned_by(job: dict[str, Any], query: LiteralString, arguments: dict[str, Any]) -> bool:
-    """Whether the job is still that of the run that writes."""
+    """Return whether the job still belongs to the run that writes."""
     if job["worker_id"] not in {None, arguments["worker_id"]}:
         return False
     latest = bool(job["attempts"] == arguments["attempts"])
@@ -68,21 +68,21 @@ async def _again(connector: InMemoryConnector, job: dict[str, Any], at: datetime
 
 
 async def retry_in_memory(connector: InMemoryConnector, job_id: int) -> None:
-    """Have a stalled job run again now, in the way by which a sweep's retries are known. Raises UniqueViolation for its twin."""
+    """Retry a stalled job now, marked as a sweep's retry. Raises UniqueViolation when one with its queueing lock waits."""
     now = _now()
     await _again(connector, connector.jobs[job_id], now)
     connector.events[job_id][-1]["at"] = now
 
 
 async def end_in_memory(connector: InMemoryConnector, job_id: int, status: str) -> None:
-    """End a stalled job."""
+    """Finish a stalled job."""
     await connector.finish_job_run(job_id, status, delete_job=False)
 
 
 def stalled_in_memory(
     connector: InMemoryConnector, stalled_timeout: float, job_limit: float, limits: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """The rows of the sweep's own query."""
+    """Return the rows of the sweep's query."""
     found = []
     for job in [job for job in connector.jobs.values() if job["status"] == "doing"]:
         seen, begun = connector.workers.get(job["worker_id"]), _started(connector, job["id"])

@@ -1,4 +1,4 @@
-"""What became of the jobs of each task, in numbers."""
+"""Counters of job events by task."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class JobMetrics:
         self.stop: Callable[[], None] = events.add_listener(self._count, *_COUNTED)
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
-        """By task, ready for JSON."""
+        """Return the counters by task, ready for JSON."""
         return {name: numbers.snapshot() for name, numbers in sorted(self._tasks.items())}
 
     def _count(self, event: Event) -> None:

@@ -2,7 +2,7 @@
 
 Procrastinate writes a job's arguments into the message of every INFO line about it, and into `extra`; results and tracebacks
 follow. A filter sees only what is logged on its own logger, so there is one on each of Procrastinate's, and one on that of
-psycopg's pool, which quotes the connection string. Another one drops what the logger `resilience_kit.jobs` says, too.
+psycopg's pool, which quotes the connection string. Another one drops records that `resilience_kit.jobs` logs, too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _JOB_FIELDS: Final = (
 #: Fields of `extra` that hold what a user passed, got or raised.
 _SENSITIVE_FIELDS: Final = ("kwargs", "result", "exception")
 
-#: What Procrastinate's worker says of a job's run, for which there is an event of ours.
+#: What Procrastinate's worker logs of a job's run, for which the kit has an event.
 _JOB_ACTIONS: Final = frozenset(
     {"start_job", "job_success", "job_aborted", "job_aborted_retry", "job_error_retry", "job_error", "ending_job"}
 )
@@ -48,7 +48,7 @@ POOL_LOGGER: Final = "psycopg.pool"
 _ONE_OUTAGE: Final = 60.0
 _FAILED: Final = "error connecting"
 _RECONNECT_FAILED: Final = "reconnection attempt"
-#: What may be told of libpq's words, since it is the same for everybody.
+#: What may be logged of libpq's messages, since it holds nothing of the user's.
 _REASON: Final = re.compile(
     r"Connection refused|No such file or directory|timeout expired|could not translate host name|no pg_hba.conf entry"
     r"|authentication failed|no password supplied|starting up|shutting down|too many clients|does not exist"
@@ -77,7 +77,7 @@ class Redaction(logging.Filter):
 
 
 def _without_calls(text: str, job: object) -> str:
-    """What is known of the job is cut out exactly, since arguments may look like anything; the rest up to the last bracket."""
+    """Remove the call of a known job exactly, since arguments may look like anything; other calls up to the last bracket."""
     call = str(job.get("call_string", "")) if isinstance(job, dict) else ""
     if call and call in text:
         return text.replace(call, f"{call.partition('(')[0]}({HIDDEN})").strip()
@@ -104,16 +104,16 @@ _REDACTION: Final = Redaction()
 
 
 def redact(workers: Iterable[str] = ()) -> None:
-    """Redact what Procrastinate logs from now on, also under the names of `workers`. Once is enough, twice does no harm."""
+    """Redact what Procrastinate logs from now on, also under the names of `workers`. Idempotent."""
     for name in _loggers(workers):
         logging.getLogger(name).addFilter(_REDACTION)
 
 
 class DuplicateFilter(logging.Filter):
-    """Drops what Procrastinate's worker logs of a run, and of the housekeeping, in workers of ours: each event is logged once."""
+    """Drops what Procrastinate's worker logs of runs and maintenance in workers of the kit, so that each event is logged once."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let a record pass that is news."""
+        """Return whether the record is no duplicate."""
         job_records = _duplicate_job_records.get()
         if job_records is None:
             return True
@@ -128,14 +128,14 @@ _DUPLICATES: Final = DuplicateFilter()
 
 
 def log_once(workers: Iterable[str] = ()) -> None:
-    """Drop Procrastinate's duplicates from now on, in what runs under `dropping_duplicates`. Twice does no harm."""
+    """Drop Procrastinate's duplicates from now on in what runs under `dropping_duplicates`. Idempotent."""
     for name in _loggers(workers):
         logging.getLogger(name).addFilter(_DUPLICATES)
 
 
 @contextmanager
 def dropping_duplicates(*, job_records: bool) -> Iterator[None]:
-    """Mark a worker of ours. `job_records`: Procrastinate's lines on runs are duplicates; else only those on the housekeeping."""
+    """Mark a worker of the kit. `job_records`: Procrastinate's records of runs are duplicates, else only those of maintenance."""
     token = _duplicate_job_records.set(job_records)
     try:
         yield
@@ -149,7 +149,7 @@ def _loggers(workers: Iterable[str]) -> list[str]:
 
 
 class PoolLogFilter(logging.Filter):
-    """What psycopg's pool logs, with the type of an error for its text, and of failed connections one line for each outage.
+    """Replaces error texts in the pool's log by their types, and logs failed connections once for each outage.
 
     An outage of a pool lasts until it has had no failed connection for 60 s.
     """
@@ -160,7 +160,7 @@ class PoolLogFilter(logging.Filter):
         self._failed: dict[object, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record in place; False for a line too many."""
+        """Redact the record in place; return False for a repeated one."""
         arguments = record.args if isinstance(record.args, tuple) else ()
         about = str(record.msg)
         wanted = not about.startswith(_FAILED) or self._is_new_outage(arguments[:1])
@@ -189,5 +189,5 @@ _POOL_LOG_FILTER: Final = PoolLogFilter()
 
 
 def redact_pool() -> None:
-    """Redact what psycopg's pool logs from now on. Once is enough, twice does no harm."""
+    """Redact what psycopg's pool logs from now on. Idempotent."""
     logging.getLogger(POOL_LOGGER).addFilter(_POOL_LOG_FILTER)

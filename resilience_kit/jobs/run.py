@@ -1,4 +1,4 @@
-"""The run of a job that the present task is in: noted by the worker's middleware, read by whoever writes the job's status."""
+"""The run of a job that the current task belongs to: set by the worker's middleware, read where the job's status is written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resilience_kit.context import IdempotencyKeyHolder
 class Run(IdempotencyKeyHolder):
     """One run. `attempt` counts from 1. `postponed`: seconds after which it is repeated at no cost, None where it counts.
 
-    `age`: seconds since the job's first run began, None where nobody asked. `location`: file and line of its error, `details`:
+    `age`: seconds since the job's first run began, None where unknown. `location`: file and line of its error, `details`:
     message and traceback, where those are wanted. `final`: the error is none that another run could get past.
 
     Is the `CallContext` of what the job calls: `remaining_time` knows its timeout, and `idempotency_key` is the same for all
@@ -37,24 +37,24 @@ class Run(IdempotencyKeyHolder):
     _counts: dict[str, int] | None = field(default=None, init=False, repr=False)
 
     def postpone(self, delay: float, reason: str) -> None:
-        """Have the run repeated in `delay` seconds, whatever the task's strategy says."""
+        """Repeat the run in `delay` seconds, whatever the task's strategy decides."""
         self.postponed, self.reason = delay, reason
 
     @property
     def duration(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return self.clock.monotonic() - self.started
 
     def remaining(self) -> float | None:
-        """Seconds until the job's timeout."""
+        """Return the seconds until the job's timeout."""
         return None if self.due is None else max(0.0, self.due - self.clock.monotonic())
 
     def key(self) -> str:
-        """An idempotency key: a job may run twice, and is to be told by its id."""
+        """Return an idempotency key made of the job's id, the same for all its runs."""
         return f"job-{self.job_id}"
 
     def trial_failed(self, error: BaseException, seconds: float) -> None:
-        """Note that a call of this run was a circuit's trial and ended in `error`; the circuit is open for `seconds`."""
+        """Record that a call of this run was a circuit's trial and ended in `error`; the circuit is open for `seconds`."""
         self.trial_failures.append((error, seconds))
 
 
@@ -62,6 +62,6 @@ current_run: ContextVar[Run | None] = ContextVar("resilience_kit_job_run", defau
 
 
 def age_of(job_id: int | None) -> float | None:
-    """Seconds since the first run of a job, where the present task is one of its runs and knows that."""
+    """Return the seconds since the job's first run, if the current task is a run that knows it."""
     run = current_run.get()
     return run.age if run is not None and run.job_id == job_id else None

@@ -1,4 +1,4 @@
-"""What the environment says of jobs, and the rules that keep its timeouts from contradicting each other."""
+"""Settings of jobs from the environment, and the rules that keep their timeouts consistent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Hours = Annotated[int, Field(ge=1, le=87_600)]
 
 _HEARTBEATS: Final = 3
 _MARGIN: Final = 60.0
-#: Seconds that a worker has for its last writes after the grace, see `Ending`.
+#: Seconds that a worker has for its last writes after the grace, see `ShutdownBudget`.
 _LAST_WRITES: Final = 5.0
 _SIX_COLUMNS: Final = 6
 
@@ -94,7 +94,7 @@ class JobSettings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _trim(cls, value: object, info: ValidationInfo) -> object:
-        """Without what files and shells leave around a value: a carriage return, quotation marks."""
+        """Strip white space, carriage returns and quotation marks that files and shells leave around a value."""
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if not isinstance(text, str):
             return value
@@ -117,12 +117,12 @@ class JobSettings(BaseSettings):
 
     @property
     def default_run_limit(self) -> float:
-        """Seconds after which a run under a live worker counts as stalled."""
+        """Return the seconds after which a run under a live worker counts as stalled."""
         return self._longest_run(self.job_timeout) + _MARGIN if self.job_limit is None else self.job_limit
 
     @property
     def strategy(self) -> ExponentialBackoffStrategy:
-        """What retries a task that names no strategy of its own."""
+        """Return the strategy of tasks that name none."""
         own_limit = "max_retries" in self.model_fields_set and "give_up_after" not in self.model_fields_set
         return ExponentialBackoffStrategy(
             self.max_retries,
@@ -133,12 +133,12 @@ class JobSettings(BaseSettings):
         )
 
     def run_limit_for(self, timeout: float) -> float:
-        """The same for a task with a timeout of its own."""
+        """Return the `default_run_limit` of a task with a timeout of its own."""
         return max(self.default_run_limit, self._longest_run(timeout) + _MARGIN)
 
     @property
     def _last_writes(self) -> float:
-        """A run that outlives a short grace by this much is fenced: where it is swept already, its late status is not written."""
+        """Return the seconds for the last writes after the grace. A late status is not written for a job that was swept."""
         return min(_LAST_WRITES, self.job_shutdown_grace)
 
     def _longest_run(self, timeout: float) -> float:
@@ -159,7 +159,7 @@ def _contradictions(settings: JobSettings) -> Iterator[Violation]:
 
 
 def _unusable(url: str) -> Iterator[Violation]:
-    """A connection string that libpq would refuse, in words that quote it."""
+    """Yield a violation for a connection string that libpq would reject with an error that quotes it."""
     if not url:
         rule = "must be a connection string; leave it out for the embedded database"
         yield Violation(_source_name("database_url"), rule, REDACTED)
@@ -168,7 +168,7 @@ def _unusable(url: str) -> Iterator[Violation]:
 
 
 def _is_conninfo(url: str) -> bool:
-    """Also what libpq takes for a host, a port or a database, and tells, must not be the rest of a password."""
+    """Return whether libpq parses it, and what it would log as host, port or database is not the rest of a password."""
     try:
         parts = conninfo_to_dict(url)
     except ProgrammingError:
@@ -179,7 +179,7 @@ def _is_conninfo(url: str) -> bool:
 
 
 def _heartbeat_violations(settings: JobSettings) -> Iterator[Violation]:
-    """A worker that was told to stop sends no heartbeat, and its jobs are not to be taken from it while it lets them end."""
+    """Yield the violations around heartbeats: a stopping worker sends none, and must keep its jobs until they end."""
     shortest = {
         "3 times heartbeat_interval": _HEARTBEATS * settings.heartbeat_interval,
         "job_shutdown_grace and heartbeat_interval together": settings.job_shutdown_grace + settings.heartbeat_interval,
@@ -199,7 +199,7 @@ def _violations(error: ValidationError) -> Iterator[Violation]:
 
 
 def _source_name(field: str) -> str:
-    """The variable's name where it was a variable."""
+    """Return the variable's name if the value came from one."""
     return field.upper() if field.upper() in os.environ else field
 
 

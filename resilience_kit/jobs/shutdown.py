@@ -1,4 +1,4 @@
-"""How long a worker that was told to stop still speaks to the database: with one that is away it ends soon all the same."""
+"""Bounds database retries during shutdown, so that a worker stops within its grace period even if the database is down."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from resilience_kit.execution.timeouts import Timeout, scheduler_for
 T = TypeVar("T")
 
 _NEVER: Final = sys.maxsize
-#: Together, and with the grace between them, 5 s: the last fetch, the writes of what it keeps waiting, the goodbye.
+#: Together, and with the grace between them, 5 s: the last fetch, the writes that it delays, the worker's deregistration.
 _FETCH: Final = 3.0
 _WRITES: Final = 4.0
 _MIN_SECONDS: Final = 1.0
 
 
 class ShutdownBudget:
-    """One worker's end. A fetch is given up 3 s after its begin, all else `grace` + 4 s after it; each has a second at least.
+    """A worker's shutdown. A fetch is abandoned 3 s after its start, all else `grace` + 4 s after it; each has at least a second.
 
     `grace`: seconds that running jobs have, None for any number. `start` may be called in any thread, `run_limited` in the
     loop's.
@@ -38,18 +38,18 @@ class ShutdownBudget:
 
     @property
     def started(self) -> bool:
-        """Whether the worker was told to stop."""
+        """Return whether the shutdown has started."""
         return self._started_at is not None
 
     def start(self) -> None:
-        """The worker was told to stop. The first time counts."""
+        """Start the shutdown. Only the first call counts."""
         if self._started_at is None:
             self._started_at = self._clock.monotonic()
             for cut, (since, fetch) in list(self._live.items()):
                 cut.due_ns = self._due(since, fetch=fetch)
 
     async def run_limited(self, work: Awaitable[T], *, fetch: bool) -> T:
-        """Await it for as long as the end leaves. Raises ConnectorException where that is over."""
+        """Await it within the budget. Raises ConnectorException when that is used up."""
         cutter, since = scheduler_for(self._clock), self._clock.monotonic()
         cut = cutter.schedule(self._due(since, fetch=fetch))
         self._live[cut] = since, fetch
@@ -57,7 +57,7 @@ class ShutdownBudget:
             result = await work
         except BaseException:
             if cutter.finish(cut):
-                raise ConnectorException("the worker stops, and the database is away") from TimeoutError()
+                raise ConnectorException("the worker is shutting down and the database is unavailable") from TimeoutError()
             raise
         finally:
             del self._live[cut]
@@ -65,7 +65,7 @@ class ShutdownBudget:
         return result
 
     def _due(self, since: float, *, fetch: bool) -> int:
-        """In nanoseconds of the clock."""
+        """Return the end of the budget in nanoseconds of the clock."""
         if self._started_at is None or (self._grace is None and not fetch):
             return _NEVER
         last = self._started_at + (_FETCH if fetch else (self._grace or 0.0) + _WRITES)
@@ -73,25 +73,25 @@ class ShutdownBudget:
         return self._clock.nanoseconds() + round(remaining * 1e9)
 
 
-#: Of the worker that the present task belongs to.
+#: The budget of the worker that the current task belongs to.
 current_shutdown: ContextVar[ShutdownBudget | None] = ContextVar("resilience_kit_jobs_ending", default=None)
 
 
 def is_shutting_down() -> bool:
-    """Whether that worker was told to stop."""
+    """Return whether the current task's worker is shutting down."""
     shutdown = current_shutdown.get()
     return shutdown is not None and shutdown.started
 
 
 class ShutdownAwareWorker(Worker):
-    """Procrastinate's worker, whose end is told to the connector's statements."""
+    """Procrastinate's worker with a shutdown budget that bounds the connector's statements."""
 
     def __init__(self, clock: Clock, **options: Any) -> None:
         super().__init__(**options)
         self._shutdown_budget = ShutdownBudget(self.shutdown_graceful_timeout, clock)
 
     async def run(self) -> None:
-        """Run it. Its statements, and those of its jobs' ends, know its end."""
+        """Run the worker. The budget bounds its statements and the last writes of its jobs."""
         token = current_shutdown.set(self._shutdown_budget)
         try:
             await super().run()  # type: ignore[no-untyped-call]  # Procrastinate's
@@ -99,6 +99,6 @@ class ShutdownAwareWorker(Worker):
             current_shutdown.reset(token)
 
     def stop(self) -> None:
-        """Stop it, soon."""
+        """Stop the worker and start its shutdown budget."""
         self._shutdown_budget.start()
         super().stop()  # type: ignore[no-untyped-call]  # Procrastinate's

@@ -1,8 +1,8 @@
-"""The statements that write a job's status, each only while the job is still the writer's.
+"""The statements that write a job's status, fenced: each applies only while the job still belongs to the writer.
 
-A worker that stood still for too long was swept, and its jobs are another's: `worker_id` says whose. It may also fetch its own
-job again while the first run goes on, and `attempts` tells the two apart. A job that nobody has fetched since may still be ended
-well by its first worker, which saves a second run.
+The jobs of a worker that was blocked for too long are swept and run by another: `worker_id` is its owner. The worker may also
+fetch its own job again while the first run goes on; `attempts` distinguishes the two. A job that no worker has fetched since may
+still be finished as succeeded by its first one, which saves a second run.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final, LiteralString
 
 _MINE: Final[LiteralString] = "(worker_id IS NULL OR worker_id = %(worker_id)s)"
 _LATEST: Final[LiteralString] = "attempts = %(attempts)s"
-#: By the database's clock alone, and by its present time, not by the transaction's: that is how a sweep's retries are told from
+#: By the database's clock alone, and by its current time, not by the transaction's: that distinguishes a sweep's retries from
 #: all others, see `sweep`.
 _DUE: Final[LiteralString] = "clock_timestamp() + make_interval(secs => %(delay)s)"
 
@@ -21,7 +21,7 @@ SELECT job.id, procrastinate_finish_job_v1(job.id, %(status)s::procrastinate_job
          WHERE id = %(job_id)s AND status IN ('todo', 'doing') AND {_MINE}
            AND (%(status)s = 'succeeded' OR {_LATEST})
            FOR UPDATE) AS job
-"""  # noqa: S608 - put together of constants
+"""  # noqa: S608 - made of constants
 
 RETRY_WITHOUT_NOTE: Final[LiteralString] = f"""
 SELECT job.id, procrastinate_retry_job_v2(job.id, {_DUE}, %(priority)s, %(queue)s, %(lock)s)
@@ -38,7 +38,7 @@ SELECT job.id, %(attempts)s + 1, %(error_type)s, %(location)s, %(details)s FROM 
        details = excluded.details
 """
 
-#: The same two for a run that failed, of which is noted why.
+#: The same two for a run that failed, with its error.
 FAIL: Final[LiteralString] = f"""
 WITH job AS (
     SELECT id FROM procrastinate_jobs
@@ -46,7 +46,7 @@ WITH job AS (
        FOR UPDATE
 ), noted AS ({_NOTE})
 SELECT job.id, procrastinate_finish_job_v1(job.id, %(status)s::procrastinate_job_status, %(delete_job)s) FROM job
-"""  # noqa: S608 - put together of constants
+"""  # noqa: S608 - made of constants
 
 RETRY: Final[LiteralString] = f"""
 WITH job AS (
@@ -63,7 +63,7 @@ SELECT extract(epoch FROM now() - min(at))::float8 AS age
   FROM procrastinate_events WHERE job_id = %(job_id)s AND type = 'started'
 """
 
-#: Costs no attempt. Whoever asked for an abort meanwhile gets it.
+#: Costs no attempt. An abort that was requested meanwhile is carried out.
 POSTPONE: Final[LiteralString] = f"""
 UPDATE procrastinate_jobs
    SET status = CASE WHEN abort_requested THEN 'aborted' ELSE 'todo' END::procrastinate_job_status,
@@ -73,13 +73,13 @@ UPDATE procrastinate_jobs
 RETURNING id
 """  # noqa: S608 - the same
 
-#: A worker that was given up, and pruned, is back: its row has to be there, or it can fetch nothing.
+#: A worker that was pruned is back: it needs its row to fetch jobs.
 REVIVE: Final[LiteralString] = """
 INSERT INTO procrastinate_workers (id) OVERRIDING SYSTEM VALUE VALUES (%(worker_id)s)
     ON CONFLICT (id) DO UPDATE SET last_heartbeat = now()
 """
 
-#: While the database was away, nobody could send a sign of life. Each worker has as long after its start.
+#: No worker could send a heartbeat while the database was down. Each has as long after the database's start.
 LAST_SEEN: Final[LiteralString] = "GREATEST(worker.last_heartbeat, pg_postmaster_start_time())"
 
 PRUNE: Final[LiteralString] = f"""

@@ -1,4 +1,4 @@
-"""Writes down how a run ended: fenced, so that nobody ends another worker's run, and told to listeners once it is written."""
+"""Writes the status of a run, fenced against other workers' runs, and emits the event once it is written."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _logger = logging.getLogger("resilience_kit.jobs")
 
 
 class StatusWriter(JobManager):
-    """Procrastinate's JobManager for an app whose workers run our middleware. Outside of a run it is exactly that.
+    """Procrastinate's JobManager for workers with the kit's middleware. Outside of a run it behaves as Procrastinate's.
 
-    `is_known_task`: whether there is a task of that name here. Where there is none, jobs are not run but put back.
+    `is_known_task`: whether the app has a task of that name; jobs of unknown tasks are requeued.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class StatusWriter(JobManager):
         self._keeps_errors = True
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
-        """End the run; one that was postponed waits again instead."""
+        """Finish the job; requeue it instead if its run was postponed."""
         run = _run_of(job)
         if run is None:
             await super().finish_job(job, status, delete_job)
@@ -76,7 +76,7 @@ class StatusWriter(JobManager):
         queue: str | None = None,
         lock: str | None = None,
     ) -> None:
-        """Have the job run again; one that was postponed does so at no cost."""
+        """Retry the job; a run that was postponed costs no attempt."""
         run = _run_of(job)
         if run is None:
             await super().retry_job(job, retry_at, priority, queue, lock)
@@ -88,7 +88,7 @@ class StatusWriter(JobManager):
             await self._retry(job, run, retry_at or datetime.now(UTC), priority=priority, queue=queue, lock=lock)
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
-        """The next job whose task is known here, for a worker that was given up meanwhile, too."""
+        """Fetch the next job whose task is known here, also for a worker that was pruned meanwhile."""
         job = await self._fetch(queues, worker_id)
         while job is not None and not self._is_known_task(job.task_name):
             await self._requeue(job)
@@ -105,7 +105,7 @@ class StatusWriter(JobManager):
         return await super().fetch_job(queues, worker_id)
 
     async def _requeue(self, job: Job) -> None:
-        """Another worker may know its task: during a deployment the old ones meet new tasks."""
+        """Requeue a job whose task is unknown here: during a deployment another worker may know it."""
         name = job.task_name
         if name not in self._unknown:
             self._unknown.add(name)
@@ -115,16 +115,16 @@ class StatusWriter(JobManager):
         await self._postpone(job, run, _UNKNOWN_DELAY)
 
     async def update_heartbeat(self, worker_id: int) -> None:
-        """Tell that the worker lives, also when another one had pruned it."""
+        """Send a heartbeat, also for a worker that another one had pruned."""
         await self._rows(REVIVE, worker_id=worker_id)
 
     async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
-        """Remove the rows of workers that are given up; their ids."""
+        """Remove the rows of stalled workers and return their ids."""
         rows = await self._rows(PRUNE, stalled_timeout=seconds_since_heartbeat)
         return [row["id"] for row in rows]
 
     async def age_of(self, job: Job) -> float | None:
-        """Seconds since the job's first run began, by the database's clock."""
+        """Return the seconds since the job's first run began, by the database's clock."""
         rows = await self._rows(AGE, job_id=job.id)
         return float(rows[0]["age"]) if rows and rows[0]["age"] is not None else None
 
@@ -137,7 +137,7 @@ class StatusWriter(JobManager):
 
     async def _retry(self, job: Job, run: Run, retry_at: datetime, **changes: Any) -> None:
         seconds = max(0.0, (retry_at - datetime.now(UTC)).total_seconds())
-        delay = math.ceil(seconds * 1000.0) / 1000.0  # what the strategy said, some microseconds ago
+        delay = math.ceil(seconds * 1000.0) / 1000.0  # undo the microseconds since the strategy's decision
         event = JobRetried(**_event_fields(run), duration=run.duration, delay=delay, **_error_fields(run))
         try:
             await self._write(RETRY, job, run, event, "todo", delay=delay, **_error_fields(run), **changes)
@@ -152,7 +152,7 @@ class StatusWriter(JobManager):
             await self._fail_duplicate(job, run)
 
     async def _fail_duplicate(self, job: Job, run: Run) -> None:
-        """Two jobs with one queueing lock cannot both wait. Where they share a lock as well, waiting for the other has no end."""
+        """Fail a job whose queueing lock another waiting job has. Where they share a lock as well, waiting would not end."""
         run.error_type = run.error_type or _DUPLICATE_WAITING
         await self._end(job, run, Status.FAILED)
 
@@ -165,7 +165,7 @@ class StatusWriter(JobManager):
             self._events.emit(JobSuperseded(operation=run.task, job_id=run.job_id, status=status))
 
     async def _execute_write(self, query: LiteralString, **arguments: Any) -> list[dict[str, Any]]:
-        """Carry out a status write, without the error where there is no place for it: the status is what counts."""
+        """Execute a status write, without the error where the table for it is missing: the status is what counts."""
         if not self._keeps_errors:
             query = _WITHOUT_NOTE.get(query, query)
         try:

@@ -1,13 +1,13 @@
-"""Finds jobs that nobody works on any more, and gives each its next run, or its end.
+"""Finds stalled jobs and retries or finishes each.
 
 A job is stalled when its worker is gone or has sent no heartbeat for `stalled_timeout`, which begins anew when the database is
 started, or when its run has taken longer than its limit under a worker that lives: then its status was never written, or it hangs
 beyond its timeout.
 
-One transaction takes the rows that no other sweep holds, with a savepoint for each, so that one in trouble keeps no other back.
-The task's own strategy says whether there is another run; the recipe of Procrastinate's manual asks nobody, and runs a job
+One transaction takes the rows that no other sweep has locked, with a savepoint for each, so that a failing one blocks no other.
+The task's own strategy decides whether there is another run; the recipe of Procrastinate's manual has no limit, and runs a job
 that kills its worker for ever. Where the strategy retries transient failures beyond its attempts, only lost runs count here.
-They are known by their time: a sweep schedules a job for the very instant of its transaction, and nobody else does.
+They are recognized by their time: only a sweep schedules a job for the exact time of its transaction.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SELECT job.id, job.status, job.queue_name, job.task_name, job.priority, job.lock
  ORDER BY job.id
  LIMIT %(batch)s
    FOR UPDATE OF job SKIP LOCKED
-"""  # noqa: S608 - put together of constants
+"""  # noqa: S608 - made of constants
 _RETRY: Final[LiteralString] = "SELECT procrastinate_retry_job_v2(%(job_id)s, now(), NULL, NULL, NULL)"
 _END: Final[LiteralString] = "SELECT procrastinate_finish_job_v1(%(job_id)s, %(status)s::procrastinate_job_status, false)"
 #: Why there was no further run, where errors are kept; see `ensure_schema`.
@@ -72,7 +72,7 @@ VALUES (%(job_id)s, %(attempt)s, %(reason)s, '', '')
 
 
 class StalledJobAction(Enum):
-    """What becomes of a stalled job."""
+    """What a sweep does with a stalled job."""
 
     RETRY = "todo"
     FAIL = "failed"
@@ -80,12 +80,12 @@ class StalledJobAction(Enum):
 
 
 class StalledJobError(Exception):
-    """What a foreign strategy is asked about: the run ended without a word."""
+    """The error that a foreign strategy gets for a stalled job: its run ended without a status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepOptions:
-    """`stalled_timeout`: seconds without a heartbeat after which a worker is given up. `job_limit`: seconds that a run may take
+    """`stalled_timeout`: seconds without a heartbeat after which a worker is lost. `job_limit`: seconds that a run may take
     under a worker that lives; `limits` has those of single tasks. `batch`: jobs in one transaction.
     """  # noqa: D205 - one sentence an option
 
@@ -104,7 +104,7 @@ class SweepOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepResult:
-    """Ids of the jobs that a sweep gave another run, ended, or could not do anything about."""
+    """Ids of the jobs that a sweep retried, finished, or had to skip."""
 
     retried: tuple[int, ...] = ()
     finished: tuple[int, ...] = ()
@@ -112,12 +112,12 @@ class SweepResult:
 
     @property
     def found(self) -> int:
-        """How many there were."""
+        """Return the number of jobs found."""
         return len(self.retried) + len(self.finished) + len(self.skipped)
 
 
 def action_for(job: Job, strategy: BaseRetryStrategy | None, *, losses: int | None = None, age: float = 0.0) -> StalledJobAction:
-    """What the job's own strategy says of its next run. A strategy that raises says no, as it does to Procrastinate's worker.
+    """Ask the job's own strategy for its next run. A strategy that raises means none, as in Procrastinate's worker.
 
     `losses`: how many of its attempts were lost with their worker, None for all; `age`: seconds since the first of them. A stall
     is no exception of the job's: the types of exceptions that a strategy is for do not matter here.
@@ -137,7 +137,7 @@ def action_for(job: Job, strategy: BaseRetryStrategy | None, *, losses: int | No
 
 
 def lost_runs(attempts: int, repeated: int, swept: int) -> int:
-    """How many attempts were lost with their worker: those that were swept, and those of which there is no other record."""
+    """Count the attempts that were lost with their worker: those that were swept, and those without another record."""
     return max(swept, attempts - (repeated - swept))
 
 
@@ -157,10 +157,10 @@ async def sweep(
     options: SweepOptions,
     events: EventStream | None = None,
 ) -> SweepResult:
-    """Sweep once, in a transaction of its own, or of the caller's. `default`: the strategy of tasks that nobody here knows.
+    """Sweep once, in a transaction of its own, or of the caller's. `default`: the strategy of unknown tasks.
 
-    Events are sent when the rows are written; where the transaction is the caller's, before it is committed. Raises psycopg's
-    errors when the database is away; then nothing was swept.
+    Events are emitted when the rows are written; where the transaction is the caller's, before it is committed. Raises psycopg's
+    errors when the database is unavailable; then nothing was swept.
     """
     pending_events: list[Event] = []
     async with connection.transaction():
@@ -177,7 +177,7 @@ async def sweep_in_memory(
     options: SweepOptions,
     events: EventStream,
 ) -> SweepResult:
-    """Do the same where the jobs of a test are in memory."""
+    """Sweep the jobs of a test's in-memory connector."""
     pending_events: list[Event] = []
     rows = stalled_in_memory(connector, options.stalled_timeout, options.job_limit, options.limits)
     actions: list[StalledJobAction | None] = []
@@ -216,7 +216,7 @@ async def _sweep_job(
     try:
         losses = lost_runs(row["attempts"], row["repeated"], row["swept"])
         action = await _apply_action(connection, row, action_for(Job.from_row(row), strategy, losses=losses, age=row["age"]))
-    except Exception as error:  # noqa: BLE001 - the other jobs are not to wait for this one
+    except Exception as error:  # noqa: BLE001 - other jobs must not wait for this one
         pending_events.append(StalledJobSkipped(operation=row["task_name"], job_id=row["id"], error_type=type(error).__name__))
         return None
     pending_events.append(_result_event(row, action))
@@ -230,7 +230,7 @@ def _result_event(row: dict[str, Any], action: StalledJobAction) -> Event:
 
 
 async def _apply_action(connection: AsyncConnection[Any], row: dict[str, Any], action: StalledJobAction) -> StalledJobAction:
-    """A job whose twin waits already, by their queueing lock, cannot wait too, and the twin does its work."""
+    """Retry or finish a job. One whose queueing lock another waiting job has is finished: the other does its work."""
     if action is StalledJobAction.RETRY:
         try:
             async with connection.transaction():
@@ -241,7 +241,7 @@ async def _apply_action(connection: AsyncConnection[Any], row: dict[str, Any], a
             return action
     async with connection.transaction():
         await connection.execute(_END, {"job_id": row["id"], "status": action.value})
-    with contextlib.suppress(psycopg_errors.Error):  # the job has ended, whatever becomes of the note
+    with contextlib.suppress(psycopg_errors.Error):  # the job has ended, with or without its recorded error
         async with connection.transaction():
             await connection.execute(_NOTE, {"job_id": row["id"], "attempt": row["attempts"] + 1, "reason": _reason(row)})
     return action

@@ -1,7 +1,7 @@
-"""How long a job may run.
+"""Timeouts of jobs.
 
-An async job is cancelled when its time is over, its `finally` blocks run, and what is recorded is a TimeoutError. A plain
-function runs in a thread, and no thread can be stopped, so it is refused a timeout unless it is told that it has none.
+An async job is cancelled at its timeout, its `finally` blocks run, and a TimeoutError is recorded. A plain function runs in a
+thread, which cannot be stopped, so a task with a plain function is rejected unless it is declared to have no timeout.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SYNC_TASK_RULE: Final = (
 
 
 def job_timeout(seconds: float | None) -> Callable[[F], F]:
-    """Give a task a timeout of its own, or none. Stands above or below `@app.task`. Raises ConfigurationError."""
+    """Set a task's own timeout, or none, above or below `@app.task`. Raises ConfigurationError."""
     checks = Checks("job_timeout")
     checks.optional_seconds("seconds", seconds)
     checks.raise_if_any()
@@ -65,7 +65,7 @@ class Timeouts:
         checks.raise_if_any()
 
     def for_task(self, task: Task[Any, Any, Any]) -> float | None:
-        """Seconds, None for no limit. Raises ConfigurationError for a plain function that would need one."""
+        """Return the timeout in seconds, None for none. Raises ConfigurationError for a plain function that would need one."""
         own: float | None = getattr(task.func, _MARK, self.default)
         if own is None or inspect.iscoroutinefunction(task.func):
             return own
@@ -74,7 +74,7 @@ class Timeouts:
         raise ConfigurationError([Violation(f"task {task.name!r}", _SYNC_TASK_RULE, REDACTED)])
 
     def check(self, tasks: Iterable[Task[Any, Any, Any]]) -> None:
-        """Raise one ConfigurationError for all the tasks that would be refused when they run."""
+        """Check all tasks. Raises one ConfigurationError for those that would be rejected when they run."""
         found: dict[Violation, None] = {}
         for task in tasks:
             try:
@@ -86,13 +86,13 @@ class Timeouts:
 
 
 class TimeoutMiddleware:
-    """A worker middleware that ends what runs for too long. `clock`: what the seconds are measured by."""
+    """A worker middleware that cancels runs at their timeout. `clock`: measures the seconds."""
 
     def __init__(self, timeouts: Timeouts, events: EventStream | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
         self._timeouts, self._events, self._clock = timeouts, events or EventStream(), clock
 
     async def __call__(self, call_next: AsyncCallNext, context: JobContext, worker: Worker) -> object:
-        """Run the job for as long as it may. Raises TimeoutError, and whatever the job raises."""
+        """Run the job until its timeout. Raises TimeoutError, and whatever the job raises."""
         del worker
         seconds = self._timeouts.for_task(context.task)
         run = current_run.get()

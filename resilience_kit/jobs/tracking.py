@@ -1,8 +1,7 @@
-"""The outermost worker middleware: tells that a run begins, and what its error means for the job beyond its strategy.
+"""The outermost worker middleware: emits that a run begins, and decides about errors that the strategy must not decide about.
 
-Some ends are not the job's fault, or not the strategy's business: a guard of the kit refused to start the work, the run was
-the trial call of a circuit that is still broken, the worker is shutting down, a user asked for an abort, or the job's
-arguments are not those of its task.
+A guard of the kit rejected the call, the run was the trial call of a circuit that is still open, the worker is shutting down,
+a user requested an abort, or the job's arguments are not those of its task.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ from resilience_kit.jobs.run import Run, current_run
 _SHUTDOWN: Final = "the worker shuts down"
 _TRIAL: Final = "trial of a half-open circuit failed"
 _ONE_DAY: Final = 86_400.0
-#: Seconds that the question for a job's age may take. Whoever gets no answer goes on without.
+#: Seconds that reading a job's age may take; without a result the run goes on without it.
 _AGE_TIMEOUT: Final = 2.0
 
 
 class TrackingMiddleware:
-    """A worker middleware. A run that ends in `Rejected` is repeated when the guard says, or in `postpone_delay` seconds.
+    """A worker middleware. A run that ends in `Rejected` is repeated after its `retry_after`, or after `postpone_delay` seconds.
 
     `give_up_after`: seconds since a job's first run for which a failed trial call of a half-open circuit costs it no attempt.
     `error_details`: keep message and traceback of errors, which may hold secrets.
@@ -67,7 +66,7 @@ class TrackingMiddleware:
         self._give_up_after, self._error_details = give_up_after, error_details
 
     async def __call__(self, call_next: AsyncCallNext, context: JobContext, worker: Worker) -> object:
-        """Run the job. Its errors leave as they are, but for cancellations that it brought about itself or a user asked for."""
+        """Run the job. Its errors pass unchanged, except cancellations that it caused itself or a user requested."""
         del worker
         run = self._start_run(context)
         try:
@@ -100,7 +99,7 @@ class TrackingMiddleware:
         return run
 
     def _record_error(self, run: Run, context: JobContext, error: BaseException) -> JobArgumentsError | None:
-        """Note type and place of an error, and give what it is instead where the job could not even be called."""
+        """Record type and location of an error; return a JobArgumentsError instead where the job could not be called."""
         run.error_type = name_of(error)
         try:
             unfit = arguments_error(error, context.task.func, *_arguments(context))
@@ -108,12 +107,12 @@ class TrackingMiddleware:
             run.error_type = name_of(unfit or error)
             run.location = location_of(error, context.task.func)
             run.details = details_of(unfit or error) if self._error_details else ""
-        except Exception:  # noqa: BLE001 - a foreign exception may fail at anything that it is asked
+        except Exception:  # noqa: BLE001 - any method of a foreign exception may raise
             return None
         return unfit
 
     async def _postpone_if_free(self, run: Run, context: JobContext, error: Exception) -> None:
-        """Postpone the run where it is not the job's to pay for, and find out the job's age where the strategy asks for it."""
+        """Postpone a run that costs no attempt, and read the job's age where the strategy needs it."""
         rejection, trial = _rejection_and_trial(run, error)
         if rejection is not None:
             delay = self._postpone_delay if rejection.retry_after is None else rejection.retry_after
@@ -141,7 +140,7 @@ class TrackingMiddleware:
 
 
 def _rejection_and_trial(run: Run, error: Exception) -> tuple[Rejected | None, float | None]:
-    """The guard's refusal that ended the run, and for how long the circuit stays open whose failed trial ended it."""
+    """Return the rejection that ended the run, and for how long the circuit stays open whose failed trial ended it."""
     try:
         own = {id(each) for each in error_chain(error)}
         trial = max((seconds for failed, seconds in run.trial_failures if id(failed) in own), default=None)
@@ -151,10 +150,10 @@ def _rejection_and_trial(run: Run, error: Exception) -> tuple[Rejected | None, f
 
 
 def costs_no_attempt(error: Exception) -> bool:
-    """Tell whether a run of a job that ends in this error is repeated at no cost, to be asked within the run.
+    """Return whether a run that ends in this error is repeated without costing an attempt. Call it within the run.
 
-    A guard refused to start the work, or it was the failed trial call of a half-open circuit. A job that has been tried for
-    longer than `give_up_after` pays for the latter all the same.
+    That is so when a guard rejected the call, or when it was the failed trial call of a half-open circuit, unless the job has
+    been tried for longer than `give_up_after`.
     """
     run = current_run.get()
     return rejection_in(error) is not None or (run is not None and _rejection_and_trial(run, error)[1] is not None)
@@ -165,26 +164,26 @@ def _arguments(context: JobContext) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 async def _age(context: JobContext) -> float | None:
-    """Seconds since the job's first run by the database's clock, None where it cannot be told now."""
+    """Return the seconds since the job's first run by the database's clock, None where that cannot be read now."""
     fetch_age = getattr(context.app.job_manager, "age_of", None)
     if fetch_age is None:
         return None
     try:
         async with asyncio.timeout(_AGE_TIMEOUT):
             found: float | None = await fetch_age(context.job)
-    except Exception:  # noqa: BLE001 - without an answer the job is as young as its delays
+    except Exception:  # noqa: BLE001 - without it the age is the sum of the delays
         return None
     return found
 
 
 def is_being_cancelled() -> bool:
-    """Whether somebody has asked the present task to end."""
+    """Return whether the current task is being cancelled."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def max_runs(strategy: BaseRetryStrategy | None, attempt: int = 1) -> int | None:
-    """At most how often a job runs, as far as its strategy says so in a `max_attempts`; beyond that, in `max_runs`."""
+    """Return at most how often a job runs, if its strategy has a `max_attempts` or `max_runs`."""
     if strategy is None:
         return 1
     limit = getattr(strategy, "max_attempts", None)

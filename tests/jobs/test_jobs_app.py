@@ -254,7 +254,7 @@ SENTENCES = [
         "Stalled job 7 could not be swept (X); the next sweep tries again",
     ),
     (DatabaseRetried(attempt=1, delay=0.1, error_type="X"), "database unavailable (X); retry 1 in 0.1 s"),
-    (LoopBlocked(seconds=31.0), "the event loop stood still for 31.0 s: a job holds it with code that does not await"),
+    (LoopBlocked(seconds=31.0), "the event loop was blocked for 31.0 s by a job that does not await"),
 ]
 
 

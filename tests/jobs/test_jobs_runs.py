@@ -613,7 +613,7 @@ async def gives_up(query: str, *, told: float, begun: float) -> float:
     ending.start()
     while not write.done():
         await clock.advance_async(0.25)
-    with pytest.raises(ConnectorException, match="the worker stops"):
+    with pytest.raises(ConnectorException, match="the worker is shutting down"):
         await write
     return clock.monotonic() - zero + min(told, begun)
 
