@@ -1,4 +1,4 @@
-"""Measures functions and this kit: time, memory, leaks, concurrency, regressions and trends. The standard library alone.
+"""Benchmarks of functions and of this kit: time, memory, leaks, concurrency, regressions and trends.
 
 from resilience_kit.bench import PerformanceBenchmarker
 

@@ -1,4 +1,4 @@
-"""`PerformanceBenchmarker`: the door to all that this room measures and compares."""
+"""`PerformanceBenchmarker`: the entry point of this package."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _MOST_NAMES = 1000
 
 
 class PerformanceBenchmarker:
-    """Measures functions, remembers the newest result of each name (1000 names at most), and compares.
+    """Measures functions, keeps the newest result of each name (1000 names at most), and compares results.
 
     Every method that calls a function takes a plain or an async one. The plain methods run an async function in an event loop
-    of their own; inside a running loop, await the twin with `_async` at its end. What the function raises leaves unchanged but
-    for a note with the benchmark's name; tracemalloc and the garbage collector are then as they were before.
+    of their own; inside a running loop, await the method whose name ends in `_async`. What the function raises passes unchanged
+    but for a note with the benchmark's name; tracemalloc and the garbage collector are then as they were before.
 
-    Thread-safe: nothing is lost or mixed up. But what else runs in the process at the same time is in the figures.
-    `timer` and `cpu_timer` give nanoseconds.
+    Thread-safe, but what else runs in the process at the same time is in the figures.
+    `timer` and `cpu_timer` return nanoseconds.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class PerformanceBenchmarker:
     def measure_performance(
         self, name: str, f: Callable[[], object], iterations: int = 1, *, target: float | None = None
     ) -> BenchmarkResult:
-        """Time `f`, and look at the memory it takes in a pass of its own.
+        """Time `f`, and measure its memory in a pass of its own.
 
         `iterations` samples follow the warm-up, each of `loops` calls, and after them a call more and at most `memory_calls`
         calls under tracemalloc. `target`: seconds for the 95th percentile. Raises ConfigurationError for wrong arguments,
@@ -73,19 +73,19 @@ class PerformanceBenchmarker:
     async def measure_performance_async(
         self, name: str, f: Callable[[], object], iterations: int = 1, *, target: float | None = None
     ) -> BenchmarkResult:
-        """The same in the running event loop."""
+        """Measure as `measure_performance`, in the running event loop."""
         return self._remember(await self._run_async(name, f, self._plan(name, iterations, target, self._options)))
 
     def detect_leak(self, name: str, f: Callable[[], object], options: LeakOptions | None = None) -> LeakReport:
-        """Whether the memory that is held grows with every call of `f`; see `LeakOptions` for how many calls that takes."""
+        """Return whether memory grows with every call of `f`; see `LeakOptions` for how many calls that takes."""
         return self._run(name, f, leak_plan(name, _leak_options(options)))
 
     async def detect_leak_async(self, name: str, f: Callable[[], object], options: LeakOptions | None = None) -> LeakReport:
-        """The same in the running event loop."""
+        """Measure as `detect_leak`, in the running event loop."""
         return await self._run_async(name, f, leak_plan(name, _leak_options(options)))
 
     def measure_concurrency(self, name: str, f: Callable[[], object], workers: int = 8, iterations: int = 1) -> ConcurrencyResult:
-        """Make `workers * iterations` calls one after the other, then the same number by `workers` threads or tasks at once."""
+        """Make `workers * iterations` calls sequentially, then the same number by `workers` concurrent threads or tasks."""
         _check(name, workers=workers, iterations=iterations)
         if is_async(f):
             return _in_own_loop(lambda: self.measure_concurrency_async(name, f, workers, iterations))
@@ -97,7 +97,7 @@ class PerformanceBenchmarker:
     async def measure_concurrency_async(
         self, name: str, f: Callable[[], object], workers: int = 8, iterations: int = 1
     ) -> ConcurrencyResult:
-        """The same of an async function, by tasks of the running event loop. Raises TypeError for a plain one."""
+        """Run `measure_concurrency` of an async function in the running event loop. Raises TypeError for a plain one."""
         _check(name, workers=workers, iterations=iterations)
         if not is_async(f):
             raise TypeError("tasks call an async function; give a plain one to measure_concurrency, which has threads")
@@ -110,7 +110,7 @@ class PerformanceBenchmarker:
     # --- the kit itself ---
 
     def run_comprehensive_benchmark(self, iterations: int = 100) -> BenchmarkSuite:
-        """Measure the kit against its promises: loading, presets, validation, an orchestrator, protected calls, classification.
+        """Measure the kit against its targets: loading, presets, validation, an orchestrator, protected calls, classification.
 
         Samples of quick operations are means over as many calls as the clock needs. Raises ConfigurationError when the
         environment of this process is wrong.
@@ -122,23 +122,23 @@ class PerformanceBenchmarker:
         return began.suite(NAME, map(self._remember, results))
 
     async def run_comprehensive_benchmark_async(self, iterations: int = 100) -> BenchmarkSuite:
-        """The same in the running event loop, which it blocks most of the time."""
+        """Run `run_comprehensive_benchmark` in the running event loop, which it blocks most of the time."""
         options = replace(self._options, loops=None)
         began = _SuiteTimer(self._timer)
         with comprehensive() as benchmarks:
             results = [await self._run_async(b.name, b.f, self._plan(b.name, iterations, b.target, options)) for b in benchmarks]
         return began.suite(NAME, map(self._remember, results))
 
-    # --- what it says ---
+    # --- reports ---
 
     def to_suite(self, name: str = "collected") -> BenchmarkSuite:
-        """The newest result of every name that was measured here, as a suite."""
+        """Return the newest result of every name as a suite."""
         with self._lock:
             results = tuple(self._results.values())
         return _SuiteTimer(self._timer).suite(name, results)
 
     def analyze_performance_trends(self, history: History | str | os.PathLike[str] | Iterable[BenchmarkSuite]) -> TrendReport:
-        """What has become slower or faster over a row of runs, the oldest first: a `History`, its path, or the suites."""
+        """Return what became slower or faster over a series of runs, oldest first: a `History`, its path, or suites."""
         if isinstance(history, (str, os.PathLike)):
             history = History(history)
         if isinstance(history, History):
@@ -149,12 +149,12 @@ class PerformanceBenchmarker:
     def detect_regressions(
         self, baseline: BenchmarkSuite | str | os.PathLike[str], current: BenchmarkSuite | None = None
     ) -> RegressionReport:
-        """Hold `current`, or all that was measured here, against a suite or the file of one (see `write_suite`)."""
+        """Compare `current`, or all results measured here, with a suite or the file of one (see `write_suite`)."""
         then = baseline if isinstance(baseline, BenchmarkSuite) else read_suite(baseline)
         return compare(current or self.to_suite(), then, self._options.regression_threshold)
 
     def check_memory(self, threshold_mb: float | None = None) -> MemoryAlert | None:
-        """An alert when this process holds more than `threshold_mb` MiB (None: the options' threshold)."""
+        """Return an alert when this process uses more than `threshold_mb` MiB (None: the options' threshold)."""
         threshold = self._options.memory_threshold_mb if threshold_mb is None else threshold_mb
         checks = Checks("check_memory")
         checks.number("threshold_mb", threshold, 0)
@@ -164,13 +164,13 @@ class PerformanceBenchmarker:
     def generate_performance_report(
         self,
         suite: BenchmarkSuite,
-        format: str = "text",  # noqa: A002 - the word that everybody expects
+        format: str = "text",  # noqa: A002 - the usual name
         *,
         regressions: RegressionReport | None = None,
         trends: TrendReport | None = None,
         leaks: Iterable[LeakReport] = (),
     ) -> str:
-        """A report as "text", "json" or "html": one page with its plots in it, which loads nothing from anywhere."""
+        """Return a report as "text", "json" or "html", one page with its plots that loads no other file."""
         return write_report(Report(suite, regressions, trends, tuple(leaks)), format)
 
     # --- how ---
@@ -223,14 +223,14 @@ class PerformanceBenchmarker:
 
 
 class _SuiteTimer:
-    """When a suite began."""
+    """Records when a suite began."""
 
     def __init__(self, timer: Timer) -> None:
         self._timer, self._began = timer, timer()
         self._timestamp = datetime.now(UTC).isoformat(timespec="seconds")
 
     def suite(self, name: str, results: Iterable[BenchmarkResult]) -> BenchmarkSuite:
-        """The suite that ends now."""
+        """Return the suite that ends now."""
         return BenchmarkSuite(
             name=name,
             timestamp=self._timestamp,
@@ -281,7 +281,7 @@ def _in_own_loop(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 @contextmanager
 def _with_benchmark_note(name: str) -> Iterator[None]:
-    """Puts the benchmark's name on an error, once; cancellation and Ctrl-C pass as they are."""
+    """Add the benchmark's name to an error as a note, once; cancellation and Ctrl-C pass unchanged."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What a benchmark found out, as data that can be written to JSON and read back."""
+"""Results of benchmarks, written to JSON and read back."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from resilience_kit.bench.measure.samples import Summary
 class BenchmarkResult:
     """One benchmark. Times are seconds a call.
 
-    `iterations`: timed samples; `loops`: calls in each of them. `distribution`: how many samples there are around which time.
-    `memory`: None when it was not looked at. `calibration`: seconds that a fixed piece of work took between the samples;
-    `cpu_share`: for what share of the time a processor was needed. `target`: seconds that 95 % of the samples have
-    to stay within. `warnings`: why the figures may not be worth much.
+    `iterations`: timed samples; `loops`: calls in each of them. `distribution`: times and the number of samples around each.
+    `memory`: None when it was not measured. `calibration`: seconds that a fixed piece of work took between the samples;
+    `cpu_share`: the share of the time in which a processor was needed. `target`: the limit in seconds for 95 % of the samples.
+    `warnings`: why the figures may be unreliable.
     """
 
     name: str
@@ -37,27 +37,27 @@ class BenchmarkResult:
 
     @property
     def meets_target(self) -> bool:
-        """Whether the 95th percentile is within the target; true without one."""
+        """Return whether the 95th percentile is within the target; true without one."""
         return self.target is None or self.time.p95 <= self.target
 
     @property
     def headroom(self) -> float | None:
-        """How many times faster than the target the median is; None without a target or without a time."""
+        """Return how many times faster than the target the median is; None without a target or without a time."""
         return self.target / self.time.median if self.target is not None and self.time.median else None
 
     def to_dict(self) -> dict[str, object]:
-        """Ready for JSON."""
+        """Return a dictionary ready for JSON."""
         return {**asdict(self), "meets_target": self.meets_target, "headroom": self.headroom}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object], path: str = "") -> BenchmarkResult:
-        """What `to_dict` wrote. Raises ConfigurationError with the place of what is wrong."""
+        """Return what `to_dict` wrote. Raises ConfigurationError that names every wrong field."""
         return validate(_RESULT, data, path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkSuite:
-    """Benchmarks that were run together. `timestamp`: when they began (ISO 8601, UTC); `duration`: seconds for all of it."""
+    """Benchmarks that were run together. `timestamp`: when they began (ISO 8601, UTC); `duration`: seconds in total."""
 
     name: str
     timestamp: str
@@ -67,12 +67,12 @@ class BenchmarkSuite:
 
     @property
     def failed_targets(self) -> tuple[str, ...]:
-        """The names of the benchmarks that did not meet their targets."""
+        """Return the names of the benchmarks that missed their targets."""
         return tuple(result.name for result in self.results if not result.meets_target)
 
     @property
     def passed(self) -> bool:
-        """Whether every target is met."""
+        """Return whether every target is met."""
         return not self.failed_targets
 
     def __getitem__(self, name: str) -> BenchmarkResult:
@@ -82,7 +82,7 @@ class BenchmarkSuite:
         raise KeyError(name)
 
     def to_dict(self) -> dict[str, object]:
-        """Ready for JSON."""
+        """Return a dictionary ready for JSON."""
         results = [result.to_dict() for result in self.results]
         return {
             "name": self.name,
@@ -95,12 +95,12 @@ class BenchmarkSuite:
         }
 
     def to_json(self, indent: int | None = None) -> str:
-        """As a JSON text; one line unless told otherwise."""
+        """Return a JSON text, of one line without `indent`."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     @classmethod
     def from_dict(cls, data: object, path: str = "") -> BenchmarkSuite:
-        """What `to_dict` wrote. Raises ConfigurationError with the place of what is wrong."""
+        """Return what `to_dict` wrote. Raises ConfigurationError that names every wrong field."""
         return validate(_SUITE, data, path)
 
 

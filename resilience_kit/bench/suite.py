@@ -1,4 +1,4 @@
-"""The kit's own benchmarks: what it costs to load a configuration, to build an orchestrator, to protect a call."""
+"""The kit's own benchmarks: the cost of loading a configuration, building an orchestrator, protecting a call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FILE: Final = 'preset = "production"\nretry_attempts = 4\ndeadline = 60\n'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """Something to measure; `target`: seconds that 95 % of its samples have to stay within, None without a promise."""
+    """A function to measure; `target`: the limit in seconds for 95 % of its samples, None for none."""
 
     name: str
     f: Callable[[], object]
@@ -34,7 +34,7 @@ class Benchmark:
 
 @contextmanager
 def comprehensive() -> Iterator[tuple[Benchmark, ...]]:
-    """The benchmarks, with a configuration file that is there as long as the block.
+    """Yield the benchmarks, with a configuration file that exists inside the block.
 
     Loading reads this process's environment, as an application does. Raises ConfigurationError when that is wrong.
     """
@@ -74,7 +74,7 @@ def _call_benchmarks() -> tuple[Benchmark, ...]:
 
 
 def environment() -> dict[str, str]:
-    """What the figures depend on."""
+    """Return the versions and the machine that the figures depend on."""
     try:
         package_version = version("ai-resilience-kit")
     except PackageNotFoundError:  # pragma: no cover - run from a folder that was never installed

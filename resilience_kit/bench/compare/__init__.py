@@ -1,1 +1,1 @@
-"""Runs beside each other: a baseline and what regressed since, a history and its trends."""
+"""Comparison of runs: a baseline and its regressions, a history and its trends."""

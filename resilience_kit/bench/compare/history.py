@@ -1,4 +1,4 @@
-"""Runs on disk: one suite as a baseline, many as a history of one JSON line each."""
+"""Files of runs: one suite as a baseline, many as a history of one JSON line each."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ _SLACK = 1.25
 
 
 def read_suite(path: str | os.PathLike[str]) -> BenchmarkSuite:
-    """The suite in a JSON file. Raises ConfigurationError about the file and the place in it."""
+    """Return the suite in a JSON file. Raises ConfigurationError with the file and the field."""
     return BenchmarkSuite.from_dict(read_file(Path(path)), str(path))
 
 
 def write_suite(suite: BenchmarkSuite, path: str | os.PathLike[str]) -> None:
-    """Put a suite in a file, as a baseline; what was there is replaced in one step. Raises OSError."""
+    """Write a suite to a file, as a baseline, and replace the file atomically. Raises OSError."""
     _replace(Path(path), [suite.to_json(indent=1).encode() + b"\n"])
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryData:
-    """The runs in a history, the oldest first, and a sentence about each line that could not be read."""
+    """The runs in a history, oldest first, and a sentence about each line that could not be read."""
 
     suites: tuple[BenchmarkSuite, ...]
     problems: tuple[str, ...]
 
 
 class History:
-    """A file of runs that only grows at its end and keeps the newest `limit` of them.
+    """A file of runs, appended to, that keeps the newest `limit` of them.
 
-    A line that cannot be read is told and left out; nothing else is lost to it. Each run is written at once, so several
-    processes may append; a run that another process appends while old ones are being dropped can be lost.
+    A line that cannot be read is reported and skipped. Each run is written at once, so several processes may append; a run that
+    another process appends while old ones are being dropped can be lost.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, limit: int = 1000) -> None:
@@ -59,7 +59,7 @@ class History:
         self._trim()
 
     def read(self) -> HistoryData:
-        """All runs that can be read; none when there is no file yet. Raises OSError."""
+        """Return all runs that can be read; none without a file. Raises OSError."""
         suites: list[BenchmarkSuite] = []
         problems: list[str] = []
         for number, line in self._newest():
@@ -88,7 +88,7 @@ class History:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file; of one that is longer than any run, no more than its beginning is kept."""
+    """Yield the lines of a file; of a line that is longer than any run, only the beginning."""
     while line := file.readline(LARGEST + 1):
         rest = line
         while not rest.endswith(b"\n") and (rest := file.readline(LARGEST)):
@@ -97,7 +97,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _ends_well(file: BinaryIO) -> bool:
-    """Whether a new line can begin here: a process that was killed may have left half of one."""
+    """Return whether the file ends with a complete line: a killed process may have left half of one."""
     if not file.seek(0, os.SEEK_END):
         return True
     file.seek(-1, os.SEEK_END)

@@ -1,8 +1,8 @@
-"""Whether something takes more than a stored baseline says.
+"""Regressions against a stored baseline.
 
-Two runs are compared as if they had been made on an equally fast machine. A fixed piece of work is timed beside every benchmark;
-what it took now, divided by what it took then, is how much slower the machine is. Only the share of the time in which a
-processor was needed is scaled by it: waiting takes as long on a slow machine as on a fast one.
+Two runs are compared as if they had been made on an equally fast machine. A fixed piece of work is timed with every benchmark;
+its time now, divided by its time then, is how much slower the machine is. Only the share of the time in which a processor was
+needed is scaled by it: waiting takes as long on a slow machine as on a fast one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Comparison:
 
     @property
     def regressed(self) -> bool:
-        """Whether it takes more than it did."""
+        """Return whether it takes more than before."""
         return self.verdict in {SLOWER, LARGER}
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegressionReport:
-    """All comparisons; `missing`: only in the baseline; `new`: only in this run; `notes`: why they may not be comparable."""
+    """All comparisons. `missing`: only in the baseline; `new`: only in this run; `notes`: why they may not be comparable."""
 
     comparisons: tuple[Comparison, ...]
     missing: tuple[str, ...]
@@ -57,12 +57,12 @@ class RegressionReport:
 
     @property
     def regressions(self) -> tuple[Comparison, ...]:
-        """What takes more than it did."""
+        """Return the comparisons that take more than before."""
         return tuple(each for each in self.comparisons if each.regressed)
 
 
 def compare(now: BenchmarkSuite, baseline: BenchmarkSuite, threshold: float) -> RegressionReport:
-    """Hold a run against a baseline.
+    """Compare a run with a baseline.
 
     Slower means: the median is more than `threshold` (a share) above the baseline's, and the middle halves of the samples do
     not overlap. Memory is larger when one call takes that much more, and 1 KiB more at least.
@@ -91,7 +91,7 @@ def _comparisons(then: BenchmarkResult, now: BenchmarkResult, threshold: float) 
 
 
 def machine_factor(then: BenchmarkResult, calibration: float) -> float:
-    """How many times longer a machine with this calibration needs for what `then` was; 1.0 when nothing is known."""
+    """Return how many times longer this machine needs for what `then` took; 1.0 when unknown."""
     if not then.calibration or not calibration:
         return 1.0
     return then.cpu_share * calibration / then.calibration + 1.0 - then.cpu_share

@@ -1,4 +1,4 @@
-"""What becomes slower or faster from run to run, on machines that may have been quicker or slower themselves."""
+"""Trends over runs, corrected for the speed of the machine of each run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from resilience_kit.bench.results import BenchmarkResult, BenchmarkSuite
 TOO_FEW = "too few runs"
 #: A benchmark has to have been run so often before it has a trend.
 FEWEST_RUNS = 4
-#: At most so many of the newest runs are looked at: all pairs of them are.
+#: At most so many of the newest runs are used, since all pairs of them are compared.
 MOST_RUNS = 200
-#: A trend that amounts to less than this share is not told.
+#: A trend below this share is not reported.
 MIN_CHANGE = 0.05
-#: Seconds; a median of none would have no logarithm.
+#: Seconds; a median of zero would have no logarithm.
 _SHORTEST = 1e-9
 
 
@@ -53,7 +53,7 @@ class TrendReport:
 
 
 def trends_of(suites: Sequence[BenchmarkSuite], significance: float, problems: Sequence[str] = ()) -> TrendReport:
-    """The trend of every benchmark in some runs, the oldest first; of more than 200, the newest count."""
+    """Return the trend of every benchmark over runs, oldest first; of more than 200 runs, the newest count."""
     rows: dict[str, list[BenchmarkResult]] = defaultdict(list)
     for suite in suites[-MOST_RUNS:]:
         for result in suite.results:
@@ -75,5 +75,5 @@ def _trend(name: str, row: Sequence[BenchmarkResult], significance: float) -> Tr
 
 
 def _change(row: Sequence[float]) -> float:
-    """By logarithms: a line through a row that doubles from run to run would begin below zero."""
+    """Compute the change from logarithms: a straight line through values that double would begin below zero."""
     return math.expm1(slope([math.log(max(each, _SHORTEST)) for each in row]) * (len(row) - 1))

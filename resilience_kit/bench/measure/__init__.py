@@ -1,1 +1,1 @@
-"""One function at a time: how often it is called, how long it takes, what memory it takes and keeps."""
+"""Measurement of one function: its calls, its time, the memory it takes and keeps."""

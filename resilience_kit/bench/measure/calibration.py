@@ -1,7 +1,7 @@
-"""A fixed piece of work that tells how fast this machine is just now, so that figures of two days can be compared.
+"""A fixed piece of work that measures the current speed of this machine, so that figures of two days can be compared.
 
 It is timed between the samples of a benchmark and for about as long as one of them takes, so that what slows the one (a slower
-processor, other programs that are given it by turns) slows the other as well.
+processor, other programs that share it) slows the other as well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SCALE = 1_000_000
 
 
 def work() -> int:
-    """What Python code is made of: calls, small objects, dictionaries, text, an error raised and caught. About 0.1 ms."""
+    """Do a mix of typical work: calls, small objects, dictionaries, text, an error raised and caught. About 0.1 ms."""
     table: dict[str, int] = {}
     for number in range(_STEPS):
         table[f"key {number % 50}"] = table.get(f"key {number % 25}", 0) + len([number, number + 1])
@@ -32,9 +32,9 @@ def work() -> int:
 
 
 class CpuShare:
-    """For what share of some stretches of time a processor worked for this process.
+    """The share of some spans of time in which a processor worked for this process.
 
-    The median over the stretches, since other programs take the processor for long, but seldom; or the share of all of them
+    The median over the spans, since other programs take the processor for long, but seldom; or the share of all of them
     together, where that is larger: a clock of processor time that moves in steps of 16 ms shows nothing in most of them.
     """
 
@@ -43,7 +43,7 @@ class CpuShare:
         self._worked = self._took = 0
 
     def add(self, worked: int, took: int) -> None:
-        """A stretch of so many nanoseconds."""
+        """Add a span of so many nanoseconds."""
         self._worked += worked
         self._took += took
         if took:
@@ -51,7 +51,7 @@ class CpuShare:
 
     @property
     def share(self) -> float:
-        """From 0.0 to 1.0; 1.0 while nothing is known."""
+        """Return the share from 0.0 to 1.0; 1.0 while unknown."""
         return min(1.0, max(self._shares.summary().median / _SCALE, self._worked / self._took)) if self._took else 1.0
 
 
@@ -64,7 +64,7 @@ class Calibration:
         self._own_cpu_share = CpuShare(POINTS)
 
     def sample(self, number: int, nanoseconds: int) -> None:
-        """After sample `number` (from 0), which took so long: time the work if it is due, once or for as long, 50 ms at most."""
+        """Time the work after sample `number` (from 0) if it is due: once, or for as long as the sample, 50 ms at most."""
         if number % self._every == 0:
             self._times.append(self._timed(min(nanoseconds, _LONGEST)))
 
@@ -80,13 +80,13 @@ class Calibration:
 
     @property
     def seconds(self) -> float:
-        """The median of what the work took."""
+        """Return the median time of the work."""
         return statistics.median(self._times) / 1e9
 
     def cpu_share(self, measured: CpuShare) -> float:
-        """For what share of the time a processor was needed, by something for which one worked as `measured` says.
+        """Return the share of the time in which the benchmark needed a processor, from the share `measured` in which it had one.
 
-        The calibration always needs one: where it had one for half of its time, other programs had it for the other half, and
-        so it was for what is measured.
+        The calibration always needs one: where it had one for half of its time, other programs had it for the other half, also
+        during the benchmark.
         """
         return min(1.0, measured.share / (self._own_cpu_share.share or 1.0))

@@ -1,4 +1,4 @@
-"""How much faster the same calls are when several are under way at once: threads for plain functions, tasks for async ones."""
+"""Concurrency: how much faster the same calls are at once, in threads for plain functions, in tasks for async ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resilience_kit.bench.measure.driving import Timer, reject_unfinished
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConcurrencyResult:
-    """`calls` calls made one after the other, and again by `workers` at once. `mode`: "threads" or "tasks"; times in seconds."""
+    """`calls` calls made sequentially, and again by `workers` concurrently. `mode`: "threads" or "tasks"; times in seconds."""
 
     name: str
     mode: str
@@ -26,19 +26,19 @@ class ConcurrencyResult:
 
     @property
     def speedup(self) -> float:
-        """How many times faster they were at once; 1.0 when neither took any time."""
+        """Return how many times faster the concurrent calls were; 1.0 when neither took any time."""
         return self.sequential_seconds / self.concurrent_seconds if self.concurrent_seconds else 1.0
 
     @property
     def efficiency(self) -> float:
-        """The speed-up as a share of the workers: 1.0 is all that can be had."""
+        """Return the speed-up as a share of the workers, 1.0 at best."""
         return self.speedup / self.workers
 
 
 def in_threads(f: Callable[[], object], workers: int, each: int, timer: Timer) -> float:
-    """Seconds from the first call's start to the last one's end, with `each` calls in every thread, which start together.
+    """Return the seconds from the first call's start to the last one's end, with `each` calls in every thread.
 
-    The first error of a thread leaves, when the calls that the other threads are in the middle of have ended.
+    The threads start together. Raises the first error of a thread, after the current calls of the other threads have ended.
     """
     barrier, stop = threading.Barrier(workers), threading.Event()
 
@@ -71,7 +71,7 @@ def _reject_unfinished(result: object) -> None:
 
 
 async def in_tasks(f: Callable[[], Awaitable[object]], workers: int, each: int, timer: Timer) -> float:
-    """The same with tasks of the running loop. The first error cancels the other tasks and leaves."""
+    """Return the same with tasks of the running loop. The first error cancels the other tasks and is raised."""
 
     async def work() -> None:
         for _ in repeat(None, each):

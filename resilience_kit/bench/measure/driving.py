@@ -1,7 +1,7 @@
-"""How a plan gets its calls made: plans say how many, one driver makes plain calls, the other one awaits them.
+"""Drivers of measurement plans: one makes plain calls, the other one awaits them.
 
-A plan is a generator: it yields a number of calls and hears how many nanoseconds they took. It decides; a driver calls. What
-the function raises leaves through the driver, which closes the plan, so that the plan's `finally` blocks set everything back.
+A plan is a generator: it yields a number of calls and is sent the nanoseconds that they took. It decides; a driver calls. An
+error of the function passes through the driver, which closes the plan, so that the plan's `finally` blocks restore everything.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from resilience_kit._callable_kinds import CallableKind, kind_of, needs_driving
 T = TypeVar("T")
 #: Yields how many calls to make, is sent the nanoseconds that they took, returns what it found out.
 MeasurementPlan = Generator[int, Any, T]
-#: Gives nanoseconds that only ever grow.
+#: Returns monotonic nanoseconds.
 Timer = Callable[[], int]
 
 
 def drive(plan: MeasurementPlan[T], f: Callable[[], object], timer: Timer) -> T:
-    """Run a plan with calls of a plain function. Raises TypeError when what a call gives has not done its work yet."""
+    """Run a plan with calls of a plain function. Raises TypeError when a call returns something still to be awaited."""
     took: int | None = None
     with closing(plan):
         while True:
@@ -48,7 +48,7 @@ async def drive_async(plan: MeasurementPlan[T], f: Callable[[], object], timer: 
 
 
 def is_async(f: Callable[[], object]) -> bool:
-    """Whether a function is to be awaited. Raises TypeError for what is neither a plain nor an async function."""
+    """Return whether a function is async. Raises TypeError for what is neither a plain nor an async function."""
     kind = kind_of(f) if callable(f) else None
     if kind not in {CallableKind.SYNC, CallableKind.ASYNC}:
         raise TypeError(f"a benchmark calls a plain or an async function, got {kind.value if kind else type(f).__name__}")
@@ -74,7 +74,7 @@ async def _await(f: Callable[[], Awaitable[object]], calls: int, timer: Timer) -
 
 
 def reject_unfinished(result: object) -> None:
-    """Raise TypeError: a call whose work nobody waits for takes no time."""
+    """Raise TypeError for a result that is still to be awaited: the time of such a call is meaningless."""
     if isinstance(result, Coroutine):
         result.close()
     raise TypeError(

@@ -1,11 +1,11 @@
-"""Whether memory grows with every call, told from what only grows until it is full.
+"""Leak detection: memory that grows with every call, as opposed to a cache that grows until it is full.
 
-The memory that is held, garbage collected, is read at even steps. A row of readings grows when three things hold: the
+Memory in use, after garbage collection, is read at even steps. A series of readings grows when three conditions hold: the
 Mann-Kendall test says that it rises, its Theil-Sen slope is more than a byte a call or so, and both halves of it have risen. The
 last one rules out a single step, as when a dictionary takes a larger table.
 
-A cache that fills up grows as well, so growth alone is not a leak. The first half of the readings of each stretch is not looked
-at; and while memory grows, a further stretch follows, as long as all before it. A leak goes on at the same rate in the last one.
+A cache that fills up grows as well, so growth alone is no leak. The first half of the readings of each round is ignored; and
+while memory grows, a further round follows, as long as all before it. A leak continues at the same rate in the last one.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from resilience_kit.bench.measure.options import LeakOptions
 from resilience_kit.bench.measure.slopes import rise_probability, slope
 from resilience_kit.bench.measure.switches import FROZEN, GC_DISABLED, TRACING
 
-#: A leak's rate in the last stretch is at least this share of the one in the first.
+#: A leak's rate in the last round is at least this share of the rate in the first.
 SUSTAINED_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryGrowth:
-    """The second half of a stretch: `calls` calls in it, the bytes that each of them added, and the chance that it is noise."""
+    """The second half of a round: `calls` calls in it, the bytes that each of them added, and the chance that it is noise."""
 
     calls: int
     bytes_per_call: float
@@ -55,7 +55,7 @@ class LeakReport:
 
 
 def leak_plan(name: str, options: LeakOptions) -> Generator[int, Any, LeakReport]:
-    """A plan that calls until the memory stops growing, or until it has grown in every stretch."""
+    """Plan calls until memory stops growing, or until it has grown in every round."""
     growths: list[MemoryGrowth] = []
     rows: list[tuple[int, array[int]]] = []
     with TRACING, GC_DISABLED, FROZEN:
@@ -71,13 +71,13 @@ def leak_plan(name: str, options: LeakOptions) -> Generator[int, Any, LeakReport
 
 
 def _steps(options: LeakOptions) -> list[int]:
-    """The calls between two readings, by stretch."""
+    """Return the calls between two readings, by round."""
     calls = [options.iterations << max(0, number - 1) for number in range(options.rounds)]
     return [-(-each // options.samples_per_round) for each in calls]
 
 
 def _readings(step: int, points: int) -> Generator[int, Any, array[int]]:
-    """Memory after each of some steps, in a row that is as large before the first one as after the last one."""
+    """Read memory after each step, into a list that has its final size from the start."""
     row = array("q", bytes(8 * points))
     for point in range(points):
         yield step

@@ -1,7 +1,7 @@
-"""How much memory calls take, what they keep, and when that is too much.
+"""Memory that calls take and keep, and an alert when the process uses too much.
 
-tracemalloc sees what Python allocates, in the whole process: what other threads allocate meanwhile is in the figures. It makes
-calls slower by a factor that is told, so time is never taken while it is on because of us.
+tracemalloc sees what Python allocates in the whole process, so allocations of other threads are in the figures. It slows calls by
+a factor that is reported, so time is never measured while a plan has it on.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _STATM = Path("/proc/self/statm")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryUse:
-    """What `calls` calls took, in bytes that Python allocated.
+    """Memory of `calls` calls, in bytes that Python allocated.
 
-    `peak_bytes`: the most that was held at one time, above what was held before. `current_bytes`: what is held after them all,
-    garbage collected; below zero when they let go of something older. `per_call_bytes`: what one call holds at most, on the
-    average. `kept_per_call_bytes`: `current_bytes` shared out; whether it is a leak, `detect_leak` can tell. `overhead`: how
-    many times longer a call took while memory was tracked.
+    `peak_bytes`: the peak above what was in use before. `current_bytes`: what is in use after them all, garbage collected; below
+    zero when they freed something older. `per_call_bytes`: the average peak of one call. `kept_per_call_bytes`: `current_bytes`
+    by calls; use `detect_leak` to decide whether it is a leak. `overhead`: how many times longer a call took while memory was
+    tracked.
     """
 
     calls: Whole
@@ -44,15 +44,15 @@ class MemoryUse:
 
 
 def traced_memory() -> int:
-    """Bytes that Python holds and tracemalloc has seen allocated, garbage collected first."""
+    """Return the traced bytes in use, after a garbage collection."""
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
 
 
 def memory_plan(calls: int, untraced_seconds: float) -> Generator[int, Any, MemoryUse]:
-    """A plan that makes some calls under tracemalloc; `untraced_seconds`: what one of them took without.
+    """Plan some calls under tracemalloc; `untraced_seconds`: the time of one without it.
 
-    One more call comes first, which replaces what earlier ones had left before tracemalloc saw it. tracemalloc's peak is reset,
+    One more call comes first: it replaces what earlier calls had kept before tracemalloc was on. tracemalloc's peak is reset,
     also where it was on already.
     """
     with TRACING, GC_DISABLED, FROZEN:
@@ -77,11 +77,10 @@ def memory_plan(calls: int, untraced_seconds: float) -> Generator[int, Any, Memo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryAlert:
-    """The process holds more than it should, in MiB.
+    """The process uses more memory than the threshold, in MiB.
 
-    `used_mb` comes from `source`: "rss" (what the system has given this process), "peak rss" (the most it ever had, where the
-    system tells no more) or "traced" (what Python has allocated, where it tells nothing). `traced_mb` is None while tracemalloc
-    is off.
+    `used_mb` comes from `source`: "rss" (resident set size), "peak rss" (its maximum, where the system reports no more) or
+    "traced" (what Python has allocated, where it reports nothing). `traced_mb` is None while tracemalloc is off.
     """
 
     threshold_mb: float
@@ -94,7 +93,7 @@ class MemoryAlert:
 
 
 def alert_above(threshold_mb: float) -> MemoryAlert | None:
-    """An alert when the process holds more than this."""
+    """Return an alert when the process uses more than this."""
     traced = tracemalloc.get_traced_memory()[0] / MIB if tracemalloc.is_tracing() else None
     used, source = resident() or ((traced or 0.0) * MIB, "traced")
     if used / MIB <= threshold_mb:
@@ -103,7 +102,7 @@ def alert_above(threshold_mb: float) -> MemoryAlert | None:
 
 
 def resident() -> tuple[float, str] | None:
-    """Bytes that the system has given this process, and what kind of figure it is; None where the system does not tell."""
+    """Return the resident bytes of this process and the kind of the figure; None where the system reports none."""
     try:
         return int(_STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE"), "rss"
     except (OSError, ValueError, IndexError, AttributeError):

@@ -1,4 +1,4 @@
-"""How thorough a measurement is, and what counts as a regression or a leak."""
+"""Options of measurements, regressions and leaks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _MOST_LOOPS = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions:
-    """How a benchmark measures.
+    """Options of a benchmark.
 
     `warmup`: calls before anything is measured. `loops`: calls to one timed sample; None finds a number for which reading the
     clock costs at most a thousandth of a sample. `gc_enabled`: leave the garbage collector on while time is taken.
     `memory`: follow the timing with a pass under tracemalloc. `memory_calls`: at most so many calls in that pass.
     `exact_samples`: up to so many samples percentiles are exact, beyond they are within 6 %.
-    `memory_threshold_mb`: when `check_memory` and a result speak of too much memory (MiB).
+    `memory_threshold_mb`: above it `check_memory` and a result report too much memory (MiB).
     `regression_threshold`: 0.25 calls a quarter more a regression. `significance`: of a trend over runs; 0.05 is one wrong
     alarm in twenty steady rows.
 
@@ -53,14 +53,14 @@ class BenchOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakOptions:
-    """When growing memory is called a leak.
+    """Options of leak detection.
 
-    `iterations`: calls in the first stretch. `rounds`: at most so many; each further one is as long as all before it, and
-    is run only while the memory goes on growing. `samples_per_round`: how often the memory is read in a stretch; the first half
-    of them is warm-up. `significance`: the chance that noise without a trend passes for growth in one stretch.
-    `min_bytes_per_call`: growth of fewer bytes a call is not told.
+    `iterations`: calls in the first round. `rounds`: at most so many; each further one is as long as all before it, and
+    is run only while the memory goes on growing. `samples_per_round`: how often the memory is read in a round; the first half
+    of them is warm-up. `significance`: the chance that noise without a trend passes for growth in one round.
+    `min_bytes_per_call`: growth of fewer bytes a call is not reported.
 
-    Three stretches make at most four times `iterations` calls; a cache that is full after half of them is no leak. Raises
+    Three rounds make at most four times `iterations` calls; a cache that is full after half of them is no leak. Raises
     ConfigurationError.
     """
 

@@ -1,7 +1,7 @@
-"""What many samples say, in bounded memory: exact as long as they are few, within 6 % when they are many.
+"""Statistics of many samples in bounded memory: exact as long as they are few, within 6 % when they are many.
 
-Samples are whole numbers (nanoseconds, bytes), so their sum and the sum of their squares are exact however many there are, and
-with them mean and standard deviation.
+Samples are whole numbers (nanoseconds, bytes), so their sum and the sum of their squares, and with them mean and standard
+deviation, are exact however many there are.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHARES = {"p25": 25, "median": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Samples in a few numbers. All are 0.0 without samples, and all but `stdev` are the sample when there is one.
+    """Statistics of samples. All are 0.0 without samples, and all but `stdev` are the sample when there is one.
 
     `stdev` is the one of a sample (divisor n - 1), 0.0 for a single one. Percentiles are those of
     `statistics.quantiles(..., n=100, method="inclusive")`; where `exact` is false, they are the nearest rank's bucket's middle,
@@ -49,11 +49,11 @@ class Summary:
 
     @property
     def spread(self) -> float:
-        """The width of the middle half, as a share of the median; 0.0 when the median is 0."""
+        """Return the interquartile range as a share of the median; 0.0 when the median is 0."""
         return (self.p75 - self.p25) / self.median if self.median else 0.0
 
     def divided(self, by: float) -> Summary:
-        """The same in another unit."""
+        """Return the summary in another unit."""
         return replace(self, **{name: getattr(self, name) / by for name in MEASURES})
 
 
@@ -63,7 +63,7 @@ _NOTHING = Summary(
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """Any finite numbers, none or one among them; all of it by the `statistics` module."""
+    """Summarize finite numbers, also none or one, with the `statistics` module."""
     if not values:
         return _NOTHING
     cuts = statistics.quantiles(values, n=100, method="inclusive") if len(values) > 1 else [float(values[0])] * 99
@@ -81,7 +81,7 @@ def summarize(values: Sequence[float]) -> Summary:
 
 
 def _fences(p25: float, p75: float, blur: float = 0.0) -> tuple[float, float]:
-    """Both ends; `blur`: the width of a bucket, as a share, below which no middle half can be told to be narrow."""
+    """Return both fences of outliers; `blur`: the width of a bucket as a share, the least width of the middle half."""
     width = FENCE * max(p75 - p25, blur * p75)
     return p25 - width, p75 + width
 
@@ -92,9 +92,9 @@ def _outside(ordered: Sequence[float], p25: float, p75: float) -> int:
 
 
 class Samples:
-    """Takes in whole numbers from 0 on and keeps at most `exact` of them, beside counts in some hundred buckets.
+    """Collects whole numbers from 0 on: at most `exact` of them, and counts in some hundred buckets.
 
-    The buckets are those of the operations' latencies: eight to each doubling. Not thread-safe.
+    The buckets are those of the latency histogram: eight to each doubling. Not thread-safe.
     """
 
     def __init__(self, exact: int) -> None:
@@ -105,7 +105,7 @@ class Samples:
         self._smallest: float = math.inf
 
     def add(self, value: int) -> None:
-        """One more."""
+        """Add a sample."""
         self._count += 1
         self._total += value
         self._squares += value * value
@@ -118,15 +118,15 @@ class Samples:
 
     @property
     def kept(self) -> int:
-        """How many samples are held one by one."""
+        """Return how many samples are kept individually."""
         return len(self._kept)
 
     def distribution(self) -> list[tuple[float, int]]:
-        """How many samples there are around which value, in ascending order."""
+        """Return values and the number of samples around each, in ascending order."""
         return [(bucket_midpoint(bucket), self._buckets[bucket]) for bucket in sorted(self._buckets)]
 
     def summary(self) -> Summary:
-        """What they say so far."""
+        """Return the statistics so far."""
         return summarize(self._kept) if self._count == len(self._kept) else self._sketched()
 
     def _sketched(self) -> Summary:
@@ -144,7 +144,7 @@ class Samples:
         )
 
     def _stdev(self) -> float:
-        """From exact sums: (n * sum of squares - square of sum) / n / (n - 1)."""
+        """Compute it from exact sums: (n * sum of squares - square of sum) / n / (n - 1)."""
         if self._count == 1:
             return 0.0
         return math.sqrt((self._count * self._squares - self._total**2) / (self._count * (self._count - 1)))
@@ -154,7 +154,7 @@ class Samples:
             yield min(max(middle, self._smallest), self._largest), samples
 
     def _ranks(self, percents: Sequence[int]) -> Iterator[float]:
-        """For each of ascending percentages, the bucket of the sample that so many do not exceed."""
+        """Yield, for ascending percentages, the bucket of the sample of that nearest rank."""
         buckets = self._buckets_inside()
         middle, seen = next(buckets)
         for percent in percents:

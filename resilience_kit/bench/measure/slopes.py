@@ -1,6 +1,6 @@
-"""Whether a row of numbers rises, and how fast, without assuming how its noise is distributed.
+"""Tests whether a series rises, and how fast, without assumptions about the distribution of its noise.
 
-Both take all pairs of numbers, so the row has to be short: callers give at most some hundred.
+Both use all pairs of numbers, so a series has to be short: callers pass at most some hundred.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import combinations
 
 
 def rise_probability(row: Sequence[float]) -> float:
-    """How probable it is that a row without a trend rises at least as clearly as this one: near 0 for a sure rise.
+    """Return the probability that a series without a trend rises at least as clearly as this one: near 0 for a sure rise.
 
     The Mann-Kendall test (H. B. Mann, Econometrica 13, 1945), one-sided, with the variance corrected for ties and the
     continuity correction of M. G. Kendall, Rank Correlation Methods, 1975:
@@ -28,7 +28,7 @@ def rise_probability(row: Sequence[float]) -> float:
 
 
 def fall_probability(row: Sequence[float]) -> float:
-    """The same of a fall."""
+    """Return the same probability for a fall."""
     return rise_probability([-each for each in row])
 
 
@@ -37,7 +37,7 @@ def _pairs_variance(count: int) -> int:
 
 
 def slope(row: Sequence[float]) -> float:
-    """What the row gains from one number to the next: the median slope of all pairs; 0.0 for fewer than two.
+    """Return the median slope of all pairs, per step; 0.0 for fewer than two numbers.
 
     The estimator of H. Theil, 1950, and P. K. Sen, Journal of the American Statistical Association 63, 1968: up to 29 % of the
     numbers may be wild without moving it far.

@@ -1,4 +1,4 @@
-"""Switches that the whole process shares: tracemalloc, the garbage collector. Each is left as it was found."""
+"""Process-wide switches: tracemalloc, the garbage collector. Each is restored at the end."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from resilience_kit._fork import register_fork_aware
 class Switch:
     """A context manager that holds a process-wide switch in one position.
 
-    Any number of threads, tasks and nested blocks may hold it at once, and leave in any order: the last one to leave sets it
-    back, if the first one had to move it. Thread-safe.
+    Any number of threads, tasks and nested blocks may hold it at once and leave in any order: the last one to leave restores it,
+    if the first one had to change it. Thread-safe.
     """
 
     def __init__(self, is_set: Callable[[], bool], put: Callable[[], object], put_back: Callable[[], object]) -> None:
@@ -41,7 +41,7 @@ class Switch:
                 self._put_back()
 
     def reset_after_fork(self) -> None:
-        """In a forked child: a lock that nobody holds. The threads that held the switch are gone, but not what they set."""
+        """Make a new lock in a forked child. The threads that held the switch are gone, but not its position."""
         self._lock = threading.Lock()
 
 
@@ -50,7 +50,7 @@ TRACING = Switch(tracemalloc.is_tracing, tracemalloc.start, tracemalloc.stop)
 #: The garbage collector does not run by itself.
 GC_DISABLED = Switch(lambda: not gc.isenabled(), gc.disable, gc.enable)
 #: Objects that an interpreter may freeze by itself before any program runs: CPython 3.12 begins with some hundred, others with
-#: none. Whoever calls gc.freeze() freezes thousands.
+#: none. A program that calls gc.freeze() freezes thousands.
 _OF_INTERPRETER: Final = 1000
-#: The garbage collector does not look at what was there before, which makes its runs short.
+#: The garbage collector ignores what existed before, which makes its runs short.
 FROZEN = Switch(lambda: gc.get_freeze_count() > _OF_INTERPRETER, gc.freeze, gc.unfreeze)

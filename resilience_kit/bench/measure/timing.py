@@ -1,7 +1,7 @@
-"""The timed pass: warm up, find out how many calls make a sample that the clock can measure, take samples.
+"""The timed pass: warm up, find the number of calls to a sample that the clock can measure, take samples.
 
-What others do, and what of it is here: pyperf leaves out the first value and calibrates the number of loops to a time;
-pytest-benchmark calibrates it to the clock's resolution; both warn instead of throwing outliers away. So do we.
+As in pyperf and pytest-benchmark the number of loops is calibrated, here to the clock's resolution, and outliers are reported
+instead of removed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from resilience_kit.bench.measure.options import BenchOptions
 from resilience_kit.bench.measure.samples import Samples, Summary
 from resilience_kit.bench.measure.switches import GC_DISABLED
 
-#: A sample is to take at least so many ticks of the clock.
+#: A sample takes at least so many ticks of the clock.
 TICKS = 1000
 MOST_LOOPS = 1 << 20
 _TRIES = 200
@@ -43,7 +43,7 @@ class Timing:
 
 
 def resolution(timer: Timer) -> int:
-    """The smallest step between two readings, in nanoseconds: what it costs to read the clock, or its tick if that is more."""
+    """Return the smallest step between two readings in nanoseconds: the cost of reading the clock, or its tick if larger."""
     readings = [timer() for _ in range(_TRIES)]
     steps = [later - earlier for earlier, later in pairwise(readings) if later > earlier]
     return min(steps, default=1)
@@ -52,7 +52,7 @@ def resolution(timer: Timer) -> int:
 def timing_plan(
     iterations: int, options: BenchOptions, timer: Timer, cpu: Timer = time.process_time_ns
 ) -> Generator[int, Any, Timing]:
-    """A plan that takes `iterations` samples."""
+    """Plan `iterations` samples."""
     step = resolution(timer)
     if options.warmup:
         yield options.warmup
@@ -78,7 +78,7 @@ def timing_plan(
 
 
 def _calibrate_loops(nanoseconds: int) -> Generator[int, Any, int]:
-    """The smallest power of two of calls that take so long."""
+    """Find the smallest power of two of calls that take so long."""
     loops = 1
     while (yield loops) < nanoseconds and loops < MOST_LOOPS:
         loops *= 2
@@ -86,7 +86,7 @@ def _calibrate_loops(nanoseconds: int) -> Generator[int, Any, int]:
 
 
 def quality_warnings(timing: Timing) -> list[str]:
-    """Why the figures may not be worth much, in sentences."""
+    """Return sentences on why the figures may be unreliable."""
     found = []
     if timing.time.minimum * timing.loops < _FEW_TICKS * timing.resolution:
         found.append(f"a sample takes less than {_FEW_TICKS} ticks of the clock; loops=None puts more calls into one")

@@ -1,4 +1,4 @@
-"""Reports of what was measured, as text, as JSON and as one HTML page with its plots in it."""
+"""Reports of results as text, as JSON and as one HTML page with plots."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from resilience_kit.bench.report.text import to_text
 __all__ = ["Report", "write_report"]
 
 
-def write_report(report: Report, format: str) -> str:  # noqa: A002 - the word that everybody expects
-    """The report in a format. Raises ConfigurationError with the nearest name when there is none of that name."""
+def write_report(report: Report, format: str) -> str:  # noqa: A002 - the usual name
+    """Return the report in a format. Raises ConfigurationError that suggests the nearest name for an unknown one."""
     checks = Checks("report")
     checks.one_of("format", format, _WRITERS)
     checks.raise_if_any()

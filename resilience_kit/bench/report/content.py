@@ -1,4 +1,4 @@
-"""What a report holds, and how its numbers are written: the same words in every format."""
+"""The content of a report and the format of its numbers, shared by text and HTML."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEAD = ("benchmark", "median", "p95", "p99", "stdev", "outliers", "memory a call
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A suite, and what is known beside it."""
+    """A suite, with its regressions, trends and leaks."""
 
     suite: BenchmarkSuite
     regressions: RegressionReport | None = None
@@ -27,7 +27,7 @@ class Report:
 
 
 def seconds(value: float) -> str:
-    """Three digits and a unit, as in `12.3 us`."""
+    """Format seconds with three digits and a unit, as in `12.3 us`."""
     for size, unit in _TIMES:
         if value >= size:
             return f"{value / size:.3g} {unit}"
@@ -35,7 +35,7 @@ def seconds(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """Bytes, KiB or MiB."""
+    """Format bytes as B, KiB or MiB."""
     for unit_size, unit in _SIZES:
         if abs(value) >= unit_size:
             return f"{value / unit_size:.1f} {unit}"
@@ -43,7 +43,7 @@ def size(value: float) -> str:
 
 
 def row(result: BenchmarkResult) -> tuple[str, ...]:
-    """One line of the table whose head is `HEAD`."""
+    """Return one row of the table whose header is `HEAD`."""
     time = result.time
     return (
         result.name,
@@ -60,20 +60,20 @@ def row(result: BenchmarkResult) -> tuple[str, ...]:
 
 
 def verdict(result: BenchmarkResult) -> str:
-    """In one word."""
+    """Return pass, over, or a dash without a target."""
     if result.target is None:
         return "-"
     return "pass" if result.meets_target else "over"
 
 
 def headline(suite: BenchmarkSuite) -> str:
-    """Whether it is well, in a sentence."""
+    """Return a sentence that says whether all targets are met."""
     summary = f"{len(suite.results)} benchmarks in {seconds(suite.duration)}, {suite.timestamp}"
     return f"{summary}: " + ("all targets met" if suite.passed else f"over their targets: {', '.join(suite.failed_targets)}")
 
 
 def remarks(report: Report) -> Iterator[str]:
-    """All else that is worth a line: warnings, costs of tracking, comparisons, trends, leaks."""
+    """Yield the remaining lines: warnings, costs of tracking, comparisons, trends, leaks."""
     for result in report.suite.results:
         yield from (f"{result.name}: {warning}" for warning in result.warnings)
     yield from _tracking(report.suite)

@@ -1,4 +1,4 @@
-"""The report as one HTML page. It loads nothing, runs nothing, and shows foreign text as text."""
+"""The report as one HTML page that loads and runs nothing and escapes all text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def to_html(report: Report) -> str:
-    """The page."""
+    """Return the page."""
     title = escape(report.suite.name)
     body = "\n".join(_body(report))
     return (

@@ -1,4 +1,4 @@
-"""Plots as SVG elements that stand in a page: no script, no font, no file beside them."""
+"""Plots as SVG images for an HTML page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SMALL_WIDTH, _SMALL_HEIGHT, _EDGE = 300, 110, 18
 
 
 def bars(results: Sequence[BenchmarkResult]) -> str:
-    """The medians on a logarithmic scale, with a mark at each target."""
+    """Draw the medians on a logarithmic scale, with a mark at each target."""
     values = [each for result in results for each in (result.time.median, result.target) if each]
     low = math.floor(math.log10(min(values, default=1e-9)))
     high = max(math.ceil(math.log10(max(values, default=1.0))), low + 1)
@@ -38,7 +38,7 @@ def bars(results: Sequence[BenchmarkResult]) -> str:
 
 
 def histogram(distribution: Sequence[tuple[float, int]]) -> str:
-    """How many samples there are around which time, on a logarithmic scale of time."""
+    """Draw the number of samples around each time, on a logarithmic scale of time."""
     if not distribution:
         return image(_SMALL_WIDTH, _SMALL_HEIGHT, [])
     positions = [math.log(value) if value > 0 else 0.0 for value, _ in distribution]
@@ -54,7 +54,7 @@ def histogram(distribution: Sequence[tuple[float, int]]) -> str:
 
 
 def trend_chart(points: Sequence[tuple[float, float]]) -> str:
-    """A row of values from zero up."""
+    """Draw a series of values on a scale from zero."""
     if not points:
         return image(_SMALL_WIDTH, _SMALL_HEIGHT, [])
     top, last = max((y for _, y in points if y > 0), default=1.0), points[-1][0] or 1

@@ -8,7 +8,7 @@ from resilience_kit.bench.report.content import HEAD, Report, headline, remarks,
 
 
 def to_text(report: Report) -> str:
-    """A headline, a table, remarks. Signs that a terminal might obey are taken out of what a file may have brought."""
+    """Return a headline, a table and remarks. Control characters, which a file may have brought, are replaced."""
     environment = ", ".join(f"{name} {value}" for name, value in report.suite.environment.items())
     lines = [report.suite.name, headline(report.suite), environment, "", *_table([HEAD, *map(row, report.suite.results)])]
     noted = list(remarks(report))
