@@ -1,4 +1,4 @@
-"""For users' own tests: a fake provider, a fake clock, failures to plan, load, and a switch that takes the waiting out.
+"""Tools for users' tests: a fake provider, a fake clock, planned failures, a load generator, and a switch that removes waits.
 
 The provider's names are imported at first use.
 """

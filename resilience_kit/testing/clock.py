@@ -1,8 +1,7 @@
-"""A clock whose hours pass in microseconds, for tests of whatever waits.
+"""A fake clock for tests of code that waits.
 
-How a test knows that nothing else can run, so that time may jump: the event loop's queue of ready callbacks is empty. That
-says nothing about sockets, processes and other threads, which the loop merely waits for: a test that uses those turns
-`auto_advance` off and moves the time itself.
+Time may jump when the event loop's queue of ready callbacks is empty. That says nothing about sockets, processes and other
+threads, which the loop merely waits for: a test that uses those turns `auto_advance` off and advances the time itself.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from resilience_kit._checks import Checks
 from resilience_kit.clock import wait_for_future
 
 _SECOND: Final = 1_000_000_000
-#: Real seconds between two looks of a thread that waits both for others and for the time.
+#: Real seconds between two checks of a thread that waits both for other threads and for the time.
 _POLL: Final = 0.001
 
 
@@ -40,11 +39,11 @@ class _ScheduledCallback:
 
     @property
     def is_pending(self) -> bool:
-        """Whether it is still to be run."""
+        """Return whether it is still to be run."""
         return self._callback is not None
 
     def cancel(self) -> None:
-        """Call it off; nothing happens when it has run."""
+        """Cancel the callback; does nothing after it has run."""
         self._callback = None
         if self._handle is not None:
             self._handle.cancel()
@@ -67,15 +66,15 @@ class _ScheduledCallback:
 
 
 class FakeClock:
-    """Time that passes only when it is told to, or when everybody waits for it. Implements `Clock`.
+    """A clock whose time passes only when it is advanced, or when all tasks wait for it. Implements `Clock`.
 
-    Also callable, for whatever takes a function of seconds: `CircuitBreaker(clock=clock)`. `start` is in seconds.
+    Also callable, for parameters that take a function of seconds: `CircuitBreaker(clock=clock)`. `start` is in seconds.
 
-    With `auto_advance` a plain `sleep` moves the time on by itself, and when no task of the event loop can run, time jumps to
+    With `auto_advance` a plain `sleep` advances the time by itself, and when no task of the event loop can run, time jumps to
     the earliest sleeper or timer. Only asyncio's own loops can do that, and one loop at a time. Without it, sleepers in threads
-    and tasks wait until somebody calls `advance` or `advance_async`.
+    and tasks wait until the test calls `advance` or `advance_async`.
 
-    `sleeps` lists the seconds of every sleep asked for, in order. Thread-safe.
+    `sleeps` lists the seconds of every requested sleep, in order. Thread-safe.
     """
 
     def __init__(self, start: float = 0.0, *, auto_advance: bool = True) -> None:
@@ -89,19 +88,19 @@ class FakeClock:
         self._watched: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
     def __call__(self) -> float:
-        """Seconds, as `monotonic`."""
+        """Return the seconds, as `monotonic`."""
         return self.monotonic()
 
     def monotonic(self) -> float:
-        """Seconds since the start of time, which is 0 unless told otherwise."""
+        """Return the seconds on the clock, which begin at `start`."""
         return self._now / _SECOND
 
     def nanoseconds(self) -> int:
-        """The same in nanoseconds, exact."""
+        """Return the time in nanoseconds, exactly."""
         return self._now
 
     def sleep(self, seconds: float) -> None:
-        """Move the time on by `seconds`; without `auto_advance` block until somebody else has done so."""
+        """Advance the time by `seconds`; without `auto_advance` block until another thread has done so."""
         self.sleeps.append(seconds)
         wake = self._now + _nanoseconds(seconds)
         if self._auto:
@@ -134,9 +133,9 @@ class FakeClock:
         return entry
 
     def wait(self, event: threading.Event, sleep: float | None, timeout: float | None) -> bool:
-        """Block until `event` is set, or until the time has come; with `auto_advance` the time comes by itself, as in `sleep`.
+        """Block until `event` is set or the time is reached; with `auto_advance` time advances by itself, as in `sleep`.
 
-        A wait without an end is one for other threads, in real time.
+        A wait without a limit blocks for other threads, in real time.
         """
         if sleep is not None:
             self.sleeps.append(sleep)
@@ -151,22 +150,22 @@ class FakeClock:
                 return False
         return True
 
-    async def wait_async(self, future: asyncio.Future[bool], sleep: float | None, timeout: float | None) -> bool:  # noqa: ASYNC109 - the clock is what keeps it
-        """Suspend this task until `future` has a result, or until the time has come."""
+    async def wait_async(self, future: asyncio.Future[bool], sleep: float | None, timeout: float | None) -> bool:  # noqa: ASYNC109 - the clock implements it
+        """Suspend this task until `future` has a result, or until the time is reached."""
         if sleep is not None:
             self.sleeps.append(sleep)
         return await wait_for_future(self, future, timeout if sleep is None else sleep)
 
     def advance(self, seconds: float) -> None:
-        """Move the time on by `seconds`, and run what falls due on the way, each at its own time and in order.
+        """Advance the time by `seconds` and run what becomes due, each at its own time and in order.
 
-        A task that is woken runs when its loop gets to it, at the end of all `seconds`; `advance_async` lets it run on time.
+        A woken task runs after all `seconds` have passed, when its loop gets to it; `advance_async` lets it run on time.
         """
         _check_seconds("advance", seconds)
         self._advance_to(self._now + _nanoseconds(seconds))
 
     async def advance_async(self, seconds: float) -> None:
-        """As `advance`, but woken tasks run until they wait again, before the time moves on. For one task at a time."""
+        """Advance like `advance`, but let woken tasks run until they wait again before time goes on. For one task at a time."""
         _check_seconds("advance_async", seconds)
         loop = asyncio.get_running_loop()
         target = self._now + _nanoseconds(seconds)
@@ -180,7 +179,7 @@ class FakeClock:
             entry.fire()
 
     def _next_due(self, target: int) -> _ScheduledCallback | None:
-        """The next entry up to `target`, with the time moved to it; None, with the time moved to `target`, without one."""
+        """Advance to the next entry up to `target` and return it; without one advance to `target` and return None."""
         with self._moved:
             self._discard_cancelled()
             entry = heapq.heappop(self._queue) if self._queue and self._queue[0].due <= target else None
@@ -200,7 +199,7 @@ class FakeClock:
             loop.call_soon(self._check_idle, loop)
 
     def _check_idle(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Jump when nothing else can run; look again in the loop's next round, while anybody there waits for this clock."""
+        """Jump when nothing else can run; check again in the loop's next iteration while a task waits for this clock."""
         if not self._is_awaited_in(loop):
             self._watched.discard(loop)
             return
@@ -242,7 +241,7 @@ def _loop_of_this_thread() -> asyncio.AbstractEventLoop | None:
 
 
 def _idle(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether nothing is ready to run in `loop`, the looks of other fake clocks aside."""
+    """Return whether nothing is ready to run in `loop` except the checks of fake clocks."""
     return all(_is_idle_check(handle) for handle in tuple(getattr(loop, "_ready", ())))
 
 
@@ -252,5 +251,5 @@ def _is_idle_check(handle: asyncio.Handle) -> bool:
 
 async def _run_until_idle(loop: asyncio.AbstractEventLoop) -> None:
     await asyncio.sleep(0)
-    while not _idle(loop):  # noqa: ASYNC110 - nobody tells when a loop has become idle
+    while not _idle(loop):  # noqa: ASYNC110 - a loop has no event for being idle
         await asyncio.sleep(0)

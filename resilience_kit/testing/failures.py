@@ -1,6 +1,6 @@
-"""Functions that fail to a plan, so that a test can see what its retries and circuits do about it.
+"""Wrappers that make functions fail by a plan, for tests of retries and circuits.
 
-Each takes a function of any kind (plain, async, generator, async generator) and gives one of the same kind that fails before
+Each takes a function of any kind (plain, async, generator, async generator) and returns one of the same kind that fails before
 the original is called, or calls it. `.calls` counts the calls so far. All are thread-safe.
 """
 
@@ -21,12 +21,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-#: An error to raise: the error itself, its class, or a function that makes one.
+#: An error to raise: the error itself, its class, or a function that returns one.
 Failure = BaseException | Callable[[], BaseException]
 
 
 class FailingFunction(Protocol[P, R_co]):
-    """A function that fails to a plan."""
+    """A function that fails by a plan."""
 
     calls: int
 
@@ -36,25 +36,25 @@ class FailingFunction(Protocol[P, R_co]):
 
 
 def fails_then_succeeds(f: Callable[P, R], n: int, error: Failure = ServiceUnavailableError) -> FailingFunction[P, R]:
-    """Calls 1 to `n` fail, all others are those of `f`."""
+    """Fail calls 1 to `n`; pass all others to `f`."""
     _check(error, n=n)
     return _wrap(f, lambda call: error if call <= n else None)
 
 
 def every_nth(f: Callable[P, R], n: int, error: Failure = ServiceUnavailableError) -> FailingFunction[P, R]:
-    """Calls n, 2n, 3n and so on fail."""
+    """Fail calls n, 2n, 3n and so on."""
     _check(error, minimum=1, n=n)
     return _wrap(f, lambda call: error if call % n == 0 else None)
 
 
 def after(f: Callable[P, R], n: int, error: Failure = RateLimitError) -> FailingFunction[P, R]:
-    """The first `n` calls are those of `f`, all others fail: as with a quota that is used up."""
+    """Pass the first `n` calls to `f`; fail all others, like an exhausted quota."""
     _check(error, n=n)
     return _wrap(f, lambda call: error if call > n else None)
 
 
 def seeded_rate(f: Callable[P, R], rate: float, seed: int, error: Failure = ServiceUnavailableError) -> FailingFunction[P, R]:
-    """Each call fails with probability `rate` (0 to 1); the same seed fails the same calls, by their number."""
+    """Fail each call with probability `rate` (0 to 1); the same seed fails the same calls, by their number."""
     checks = Checks("seeded_rate")
     checks.number("rate", rate, 0.0, 1.0)
     checks.raise_if_any()
@@ -64,7 +64,7 @@ def seeded_rate(f: Callable[P, R], rate: float, seed: int, error: Failure = Serv
 
 
 def sequence(f: Callable[P, R], errors: Sequence[Failure | None]) -> FailingFunction[P, R]:
-    """Call k raises `errors[k - 1]`, or is that of `f` where there is None; so are all calls after the last one listed."""
+    """Raise `errors[k - 1]` in call k; where that is None, and after the last one listed, call `f`."""
     planned = tuple(errors)
     for error in planned:
         if error is not None:
@@ -82,14 +82,14 @@ def _check(error: object, *, minimum: int = 0, **counts: object) -> None:
 
 
 class _FailurePlan:
-    """Counts the calls of `wrapper` and raises what is planned for each."""
+    """Counts the calls of `wrapper` and raises the error planned for each."""
 
     def __init__(self, decide: Callable[[int], Failure | None]) -> None:
         self._decide, self._lock, self._calls = decide, threading.Lock(), 0
         self.wrapper: Any = None
 
     def step(self) -> None:
-        """One more call."""
+        """Count a call, and raise its error."""
         with self._lock:
             self._calls = self.wrapper.calls = self._calls + 1
             failure = self._decide(self._calls)
@@ -98,7 +98,7 @@ class _FailurePlan:
 
 
 def _create_error(failure: Failure) -> BaseException:
-    """The same instance raised again would drag the tracebacks of all earlier calls along."""
+    """Return the error without a traceback: raised again it would carry those of all earlier calls."""
     return failure.with_traceback(None) if isinstance(failure, BaseException) else failure()
 
 

@@ -1,4 +1,4 @@
-"""A clean start for a test: nothing that another test has taught the process is known."""
+"""A fresh default orchestrator and fresh process-wide state for a test."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _VARIABLES = "resilience_kit.config.variables"
 
 @contextmanager
 def fresh_orchestrator(settings: Any = None, *, clock: Clock = SYSTEM_CLOCK) -> Iterator[AIServiceResilience]:
-    """Give the process a default orchestrator of its own, and a shared pacing that has heard nothing, inside the block.
+    """Install a new default orchestrator, and a shared pacing without observations, inside the block.
 
         with fresh_orchestrator() as kit: ...
 
     `settings` and `clock` are those of the `AIServiceResilience`. Decorated functions, transports and clients that were made
     before, such as those of a module under test, use it too. At the end the default orchestrator of before is back, with its
-    circuits as they were; the shared pacing is forgotten again, classifiers that were registered meanwhile are removed, the
+    circuits as they were; the shared pacing is reset again, classifiers that were registered meanwhile are removed, the
     library's monitor shows the breakers of before, and what is logged once a process can be logged again. Breakers, limits,
-    orchestrators and pacings that a test makes itself are its own. Not for two threads at a time: it is the process's.
+    orchestrators and pacings that a test creates are not touched. Not for two threads at a time, since it is process-wide.
     """
     restore_classifiers, restore_monitor = snapshot_classifiers(), unregister_all()
     _reset_process_state()
@@ -41,7 +41,7 @@ def fresh_orchestrator(settings: Any = None, *, clock: Clock = SYSTEM_CLOCK) -> 
 
 
 def _reset_process_state() -> None:
-    """Of rooms that nobody has imported there is nothing to forget."""
+    """Reset the state of the modules that are imported."""
     if _PACING in sys.modules:
         sys.modules[_PACING].shared_pacing().reset_all()
     if _VARIABLES in sys.modules:

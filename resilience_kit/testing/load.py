@@ -1,7 +1,7 @@
-"""A small load generator: calls a function for a while, at a rate or as fast as it answers, and tells how that went.
+"""A small load generator: calls a function for a while, at a rate or as fast as it returns, and reports the results.
 
-With a rate the load is open: calls are due at their times whether or not earlier ones have come back, and a latency counts
-from the time at which the call was due. A service that stalls therefore shows in the figures, however few workers there are.
+With a rate the load is open: calls are due at their times whether or not earlier ones have returned, and a latency counts from
+the time at which the call was due. A service that stalls therefore shows in the figures, however few workers there are.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
-    """How a load went.
+    """Results of a load.
 
     `success_rate`: 0 to 1. `errors`: class name -> count. `latency_ms`: mean, p50, p95, p99 and max in milliseconds, failed
-    calls included, by nearest rank. `throughput`: calls a second. `duration`: seconds until the last call was back.
+    calls included, by nearest rank. `throughput`: calls a second. `duration`: seconds until the last call returned.
     """
 
     count: int
@@ -51,7 +51,7 @@ def run_load(  # noqa: PLR0913 - keywords
     """Call `f` from `threads` threads for `duration` seconds.
 
     `rate` calls a second in even steps, or with a `seed` at random times that are the same for the same seed; without a rate
-    each thread calls again as soon as its last call is back. Errors are counted; what is no `Exception` ends the load.
+    each thread calls again as soon as its last call has returned. Errors are counted; other `BaseException`s end the load.
     """
     load = _Load(f, (CallableKind.SYNC,), duration, rate, seed, clock, threads=threads)
 
@@ -76,7 +76,7 @@ async def run_load_async(  # noqa: PLR0913 - keywords
     seed: int | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> LoadReport:
-    """As `run_load`, for an async function (or one that returns an awaitable) and from `tasks` tasks of the running loop."""
+    """Call an async function (or one that returns an awaitable) from `tasks` tasks of the running loop, as `run_load`."""
     load = _Load(f, (CallableKind.ASYNC, CallableKind.SYNC), duration, rate, seed, clock, tasks=tasks)
 
     async def work() -> None:
@@ -92,7 +92,7 @@ async def run_load_async(  # noqa: PLR0913 - keywords
 
 
 class _Load:
-    """When calls are due, and how they went. Thread-safe."""
+    """The schedule and the results of calls. Thread-safe."""
 
     def __init__(  # noqa: PLR0913 - the arguments of run_load
         self,
@@ -113,24 +113,24 @@ class _Load:
         self._errors: Counter[str] = Counter()
 
     def next_due(self) -> float | None:
-        """When the next call is due (monotonic seconds); None when the load is over."""
+        """Return when the next call is due (monotonic seconds); None when the load is over."""
         with self._lock:
             due = next(self._due)
         return due if due < self._end else None
 
     def call(self, due: float) -> _TimedCall:
-        """Times one call, and takes in its error."""
+        """Time one call and record its error."""
         return _TimedCall(self, self._clock, due)
 
     def record(self, latency: float, error: type[BaseException] | None) -> None:
-        """One call is back."""
+        """Record the result of a call."""
         with self._lock:
             self._latencies.append(latency)
             if error is not None:
                 self._errors[error.__name__] += 1
 
     def report(self) -> LoadReport:
-        """The figures; call it when all calls are back."""
+        """Return the report; call it when all calls have returned."""
         latencies, count = sorted(self._latencies), len(self._latencies)
         duration = self._clock.monotonic() - self._start
         return LoadReport(
@@ -172,7 +172,7 @@ def _arrivals(start: float, rate: float, seed: int | None) -> Iterator[float]:
 
 
 def _reject_awaitable(result: object) -> None:
-    """A coroutine that nobody awaits is no success."""
+    """Raise TypeError for an awaitable result of a plain call: it would count as a success without having run."""
     if is_awaitable(result):
         if isinstance(result, Coroutine):
             result.close()

@@ -7,7 +7,7 @@ The mark takes what `FakeAIProvider` takes.
 
     pytestmark = pytest.mark.usefixtures("fresh_orchestrator")
 
-has each test of a module begin with nothing learnt. Nothing but pytest is imported until a test asks for the fixture.
+starts each test of a module with fresh state. Nothing but pytest is imported until a test uses the fixture.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known, so that strict marks accept it."""
+    """Register the mark, so that strict marks accept it."""
     config.addinivalue_line("markers", "fake_ai_provider(faults, **options): how the `fake_ai_provider` of this test behaves")
 
 
 @pytest.fixture
 def fake_ai_provider(request: pytest.FixtureRequest) -> Iterator[FakeAIProvider]:
-    """A `FakeAIProvider` that runs for one test, with the arguments of the mark of the same name."""
-    from resilience_kit.testing.provider import FakeAIProvider  # noqa: PLC0415 - cheap for the tests that do not ask for it
+    """Yield a running `FakeAIProvider` for one test, with the arguments of the mark of the same name."""
+    from resilience_kit.testing.provider import FakeAIProvider  # noqa: PLC0415 - cheap for tests that do not use it
 
     mark = request.node.get_closest_marker("fake_ai_provider")
     args, options = (mark.args, mark.kwargs) if mark else ((), {})
@@ -41,7 +41,7 @@ def fake_ai_provider(request: pytest.FixtureRequest) -> Iterator[FakeAIProvider]
 
 @pytest.fixture
 def fresh_orchestrator() -> Iterator[AIServiceResilience]:
-    """A default orchestrator for one test, and a shared pacing and registries that know nothing of other tests."""
+    """Yield a default orchestrator for one test, with a shared pacing and registries free of other tests' state."""
     from resilience_kit.testing.fresh import fresh_orchestrator as fresh  # noqa: PLC0415 - as above
 
     with fresh() as orchestrator:

@@ -1,4 +1,4 @@
-"""A switch that takes the waiting out of the kit, for tests of code that uses it."""
+"""A switch that removes the kit's waits, for tests of code that uses it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _users = 0
 
 
 class NoWaiting:
-    """While any block of these is entered, no sleep of the system's clock lasts. See `no_waiting`."""
+    """Makes every sleep of the system's clock end at once while any block is entered. See `no_waiting`."""
 
     def __enter__(self) -> None:
         _count(1)
@@ -28,7 +28,7 @@ class NoWaiting:
         _count(-1)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """`function`, plain or async, with no waiting while it runs."""
+        """Return `function`, plain or async, with no waits while it runs."""
         wrapper = _WRAPPERS.get(kind_of(function))
         if wrapper is None:
             checks = Checks("no_waiting")
@@ -44,15 +44,15 @@ def no_waiting() -> NoWaiting:
         @no_waiting()
         async def test_summary(): ...
 
-    Holds for the whole process, all threads and tasks included, until the last block is left. Operations with a clock of their
-    own are not concerned. Time itself goes on: deadlines, time-outs and open circuits take as long as ever; a `FakeClock`
-    moves those.
+    Applies to the whole process, all threads and tasks included, until the last block is left. Operations with a clock of their
+    own are not affected. Time itself goes on: deadlines, timeouts and open circuits take as long as ever; a `FakeClock`
+    advances those.
     """
     return NoWaiting()
 
 
 def _count(change: int) -> None:
-    global _users  # noqa: PLW0603 - the switch is the process's
+    global _users  # noqa: PLW0603 - the switch is process-wide
     with _lock:
         _users += change
         SYSTEM_CLOCK.sleep_enabled = _users == 0

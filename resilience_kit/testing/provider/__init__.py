@@ -1,4 +1,4 @@
-"""A fake AI provider for tests: a real HTTP server on loopback with the faults of a real service, on order.
+"""A fake AI provider for tests: a real HTTP server on loopback with configurable faults of a real service.
 
 Importing it needs no extra; starting it needs `pip install 'ai-resilience-kit[testing]'`.
 """

@@ -1,4 +1,4 @@
-"""The Anthropic side of the fake provider: bodies, streamed events, errors and rate-limit headers, all deterministic."""
+"""Anthropic's API of the fake provider: bodies, streamed events, errors and rate-limit headers, all deterministic."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ERRORS: Mapping[FaultKind, tuple[int, str, str]] = {
 
 
 def error(kind: FaultKind, request_id: str, rejection: LimitRejection | None) -> tuple[int, object] | None:
-    """Status and body of a fault."""
+    """Return status and body of a fault."""
     if kind not in ERRORS:
         return None
     status, type_, message = ERRORS[kind]
@@ -37,25 +37,25 @@ def error(kind: FaultKind, request_id: str, rejection: LimitRejection | None) ->
 
 
 def error_body(type_: str, message: str, request_id: str) -> dict[str, object]:
-    """The shape of every error."""
+    """Return the body of every error."""
     return {"type": "error", "error": {"type": type_, "message": message}, "request_id": request_id}
 
 
 def request_error(status: int, message: str, request_id: str) -> tuple[int, object]:
-    """Status and body for a request that is itself wrong."""
+    """Return status and body for an invalid request."""
     type_ = {401: "authentication_error", 404: "not_found_error"}.get(status, "invalid_request_error")
     return status, error_body(type_, message, request_id)
 
 
 def headers(request_id: str, fault: Fault, quota: Quota | None) -> dict[str, str]:
-    """Request id and the buckets; without limits the request bucket is used up when the fault is a rate limit."""
+    """Return request id and buckets; without limits the request bucket is empty when the fault is a rate limit."""
     head = {"request-id": request_id, "anthropic-organization-id": "org-fake"}
     now = datetime.now(UTC)
     return head | (_unlimited(fault, now) if quota is None else _limited(quota.readings, now))
 
 
 def hint(wait: float) -> float:
-    """In whole seconds."""
+    """Return the wait in whole seconds."""
     return float(math.ceil(wait))
 
 
@@ -73,7 +73,7 @@ def _unlimited(fault: Fault, now: datetime) -> dict[str, str]:
 
 
 def _limited(readings: tuple[LimitReading, ...], now: datetime) -> dict[str, str]:
-    """Its `tokens` are those of the prompt and of the answer together. The service itself rounds what is left to thousands."""
+    """Return the bucket headers. `tokens` are those of prompt and response; the real service rounds the rest to thousands."""
     head: dict[str, str] = {}
     for reading in readings:
         head[f"anthropic-ratelimit-{reading.unit}-limit"] = str(reading.limit)
@@ -91,27 +91,27 @@ def _rate_limit_message(rejection: LimitRejection) -> str:
 
 
 def prompt(body: Body) -> str:
-    """All the text of a conversation, the last message last."""
+    """Return all the text of a conversation, the last message last."""
     return " ".join(filter(None, (text_of(body.get("system")), text_of(body.get("messages")))))
 
 
 def max_tokens(body: Body) -> int | None:
-    """The limit on the answer."""
+    """Return the limit on the response."""
     return number(body.get("max_tokens"))
 
 
 def tokens(parsed: ParsedRequest) -> int:
-    """Those of the usage."""
+    """Return the tokens of the usage."""
     return parsed.reply.tokens
 
 
 def streams(parsed: ParsedRequest) -> bool:
-    """When it is told to."""
+    """Return whether the request asks for a stream."""
     return bool(parsed.body.get("stream"))
 
 
 def completion(parsed: ParsedRequest) -> object:
-    """A plain message."""
+    """Return a plain message."""
     return _head(parsed) | {
         "content": [{"type": "text", "text": parsed.reply.text}],
         "stop_reason": _stop(parsed.reply),
@@ -120,7 +120,7 @@ def completion(parsed: ParsedRequest) -> object:
 
 
 def stream_events(parsed: ParsedRequest) -> list[bytes]:
-    """A streamed message, a word at a time, `message_stop` last."""
+    """Return a streamed message, a word at a time, `message_stop` last."""
     reply = parsed.reply
     start = _head(parsed) | {"content": [], "usage": {"input_tokens": reply.input_tokens, "output_tokens": 1}}
     deltas = [{"type": "text_delta", "text": chunk} for chunk in reply.chunks]
@@ -137,7 +137,7 @@ def stream_events(parsed: ParsedRequest) -> list[bytes]:
 
 
 def stream_error(request_id: str) -> bytes:
-    """The event of a stream that fails after its 200."""
+    """Return the event of a stream that fails after its 200."""
     _, type_, message = ERRORS[FaultKind.ERROR_IN_BODY]
     return named_event("error", error_body(type_, message, request_id))
 
@@ -158,6 +158,6 @@ def _stop(reply: Reply) -> str:
 
 
 def _rfc3339(now: datetime, seconds: float) -> str:
-    """The instant so many seconds from now, rounded up to a whole one."""
+    """Return the time so many seconds from now, rounded up to a whole second."""
     instant = (now + timedelta(seconds=seconds)).timestamp()
     return datetime.fromtimestamp(math.ceil(instant), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""What a dialect is: how one service's API reads a request and words its answers. Its modules are the dialects."""
+"""The interface of a dialect: how one service's API parses a request and formats its responses. Modules implement it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Body = Mapping[str, object]
 
 
 class ParsedRequest:
-    """A request as its dialect reads it. `wrong`: status and message of a refusal when the request itself is wrong."""
+    """A request as its dialect parses it. `wrong`: status and message for an invalid request."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class ParsedRequest:
 
     @cached_property
     def reply(self) -> Reply:
-        """The answer and its usage. The text is asked for once, when somebody wants to know."""
+        """Return the response's text and usage, computed once, at the first access."""
         prompt = self.dialect.prompt(self.body)
         return Reply.for_prompt(prompt, self._make_reply(prompt), self.dialect.max_tokens(self.body))
 
@@ -51,37 +51,37 @@ class Dialect(Protocol):
 
     @property
     def STREAM_TYPE(self) -> str:  # noqa: N802 - a constant of the module
-        """The content type of a streamed answer."""
+        """Return the content type of a streamed response."""
 
     def prompt(self, body: Body, /) -> str:
-        """All the text that is put to the model."""
+        """Return all the text that is sent to the model."""
 
     def max_tokens(self, body: Body, /) -> int | None:
-        """The limit on the answer, None without one."""
+        """Return the limit on the response, None without one."""
 
     def tokens(self, parsed: ParsedRequest, /) -> int:
-        """What a tokens-per-minute limit counts for a request."""
+        """Return the tokens that a tokens-per-minute limit counts for a request."""
 
     def streams(self, parsed: ParsedRequest, /) -> bool:
-        """Whether the answer is streamed."""
+        """Return whether the response is streamed."""
 
     def completion(self, parsed: ParsedRequest, /) -> object:
-        """A plain answer."""
+        """Return a plain response."""
 
     def stream_events(self, parsed: ParsedRequest, /) -> list[bytes]:
-        """A streamed answer."""
+        """Return a streamed response."""
 
     def stream_error(self, request_id: str, /) -> bytes:
-        """The event of a stream that fails after its 200."""
+        """Return the event of a stream that fails after its 200."""
 
     def headers(self, request_id: str, fault: Fault, quota: Quota | None, /) -> dict[str, str]:
-        """Request id and rate limits."""
+        """Return the headers with request id and rate limits."""
 
     def hint(self, wait: float, /) -> float | None:
-        """The wait in seconds as the service tells it when a limit is exceeded; None when it keeps it to itself."""
+        """Return the wait in seconds as the service sends it when a limit is exceeded; None when it sends none."""
 
     def error(self, kind: FaultKind, request_id: str, rejection: LimitRejection | None, /) -> tuple[int, object] | None:
-        """Status and body of a fault; None when the fault is not told by an error object."""
+        """Return status and body of a fault; None for a fault without an error object."""
 
     def request_error(self, status: int, message: str, request_id: str, /) -> tuple[int, object]:
-        """Status and body for a request that is itself wrong. A `str` is HTML."""
+        """Return status and body for an invalid request. A `str` is HTML."""

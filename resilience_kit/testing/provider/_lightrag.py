@@ -1,8 +1,8 @@
-"""The LightRAG side of the fake provider: query, streamed query, insertion and health of its server.
+"""LightRAG's API of the fake provider: query, streamed query, insertion and health of its server.
 
-Its errors are FastAPI's `{"detail": ...}`. What its language model's provider refuses reaches its callers as a 500 whose detail
-is the text of that error (HKUDS/LightRAG, `query_routes.py`): so is a used-up quota here. A stream is a JSON object a line and
-has no last one. It limits nobody itself; a 429 is that of a gateway in front of it, and does not say how long to wait.
+Its errors are FastAPI's `{"detail": ...}`. Errors of its language model's provider reach its callers as a 500 whose detail is
+the text of that error (HKUDS/LightRAG, `query_routes.py`): so does an exhausted quota here. A stream is a JSON object a line and
+has no end mark. It has no limits itself; a 429 is that of a gateway in front of it, without a `Retry-After`.
 """
 
 from __future__ import annotations
@@ -33,35 +33,35 @@ FILE = "fake.txt"
 
 
 def prompt(body: Body) -> str:
-    """The question."""
+    """Return the question."""
     return text_of(body.get("query"))
 
 
 def max_tokens(_body: Body) -> None:
-    """There is no limit on the answer."""
+    """Return None: responses have no limit."""
 
 
 def tokens(parsed: ParsedRequest) -> int:
-    """The words of the question and its answer, or of the text that is inserted."""
+    """Return the words of the question and its response, or of the text that is inserted."""
     return parsed.reply.tokens if parsed.path != INSERT else len(text_of(parsed.body.get("text")).split())
 
 
 def streams(parsed: ParsedRequest) -> bool:
-    """By its path, on which a single line may be asked for."""
+    """Return whether it is the streaming path, on which a single line may still be requested."""
     return parsed.path == STREAM
 
 
 def headers(request_id: str, _fault: Fault, _quota: Quota | None) -> dict[str, str]:
-    """The server sends none of its own; the request id is a proxy's."""
+    """Return a request id, as a proxy's; the server itself sends no headers."""
     return {"x-request-id": request_id}
 
 
 def hint(_wait: float) -> None:
-    """It does not say how long to wait."""
+    """Return None: the service sends no wait."""
 
 
 def error(kind: FaultKind, _request_id: str, _rejection: LimitRejection | None) -> tuple[int, object] | None:
-    """Status and body of a fault."""
+    """Return status and body of a fault."""
     if kind is FaultKind.ERROR_IN_BODY:
         return 200, FAILED
     if kind not in ERRORS:
@@ -71,14 +71,14 @@ def error(kind: FaultKind, _request_id: str, _rejection: LimitRejection | None) 
 
 
 def request_error(status: int, message: str, _request_id: str) -> tuple[int, object]:
-    """Status and body for a request that is itself wrong: 403 for the key, 422 for the body."""
+    """Return status and body for an invalid request: 403 for the key, 422 for the body."""
     if status == 400:  # noqa: PLR2004 - no JSON
         return 422, {"detail": [{"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error", "input": {}}]}
     return (403, {"detail": "Invalid API Key"}) if status == 401 else (status, {"detail": message})  # noqa: PLR2004 - the key
 
 
 def completion(parsed: ParsedRequest) -> object:
-    """The health, the receipt of an insertion, or the answer to a question."""
+    """Return the health, the receipt of an insertion, or the response to a question."""
     if parsed.path == HEALTH:
         return _health()
     if parsed.path == INSERT:
@@ -87,7 +87,7 @@ def completion(parsed: ParsedRequest) -> object:
 
 
 def stream_events(parsed: ParsedRequest) -> list[bytes]:
-    """The references, then a word a line; one line for all of it with `"stream": false`."""
+    """Return the references, then a word a line; one line for all of it with `"stream": false`."""
     references = _references(parsed.body)
     first: list[object] = [] if references is None else [{"references": references}]
     if parsed.body.get("stream") is False:
@@ -96,7 +96,7 @@ def stream_events(parsed: ParsedRequest) -> list[bytes]:
 
 
 def stream_error(_request_id: str) -> bytes:
-    """The line of a stream that fails after its 200."""
+    """Return the line of a stream that fails after its 200."""
     return _ndjson(FAILED)
 
 

@@ -1,4 +1,4 @@
-"""The OpenAI side of the fake provider: bodies, streamed events, errors and rate-limit headers, all deterministic."""
+"""OpenAI's API of the fake provider: bodies, streamed events, errors and rate-limit headers, all deterministic."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ERRORS: Mapping[FaultKind, tuple[int, str, str, str | None]] = {
 
 
 _SHORT = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}
-#: What is told as long as the provider has no limits.
+#: The limits in headers while the provider has none.
 _UNLIMITED = {
     "x-ratelimit-limit-requests": "500",
     "x-ratelimit-remaining-requests": "499",
@@ -55,7 +55,7 @@ _UNLIMITED = {
 
 
 def error(kind: FaultKind, _request_id: str, rejection: LimitRejection | None) -> tuple[int, object] | None:
-    """Status and body of a fault."""
+    """Return status and body of a fault."""
     if kind is FaultKind.RATE_LIMITED and rejection is not None:
         return 429, error_body(_rate_limit_message(rejection), rejection.unit, "rate_limit_exceeded")
     if kind not in ERRORS:
@@ -65,18 +65,18 @@ def error(kind: FaultKind, _request_id: str, rejection: LimitRejection | None) -
 
 
 def error_body(message: str, type_: str, code: str | None = None) -> dict[str, object]:
-    """The shape of every error."""
+    """Return the body of every error."""
     return {"error": {"message": message, "type": type_, "param": None, "code": code}}
 
 
 def request_error(status: int, message: str, _request_id: str) -> tuple[int, object]:
-    """Status and body for a request that is itself wrong."""
+    """Return status and body for an invalid request."""
     code = {401: "invalid_api_key", 404: "not_found"}.get(status)
     return status, error_body(message, "invalid_request_error", code)
 
 
 def headers(request_id: str, fault: Fault, quota: Quota | None) -> dict[str, str]:
-    """Request id and the buckets; without limits the request bucket is used up when the fault is a rate limit."""
+    """Return request id and buckets; without limits the request bucket is empty when the fault is a rate limit."""
     head = {
         "x-request-id": request_id,
         "openai-version": "2020-10-01",
@@ -87,7 +87,7 @@ def headers(request_id: str, fault: Fault, quota: Quota | None) -> dict[str, str
 
 
 def hint(wait: float) -> float:
-    """To the millisecond."""
+    """Return the wait, to the millisecond."""
     return ceil_milliseconds(wait) / 1000
 
 
@@ -117,27 +117,27 @@ def _rate_limit_message(rejection: LimitRejection) -> str:
 
 
 def prompt(body: Body) -> str:
-    """All the text of a chat, the last message last."""
+    """Return all the text of a chat, the last message last."""
     return text_of(body.get("messages"))
 
 
 def max_tokens(body: Body) -> int | None:
-    """The limit on the answer, under its new name or its old one."""
+    """Return the limit on the response, under its new name or its old one."""
     return number(body.get("max_completion_tokens") or body.get("max_tokens"))
 
 
 def tokens(parsed: ParsedRequest) -> int:
-    """Those of the usage."""
+    """Return the tokens of the usage."""
     return _embedded(parsed.body) if parsed.path == EMBEDDINGS else parsed.reply.tokens
 
 
 def streams(parsed: ParsedRequest) -> bool:
-    """A chat does when it is told to."""
+    """Return whether a chat asks for a stream."""
     return parsed.path != EMBEDDINGS and bool(parsed.body.get("stream"))
 
 
 def completion(parsed: ParsedRequest) -> object:
-    """A plain chat completion, or embeddings."""
+    """Return a plain chat completion, or embeddings."""
     if parsed.path == EMBEDDINGS:
         return _embeddings(parsed.model, parsed.body)
     message = {"role": "assistant", "content": parsed.reply.text, "refusal": None}
@@ -146,7 +146,7 @@ def completion(parsed: ParsedRequest) -> object:
 
 
 def stream_events(parsed: ParsedRequest) -> list[bytes]:
-    """A streamed chat completion, a word at a time, `[DONE]` last."""
+    """Return a streamed chat completion, a word at a time, `[DONE]` last."""
     head = _head(parsed, "chat.completion.chunk")
     deltas: list[dict[str, object]] = [
         {"role": "assistant", "content": ""},
@@ -161,18 +161,18 @@ def stream_events(parsed: ParsedRequest) -> list[bytes]:
 
 
 def stream_error(_request_id: str) -> bytes:
-    """The event of a stream that fails after its 200."""
+    """Return the event of a stream that fails after its 200."""
     _, message, type_, code = ERRORS[FaultKind.ERROR_IN_BODY]
     return data_event(error_body(message, type_, code))
 
 
 def finish_reason(reply: Reply) -> str:
-    """Why the answer ends."""
+    """Return why the response ends."""
     return "length" if reply.is_truncated else "stop"
 
 
 def _embeddings(model: str, body: Body) -> dict[str, object]:
-    """One unit vector a text, the same for the same text, as floats or as base64."""
+    """Return one unit vector a text, the same for the same text, as floats or as base64."""
     size = number(body.get("dimensions")) or 8
     coded = body.get("encoding_format") == "base64"
     data = [

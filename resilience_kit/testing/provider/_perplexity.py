@@ -1,8 +1,8 @@
-"""The Perplexity side of the fake provider: OpenAI's chat with search results, its own errors, and no rate-limit headers.
+"""Perplexity's API of the fake provider: OpenAI's chat with search results, its own errors, and no rate-limit headers.
 
-Two things that its users meet: a stream has no `[DONE]`, it is over with the chunk that has a `finish_reason`
-(perplexityai/api-discussion#209; `sonar-deep-research` alone sends one), and each chunk repeats sources, usage and the message
-so far. A refused key is answered in HTML by its edge, a used-up quota is a 401, and a 429 does not say how long to wait.
+A stream has no `[DONE]` and ends with the chunk that has a `finish_reason` (perplexityai/api-discussion#209;
+`sonar-deep-research` alone sends one), and each chunk repeats sources, usage and the message so far. Its edge rejects a wrong key
+with HTML, an exhausted quota is a 401, and a 429 has no `Retry-After`.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ streams = _openai.streams
 
 
 def headers(request_id: str, _fault: Fault, _quota: Quota | None) -> dict[str, str]:
-    """A request id; the service does not tell its limits."""
+    """Return a request id; the service does not send its limits."""
     return {"x-request-id": request_id}
 
 
 def hint(_wait: float) -> None:
-    """It does not say how long to wait."""
+    """Return None: the service sends no wait."""
 
 
 def error(kind: FaultKind, _request_id: str, _rejection: LimitRejection | None) -> tuple[int, object] | None:
-    """Status and body of a fault."""
+    """Return status and body of a fault."""
     if kind not in ERRORS:
         return None
     status, message, type_ = ERRORS[kind]
@@ -62,22 +62,22 @@ def error(kind: FaultKind, _request_id: str, _rejection: LimitRejection | None) 
 
 
 def error_body(message: str, type_: str, code: int) -> dict[str, object]:
-    """The shape of every error; its code is the status."""
+    """Return the body of every error; its code is the status."""
     return {"error": {"message": message, "type": type_, "code": code}}
 
 
 def request_error(status: int, message: str, _request_id: str) -> tuple[int, object]:
-    """Status and body for a request that is itself wrong."""
+    """Return status and body for an invalid request."""
     return status, UNAUTHORIZED if status == 401 else error_body(message, "bad_request", status)  # noqa: PLR2004 - named there
 
 
 def completion(parsed: ParsedRequest) -> object:
-    """A plain chat completion with its sources."""
+    """Return a plain chat completion with its sources."""
     return _completion_chunk(parsed, "chat.completion", parsed.reply.text, "", _openai.finish_reason(parsed.reply))
 
 
 def stream_events(parsed: ParsedRequest) -> list[bytes]:
-    """A streamed chat completion, a word at a time; the last chunk says why it ends."""
+    """Return a streamed chat completion, a word at a time; the last chunk has the finish reason."""
     kind, so_far, chunks = "chat.completion.chunk", "", []
     for chunk in parsed.reply.chunks:
         so_far += chunk
@@ -87,7 +87,7 @@ def stream_events(parsed: ParsedRequest) -> list[bytes]:
 
 
 def stream_error(request_id: str) -> bytes:
-    """The event of a stream that fails after its 200."""
+    """Return the event of a stream that fails after its 200."""
     _, message, type_ = ERRORS[FaultKind.ERROR_IN_BODY]
     return data_event(error_body(message, type_, 500) | {"id": request_id})
 

@@ -1,4 +1,4 @@
-"""Turns a request and its fault into an answer, which is plain data: what is sent and how it ends."""
+"""Turns a request and its fault into a response as plain data: what is sent and how it ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROUTES: Mapping[str, tuple[str, Dialect]] = {
 
 
 class ResponseEnding(Enum):
-    """What follows the last piece of an answer."""
+    """What follows the last piece of a response."""
 
     COMPLETE = auto()
     CUT = auto()
@@ -46,7 +46,7 @@ RESPONSE_ENDINGS: Mapping[FaultKind, ResponseEnding] = {
 
 @dataclass(frozen=True, slots=True)
 class FakeResponse:
-    """Status 0 sends no head at all. Every piece is one write; a plain answer has one."""
+    """A response to send. Status 0 sends no head at all. Every piece is one write; a plain response has one."""
 
     status: int
     headers: Mapping[str, str]
@@ -56,13 +56,13 @@ class FakeResponse:
 
 @dataclass(frozen=True, slots=True)
 class Responder:
-    """What the model says and who may ask it: the answer's text by prompt, and the key that is expected, None for any."""
+    """Makes responses: their text by prompt, and the API key that is expected, None for any."""
 
     make_reply: Callable[[str], str]
     api_key: str | None = None
 
     def parse(self, request: ReceivedRequest) -> ParsedRequest:
-        """Read a request."""
+        """Parse a request."""
         method, dialect = ROUTES.get(request.path, ("", _dialect_of(request.path)))
         wrong = self._wrong(request, method)
         if wrong is None and method == "POST":
@@ -71,7 +71,7 @@ class Responder:
         return ParsedRequest(request, dialect, {}, self.make_reply, wrong)
 
     def _wrong(self, request: ReceivedRequest, method: str) -> tuple[int, str] | None:
-        """Status and message when the key, the path or the method is wrong."""
+        """Return status and message when the key, the path or the method is wrong."""
         if self.api_key is not None and request.path != _lightrag.HEALTH and not _is_key(key_of(request.headers), self.api_key):
             return 401, "Incorrect API key provided."
         if not method:
@@ -83,12 +83,12 @@ NO_JSON = "We could not parse the JSON body of your request."
 
 
 def is_metered(parsed: ParsedRequest) -> bool:
-    """Whether limits and capacity concern a request: not one that is itself wrong, nor a look at the health."""
+    """Return whether limits and capacity apply to a request: not to an invalid one, nor to a health check."""
     return parsed.wrong is None and parsed.path != _lightrag.HEALTH
 
 
 def respond_to(parsed: ParsedRequest, fault: Fault, quota: Quota | None) -> FakeResponse:
-    """The answer to a request, its fault included."""
+    """Return the response to a request, its fault included."""
     dialect = parsed.dialect
     headers = dialect.headers(parsed.request_id, fault, quota) | _retry_after_headers(fault) | {"date": formatdate(usegmt=True)}
     in_stream = fault.kind is FaultKind.ERROR_IN_BODY and dialect.streams(parsed)
@@ -103,7 +103,7 @@ def respond_to(parsed: ParsedRequest, fault: Fault, quota: Quota | None) -> Fake
 
 
 def key_of(headers: Mapping[str, str]) -> str:
-    """The caller's API key, empty without one."""
+    """Return the caller's API key, empty without one."""
     return headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
 
 
@@ -143,7 +143,7 @@ def _half(data: bytes) -> bytes:
 
 
 def _with_fault(fault: Fault, response: FakeResponse) -> FakeResponse:
-    """The fault done to a plain answer."""
+    """Apply the fault to a plain response."""
     half = _half(response.pieces[0])
     if fault.kind is FaultKind.MALFORMED:
         return replace(response, headers={**response.headers, "content-length": str(len(half))}, pieces=(half,))
@@ -154,7 +154,7 @@ def _with_fault(fault: Fault, response: FakeResponse) -> FakeResponse:
 
 
 def _stream_response(fault: Fault, parsed: ParsedRequest, headers: Mapping[str, str]) -> FakeResponse:
-    """The events, with the fault done to them."""
+    """Return the streamed events with the fault applied."""
     events = parsed.dialect.stream_events(parsed)
     head = {**headers, "content-type": parsed.dialect.STREAM_TYPE, "cache-control": "no-cache"}
     sent_events = tuple(events[: fault.after])

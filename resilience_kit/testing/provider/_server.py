@@ -1,8 +1,8 @@
 """A real HTTP server on its own thread and event loop, that can cut, reset and refuse connections.
 
-uvicorn speaks HTTP; its `Server` is left out, since the listening socket has to close and open again on the same port, and a
-hung request must not hold up the end. A second socket keeps the port: bound, never listening, it makes the system refuse
-connections and give the port to nobody else while the listener is away.
+uvicorn implements HTTP; its `Server` is not used, since the listening socket has to close and open again on the same port, and a
+hung request must not delay the stop. A second socket reserves the port: bound, never listening, it makes the system refuse
+connections and keep the port from other programs while the listener is closed.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class Connection(H11Protocol):
-    """One client's connection, which the application may end in ways that HTTP does not foresee."""
+    """One client's connection, which the application may cut or reset."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Make this object known to the application as `scope["state"]["connection"]`."""
+        """Pass this object to the application as `scope["state"]["connection"]`."""
         self.connection_closed = asyncio.Event()
         self.app_state = {**self.app_state, "connection": self}
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wake whoever is pausing before an answer that nobody waits for now."""
+        """Wake the tasks that pause before a response to this client."""
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self.connection_closed.set()
 
     async def pause(self, seconds: float) -> bool:
-        """Wait; whether the client is still there afterwards."""
+        """Wait, and return whether the client is still connected."""
         if seconds > 0.0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -66,7 +66,7 @@ class Connection(H11Protocol):
         return not self.connection_closed.is_set()
 
     async def wait_for_slot(self, slot: asyncio.Future[None]) -> bool:
-        """Wait for a turn; False when the client left first."""
+        """Wait for a slot; return False when the client disconnected first."""
         leaving = asyncio.ensure_future(self.connection_closed.wait())
         try:
             await asyncio.wait((slot, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -75,12 +75,12 @@ class Connection(H11Protocol):
         return not self.connection_closed.is_set()
 
     def cut(self) -> None:
-        """Close after what has been written; the answer stays unfinished."""
+        """Close after what has been written; the response stays incomplete."""
         self._mark_disconnected()
         self.transport.close()
 
     def reset(self) -> None:
-        """Send a reset at once."""
+        """Reset the connection at once."""
         self._mark_disconnected()
         raw = self.transport.get_extra_info("socket")
         with suppress(OSError):
@@ -109,11 +109,11 @@ class Server:
 
     @property
     def open_connections(self) -> int:
-        """How many clients are connected now."""
+        """Return the number of clients that are connected now."""
         return len(self._state.connections)
 
     def start(self) -> None:
-        """Listen; returns when a client can connect."""
+        """Listen; return when a client can connect."""
         self._thread.start()
         self.run_on_loop(self.listen)
 
@@ -134,12 +134,12 @@ class Server:
         done.result()
 
     async def listen(self) -> None:
-        """Take connections."""
+        """Accept connections."""
         if self._listener is None:
             self._listener = await self._loop.create_server(self._connect, sock=_bound(self._host, self.port), backlog=BACKLOG)
 
     async def refuse(self) -> None:
-        """Close the listener and reset every connection; the port stays ours."""
+        """Close the listener and reset every connection; the port stays reserved."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -147,7 +147,7 @@ class Server:
             connection.reset()
 
     def schedule(self, clock: Clock, seconds: float, action: Callable[[], Awaitable[None]]) -> Timer:
-        """Have an action done when `seconds` have passed on a clock. Call it on the server's loop."""
+        """Run an action when `seconds` have passed on a clock. Call it on the server's loop."""
         return clock.call_later(max(0.0, seconds), lambda: self.run_on_loop(action))
 
     def _connections(self) -> list[Connection]:
@@ -180,7 +180,7 @@ def _keep(tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A bound socket. Its protocol is named, because asyncio switches Nagle's delay off for accepted sockets only then."""
+    """Return a bound socket, with an explicit protocol: asyncio disables Nagle's delay for accepted sockets only then."""
     raw = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

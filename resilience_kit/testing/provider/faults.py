@@ -1,7 +1,7 @@
-"""Which fault a request is given: single faults, scripts, seeded rates and outages, as data.
+"""Faults of requests: single faults, scripts, seeded rates and outages, as data.
 
-A plan is any callable that takes a `ReceivedRequest` and gives a `Fault`, or None for a good answer. It runs in the provider's
-own thread, one request at a time, so it needs no lock.
+A plan is any callable that takes a `ReceivedRequest` and returns a `Fault`, or None for a normal response. It runs in the
+provider's own thread, one request at a time, so it needs no lock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from resilience_kit._checks import Checks
 
 
 class FaultKind(StrEnum):
-    """What goes wrong with an answer."""
+    """The kinds of faults of a response."""
 
     OK = "ok"
     RATE_LIMITED = "rate_limited"
@@ -36,11 +36,11 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to one request. Made by its class methods; `OK` is the fault that is none.
+    """What happens to one request. Made by its class methods; `OK` stands for no fault.
 
-    `delay` seconds pass before the first byte of the answer. `retry_after` is the hint of a 429, 503 or 529 in seconds, None for
-    no header; a fraction goes out as `retry-after-ms`, with `retry-after` rounded up beside it. `after` counts the streamed
-    events that are sent before a stream breaks; a plain answer breaks half-way.
+    `delay` seconds pass before the first byte of the response. `retry_after` is the hint of a 429, 503 or 529 in seconds, None
+    for no header; a fraction is sent as `retry-after-ms`, with `retry-after` rounded up beside it. `after` counts the streamed
+    events that are sent before a stream breaks; a plain response breaks half-way.
     """
 
     kind: FaultKind
@@ -58,62 +58,62 @@ class Fault:
 
     @classmethod
     def rate_limited(cls, retry_after: float | None = 1.0, *, delay: float = 0.0) -> Fault:
-        """429, too many requests."""
+        """Respond with 429, too many requests."""
         return cls(FaultKind.RATE_LIMITED, delay, retry_after)
 
     @classmethod
     def insufficient_quota(cls, *, delay: float = 0.0) -> Fault:
-        """The account is out of money: 429 with `insufficient_quota` (OpenAI), 400 with a low credit balance (Anthropic)."""
+        """Respond as for an exhausted account: 429 `insufficient_quota` (OpenAI), 400 with a low credit balance (Anthropic)."""
         return cls(FaultKind.INSUFFICIENT_QUOTA, delay)
 
     @classmethod
     def server_error(cls, *, delay: float = 0.0) -> Fault:
-        """500."""
+        """Respond with 500."""
         return cls(FaultKind.SERVER_ERROR, delay)
 
     @classmethod
     def unavailable(cls, retry_after: float | None = None, *, delay: float = 0.0) -> Fault:
-        """503."""
+        """Respond with 503."""
         return cls(FaultKind.UNAVAILABLE, delay, retry_after)
 
     @classmethod
     def overloaded(cls, retry_after: float | None = None, *, delay: float = 0.0) -> Fault:
-        """529, Anthropic's own status; spoken on every path."""
+        """Respond with 529, Anthropic's own status, on every path."""
         return cls(FaultKind.OVERLOADED, delay, retry_after)
 
     @classmethod
     def slow(cls, delay: float) -> Fault:
-        """A good answer that comes `delay` seconds late."""
+        """Delay a normal response by `delay` seconds."""
         return cls(FaultKind.OK, delay)
 
     @classmethod
     def hang(cls, after: int = 0) -> Fault:
-        """Nothing more comes, until the client or the provider closes; a stream hangs once `after` events are out."""
+        """Send nothing more until the client or the provider closes; a stream hangs after `after` events."""
         return cls(FaultKind.HANG, after=after)
 
     @classmethod
     def reset(cls, after: int = 0, *, delay: float = 0.0) -> Fault:
-        """The connection is reset: before the first byte, or once `after` events of a stream are out."""
+        """Reset the connection: before the first byte, or after `after` events of a stream."""
         return cls(FaultKind.RESET, delay, after=after)
 
     @classmethod
     def truncated(cls, after: int = 2, *, delay: float = 0.0) -> Fault:
-        """The connection closes in the middle of the answer, which the HTTP framing shows."""
+        """Close the connection in the middle of the response, which the HTTP framing shows."""
         return cls(FaultKind.TRUNCATED, delay, after=after)
 
     @classmethod
     def unfinished(cls, after: int = 2, *, delay: float = 0.0) -> Fault:
-        """A stream ends early and cleanly, without `[DONE]` or `message_stop`, in whole HTTP framing. Plain answers are good."""
+        """End a stream early, without `[DONE]` or `message_stop`, in complete HTTP framing. Plain responses are normal."""
         return cls(FaultKind.UNFINISHED, delay, after=after)
 
     @classmethod
     def error_in_body(cls, after: int = 2, *, delay: float = 0.0) -> Fault:
-        """200, then an error object: as an event of the stream, or as the whole plain answer."""
+        """Respond with 200 and an error object: as an event of the stream, or as the complete plain response."""
         return cls(FaultKind.ERROR_IN_BODY, delay, after=after)
 
     @classmethod
     def malformed(cls, *, delay: float = 0.0) -> Fault:
-        """200 with a body, or a first streamed event, that is no JSON."""
+        """Respond with 200 and a body, or a first streamed event, that is no JSON."""
         return cls(FaultKind.MALFORMED, delay)
 
 
@@ -123,10 +123,10 @@ REFUSE: Final = "refuse"
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """From `start` to `end`, in seconds since the schedule began, every request meets `mode`.
+    """An outage from `start` to `end`, in seconds since the schedule began: every request gets `mode`.
 
-    The mode `REFUSE` closes the listening port and every connection; any other mode is a `Fault`. An outage comes before every
-    plan.
+    The mode `REFUSE` closes the listening port and every connection; any other mode is a `Fault`. An outage takes precedence over
+    every plan.
     """
 
     start: float
@@ -145,7 +145,7 @@ class Outage:
         checks.raise_if_any()
 
     def covers(self, at: float) -> bool:
-        """Whether a request at this time meets the outage."""
+        """Return whether a request at this time falls into the outage."""
         return self.start <= at < self.end
 
 
@@ -166,17 +166,17 @@ class ReceivedRequest:
 
     @property
     def idempotency_key(self) -> str | None:
-        """The `idempotency-key` header, None without one."""
+        """Return the `idempotency-key` header, None without one."""
         return self.headers.get("idempotency-key")
 
     @property
     def retry_count(self) -> int | None:
-        """The official SDKs' `x-stainless-retry-count` header, None without a number there."""
+        """Return the official SDKs' `x-stainless-retry-count` header, None without a number there."""
         text = self.headers.get("x-stainless-retry-count", "")
         return int(text) if text.isdecimal() else None
 
     def json(self) -> object:
-        """The body as JSON; raises ValueError when it is none."""
+        """Return the body as JSON. Raises ValueError when it is none."""
         return json.loads(self.body)
 
 
@@ -186,9 +186,9 @@ FaultPlan = Callable[[ReceivedRequest], Fault | None]
 class SeededFaults:
     """A plan that gives each fault its share of requests: the same seed gives the same faults.
 
-    `rates` maps a fault to its probability; what they leave out is a good answer. Without `key` the n-th request draws the n-th
-    fault. With `key` (a function of the request) each key has its own row of draws, so that a call meets the same fault whatever
-    else is under way, and a retry under the same key draws anew.
+    `rates` maps a fault to its probability; the remaining requests get a normal response. Without `key` the n-th request draws
+    the n-th fault. With `key` (a function of the request) each key has its own sequence of draws, so that a call gets the same
+    fault whatever other calls there are, and a retry under the same key draws anew.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class SeededFaults:
         return self.draw(key, self._seen[key])
 
     def draw(self, key: str, number: int) -> Fault:
-        """The fault of the request number `number` (from 1) under `key`."""
+        """Return the fault of request number `number` (from 1) under `key`."""
         drawn = random.Random(f"{self._seed}/{key}/{number}").random()  # noqa: S311 - repeatable by intent, keeps no secret
         for fault, rate in self._rates.items():
             drawn -= rate
@@ -222,7 +222,7 @@ class SeededFaults:
 
 
 def as_plan(faults: Fault | Iterable[Fault] | FaultPlan) -> FaultPlan:
-    """A plan from a fault for every request, one fault a request with good answers afterwards, or a plan."""
+    """Return a plan, made of a fault for every request, or of one fault a request with normal responses afterwards."""
     if isinstance(faults, Fault):
         return lambda _request: faults
     if callable(faults):

@@ -1,4 +1,4 @@
-"""Latencies as real services have them: most answers about as fast as one another, a few many times slower."""
+"""Latencies like those of real services: most responses about equally fast, a few many times slower."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SeededLatency:
         return self.draw(self._number)
 
     def draw(self, number: int) -> float:
-        """The seconds of the request number `number`, from 1."""
+        """Return the seconds of request number `number`, from 1."""
         drawn = random.Random(f"{self._seed}/{number}")  # noqa: S311 - repeatable by intent, keeps no secret
         factor = self._factor if drawn.random() < self._tail else 1.0
         return self._median * factor * math.exp(self._spread * drawn.gauss(0.0, 1.0))

@@ -1,8 +1,8 @@
-"""What a provider lets through: requests and tokens a minute for each key, and how many requests it serves at a time.
+"""Limits of a provider: requests and tokens a minute for each key, and concurrent requests.
 
-A rate limit is a bucket that refills all the time, which is what the headers of OpenAI show (one request of 5000 a minute used,
-`x-ratelimit-reset-requests: 12ms`) and what Anthropic's documentation says. A request takes what it needs from every bucket, or
-nothing from any.
+A rate limit is a bucket that refills continuously, as the headers of OpenAI show (one request of 5000 a minute used,
+`x-ratelimit-reset-requests: 12ms`) and as Anthropic documents. A request takes what it needs from every bucket, or nothing from
+any.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from resilience_kit.testing.provider._server import Connection
 
 MINUTE = 60
-#: Nanotokens: what floating point adds up to must not refuse a request that came exactly on time.
+#: Nanotokens: floating-point error must not reject a request that came exactly on time.
 _ROUNDING = 1e-9
 
 Unit = Literal["requests", "tokens"]
@@ -28,7 +28,7 @@ Unit = Literal["requests", "tokens"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderLimits:
-    """How much each key may use.
+    """The rate limits of each key.
 
     `requests_per_minute`: None: as many as it likes.
     `tokens_per_minute`: words of the prompt and of the answer; None: no limit on them.
@@ -60,7 +60,7 @@ class ProviderLimits:
 
 @dataclass(frozen=True, slots=True)
 class LimitReading:
-    """A bucket after a request: `remaining` whole units of `limit` a minute, and the seconds until it is full again."""
+    """A bucket after a request: `remaining` whole units of `limit` a minute, and the seconds until it is full."""
 
     unit: Unit
     limit: int
@@ -70,7 +70,7 @@ class LimitReading:
 
 @dataclass(frozen=True, slots=True)
 class LimitRejection:
-    """Why a request was refused: the bucket, and the seconds until it has enough; None when it never will."""
+    """The reason for a rejected request: the bucket, and the seconds until it has enough; None when it never will."""
 
     unit: Unit
     limit: int
@@ -81,14 +81,14 @@ class LimitRejection:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What a key has left after a request, and the refusal when there was one."""
+    """The buckets of a key after a request, and the rejection if any."""
 
     readings: tuple[LimitReading, ...]
     rejection: LimitRejection | None = None
 
 
 class _RefillingBucket:
-    """Holds `burst_seconds` of a rate. What was used flows back at that rate."""
+    """A bucket of `burst_seconds` of a rate, refilled at that rate."""
 
     def __init__(self, unit: Unit, limit: int, burst_seconds: float) -> None:
         self.unit: Unit = unit
@@ -97,7 +97,7 @@ class _RefillingBucket:
         self._used, self._at = 0.0, -math.inf
 
     def refill(self, now: float) -> None:
-        """Let it refill until `now`."""
+        """Refill the bucket until `now`."""
         self._used = max(0.0, self._used - (now - self._at) * self._rate)
         self._at = now
 
@@ -105,7 +105,7 @@ class _RefillingBucket:
         self._used += amount
 
     def rejection(self, amount: int) -> LimitRejection | None:
-        """Why it cannot give this much now; None when it can."""
+        """Return the rejection for this amount now; None when the bucket has enough."""
         lacking = self._used + amount - self._size
         if lacking <= _ROUNDING:
             return None
@@ -120,14 +120,14 @@ class _RefillingBucket:
 
 
 class KeyLimiter:
-    """Holds every key to the same limits, each with buckets of its own. Not thread-safe: the provider's loop asks it."""
+    """Applies the same limits to every key, each with its own buckets. Not thread-safe: for the provider's loop only."""
 
     def __init__(self, limits: ProviderLimits) -> None:
         self._limits = limits
         self._keys: dict[str, tuple[_RefillingBucket, ...]] = {}
 
     def take(self, key: str, tokens: int, now: float) -> Quota:
-        """Take a request and its tokens from the key's buckets, or nothing; the longest wait decides."""
+        """Take a request and its tokens from the key's buckets, or nothing; report the longest wait."""
         buckets = self._keys.setdefault(key, tuple(self._new()))
         amounts = [tokens if bucket.unit == "tokens" else 1 for bucket in buckets]
         for bucket in buckets:
@@ -152,10 +152,10 @@ def _longest_wait(rejections: Iterable[LimitRejection]) -> LimitRejection | None
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many requests are served at a time; the others wait in line, so latency grows.
+    """The number of requests served concurrently; others wait in a queue, so latency grows.
 
     `max_concurrent`: how many are served, each from its arrival to its last byte.
-    `max_queue`: how many may wait; one more is answered with 529 at once. None: the line has no end; 0: nobody waits.
+    `max_queue`: how many may wait; one more gets 529 at once. None: an unbounded queue; 0: no queue.
     """
 
     max_concurrent: int
@@ -170,7 +170,7 @@ class Capacity:
 
 
 class ConcurrencyLimiter:
-    """The places of a server with a capacity, and the line before them. To be used on the provider's loop."""
+    """The slots of a server with a capacity, and the queue for them. For the provider's loop only."""
 
     def __init__(self, capacity: Capacity | None) -> None:
         self.capacity = capacity
@@ -179,12 +179,12 @@ class ConcurrencyLimiter:
 
     @property
     def is_full(self) -> bool:
-        """Whether one more request can neither be served nor wait."""
+        """Return whether one more request can neither be served nor queued."""
         queue = None if self.capacity is None else self.capacity.max_queue
         return queue is not None and not self._has_capacity() and len(self._queue) >= queue
 
     async def acquire(self, connection: Connection) -> bool:
-        """Take a place, in the order of arrival; False when the client left before its turn."""
+        """Take a slot in the order of arrival; return False when the client disconnected first."""
         if self._has_capacity() and not self._queue:
             self._in_use += 1
             return True
@@ -196,12 +196,12 @@ class ConcurrencyLimiter:
         return False
 
     def release(self) -> None:
-        """Give the place back."""
+        """Release a slot."""
         self._in_use -= 1
         self.admit_waiting()
 
     def admit_waiting(self) -> None:
-        """Let in whoever there is a place for."""
+        """Grant free slots to waiting requests."""
         while self._queue and self._has_capacity():
             self._in_use += 1
             self._queue.popleft().set_result(None)

@@ -1,4 +1,4 @@
-"""The fake AI provider itself: a server, a plan of faults, a schedule of outages, and a record of all that arrived."""
+"""The fake AI provider: a server, a plan of faults, a schedule of outages, and a record of requests."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ MISSING = "the fake AI provider needs uvicorn: pip install 'ai-resilience-kit[te
 
 
 class FakeAIProvider:
-    """An HTTP server on loopback that answers as OpenAI, Anthropic, Perplexity and LightRAG do, with faults and limits to order.
+    """An HTTP server on loopback that responds like OpenAI, Anthropic, Perplexity and LightRAG, with faults and limits.
 
         with FakeAIProvider([Fault.rate_limited(0.1), OK]) as provider:
             client = OpenAI(base_url=provider.openai_url, api_key="any", max_retries=0)
 
-    `faults`: one fault for every request, a sequence with one a request (good answers follow), or a plan such as `SeededFaults`.
-    `outages` come before it and use none of it up. `latency` (seconds, or a function of the request, such as `SeededLatency`)
-    passes before every answer, `chunk_delay` between two streamed events. `answer` is the model's text, or a function of the
-    prompt. With `api_key` any other key is refused with 401. Usage counts words.
+    `faults`: one fault for every request, a sequence with one a request (normal responses follow), or a plan such as
+    `SeededFaults`. `outages` take precedence and use up no fault. `latency` (seconds, or a function of the request, such as
+    `SeededLatency`) passes before every response, `chunk_delay` between two streamed events. `answer` is the model's text, or a
+    function of the prompt. With `api_key` any other key is rejected with 401. Usage counts words.
 
-    `limits` holds each key to so many requests and tokens a minute: a request beyond is answered with 429 at once, takes nothing
-    and uses up no fault. `capacity` (`Capacity`, or how many are served at a time) makes the others wait, or be answered with
-    529. A request that is itself wrong, and LightRAG's `/health`, are neither limited nor in anybody's way.
+    `limits` limits the requests and tokens a minute of each key: a request beyond gets 429 at once, takes nothing from the
+    buckets and uses up no fault. `capacity` (`Capacity`, or the number of concurrent requests) makes others wait, or get 529.
+    Invalid requests, and LightRAG's `/health`, are not limited and take no capacity.
 
-    `clock` rules the outages, the limits and the times on record, not the latency.
+    `clock` applies to outages, limits and recorded times, not to latency.
 
     It runs on its own thread; both `with` and `async with` work and block for some milliseconds. Everything public may be used
     from any thread. Starting needs the extra `testing`.
@@ -77,7 +77,7 @@ class FakeAIProvider:
 
     @property
     def faults(self) -> FaultPlan:
-        """The plan in force; assign a fault, a sequence or a plan to change it for the requests to come."""
+        """Return the current plan; assign a fault, a sequence or a plan to change it for further requests."""
         return self._plan
 
     @faults.setter
@@ -86,7 +86,7 @@ class FakeAIProvider:
 
     @property
     def limits(self) -> ProviderLimits | None:
-        """What each key may use; assign other limits, or None, and all keys begin anew with full buckets."""
+        """Return the limits of each key; assign other limits, or None, and all keys start again with full buckets."""
         return self._limits
 
     @limits.setter
@@ -96,7 +96,7 @@ class FakeAIProvider:
 
     @property
     def capacity(self) -> Capacity | None:
-        """How many are served at a time; assign another number, or None. Whoever is being served stays."""
+        """Return the capacity; assign another number, or None. Requests being served are not affected."""
         return self._concurrency.capacity
 
     @capacity.setter
@@ -109,52 +109,52 @@ class FakeAIProvider:
 
     @property
     def port(self) -> int:
-        """The port, which stays the same while connections are refused."""
+        """Return the port, which stays the same while connections are refused."""
         return self._running_server().port
 
     @property
     def url(self) -> str:
-        """Scheme, host and port."""
+        """Return scheme, host and port."""
         return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self.port}"
 
     @property
     def openai_url(self) -> str:
-        """What an OpenAI client takes as `base_url`."""
+        """Return the `base_url` for an OpenAI client."""
         return f"{self.url}/v1"
 
     @property
     def anthropic_url(self) -> str:
-        """What an Anthropic client takes as `base_url`."""
+        """Return the `base_url` for an Anthropic client."""
         return self.url
 
     @property
     def perplexity_url(self) -> str:
-        """What an OpenAI client that is to talk with Perplexity takes as `base_url`."""
+        """Return the `base_url` for an OpenAI client of Perplexity."""
         return self.url
 
     @property
     def lightrag_url(self) -> str:
-        """Where LightRAG's `/query`, `/query/stream`, `/documents/text` and `/health` are."""
+        """Return the base of LightRAG's `/query`, `/query/stream`, `/documents/text` and `/health`."""
         return self.url
 
     @property
     def requests(self) -> tuple[ReceivedRequest, ...]:
-        """Every request received, in order, with the fault that it was given. Refused connections bring none."""
+        """Return every request received, in order, with its fault. Refused connections have none."""
         return tuple(self._requests)
 
     @property
     def request_count(self) -> int:
-        """How many requests came in; cheaper than `requests`."""
+        """Return the number of requests received; cheaper than `requests`."""
         return len(self._requests)
 
     @property
     def open_connections(self) -> int:
-        """How many clients are connected now."""
+        """Return the number of clients that are connected now."""
         return 0 if self._server is None else self._server.open_connections
 
     @property
     def total_connections(self) -> int:
-        """How many connections were accepted so far."""
+        """Return the number of connections accepted so far."""
         return self._connections
 
     def start(self) -> Self:
@@ -172,9 +172,9 @@ class FakeAIProvider:
         return self
 
     def stop(self) -> None:
-        """Reset what is open and free the port. Does nothing when it is not running.
+        """Reset open connections and free the port. Does nothing when it is not running.
 
-        Raises what a plan, a latency or an answer of yours raised; its request was answered with a bare 500.
+        Raises what the test's own plan, latency or answer function raised; its request got a bare 500.
         """
         server, self._server = self._server, None
         if server is not None:
@@ -185,11 +185,11 @@ class FakeAIProvider:
             raise broken
 
     def clear(self) -> None:
-        """Forget the requests so far."""
+        """Clear the recorded requests."""
         self._requests.clear()
 
     def restart_schedule(self) -> None:
-        """Let the time of outages and records begin at zero now."""
+        """Restart the time of outages and records at zero."""
         self._running_server().run_on_loop(self._schedule)
 
     def refuse_connections(self) -> None:
@@ -204,7 +204,7 @@ class FakeAIProvider:
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
-        """Connections are refused inside the `with`."""
+        """Refuse connections inside the `with`."""
         with ExitStack() as stack:
             stack.callback(self.accept_connections)
             self.refuse_connections()
@@ -256,7 +256,7 @@ class FakeAIProvider:
         self._concurrency.admit_waiting()
 
     def _receive(self, scope: Message, body: bytes) -> _ScheduledResponse:
-        """Read a request, decide what it meets, and put it on record."""
+        """Read a request, choose its fault, and record it."""
         request = ReceivedRequest(
             number=len(self._requests) + 1,
             at=self._now(),
@@ -271,7 +271,7 @@ class FakeAIProvider:
         return scheduled
 
     def _schedule_response(self, parsed: ParsedRequest) -> _ScheduledResponse:
-        """An outage comes first, then the key's limits, then the capacity, and the plan last."""
+        """Choose the response by precedence: an outage, the key's limits, the capacity, and the plan last."""
         fault = self._outage(parsed.request)
         if fault is not None:
             return self._response_after_latency(parsed, fault)
@@ -312,7 +312,7 @@ class FakeAIProvider:
         connection: Connection = scope["state"]["connection"]
         try:
             scheduled = self._receive(scope, body)
-        except Exception as error:  # noqa: BLE001 - the owner hears of it from stop()
+        except Exception as error:  # noqa: BLE001 - stop() raises it
             self._broken = self._broken or error
             scheduled = _ScheduledResponse(OK, FakeResponse(500, {"content-length": "0"}, ()))
         if not scheduled.uses_slot:
@@ -330,7 +330,7 @@ class FakeAIProvider:
 
 @dataclass(frozen=True, slots=True)
 class _ScheduledResponse:
-    """What is done about a request: its answer, after a wait in seconds, in a place of the capacity or outside of it."""
+    """A response, sent after a wait in seconds, with or without a slot of the capacity."""
 
     fault: Fault
     response: FakeResponse
@@ -364,7 +364,7 @@ def _server_class() -> type[Server]:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The whole body, None when the client went away."""
+    """Return the complete body, None when the client disconnected."""
     body = bytearray()
     while True:
         message = await receive()
