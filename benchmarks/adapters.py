@@ -93,7 +93,7 @@ def awaits(function: Any) -> bool:
 
 
 def by_hand() -> Iterator[Entry]:
-    """The least that does the job, without anything that makes it a policy."""
+    """Yield the minimal implementation, without any policy."""
     floor = partial(Entry, name=TRY)
     for job in Job:
         yield floor(job=job, make=lambda _: passed_on, events=(Event.SUCCESS,))
@@ -146,7 +146,7 @@ def refused(function: Any) -> Any:
 
 
 def kit() -> Iterator[Entry]:
-    """The job and no more; and as it is meant to be used, with both."""
+    """Yield the kit with the job's part alone, and as it is meant to be used, with both."""
     entry = partial(_kit_entry, overhead.Kit())
     yield entry(KIT, Job.BREAKER, lambda whole: replace(whole, retry=None))
     yield entry(KIT, Job.RETRY, lambda whole: replace(whole, circuit_breaker=None))

@@ -76,7 +76,7 @@ class Course:
             yield self._phase(start, end, capacity)
 
     def to_json(self) -> dict[str, Any]:
-        """What plot.py draws."""
+        """Return what plot.py draws."""
         return asdict(self)
 
     def _phase(self, start: float, end: float, capacity: int) -> Phase:
@@ -132,7 +132,7 @@ class Refusing:
         self._provider.capacity = Capacity(capacity, max_queue=0)
 
     async def answer(self) -> None:
-        """A chat completion."""
+        """Send a chat completion."""
         response = await self._client.post("/chat/completions", json=CHAT)
         response.raise_for_status()
 

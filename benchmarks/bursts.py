@@ -50,7 +50,7 @@ class Burst:
         return self.answered == self.asked
 
     def row(self) -> tuple[str, ...]:
-        """A line of the table."""
+        """Return a row of the table."""
         return (self.name, str(self.asked), str(self.answered), str(self.ended), str(self.refused), f"{self.seconds:.0f}")
 
 
@@ -59,7 +59,7 @@ Run = Callable[[str, int], list[int]]
 
 
 def limited() -> Any:
-    """The kit's own limit, with estimates that are four times what is used: nine seconds' worth instead of two."""
+    """Return the kit's own limit, with estimates of four times the usage: nine seconds' worth instead of two."""
     config = RateLimitConfig(
         rate=TOKENS,
         period=60.0,
@@ -80,14 +80,14 @@ def _protected_status(send: Callable[[], httpx.Response]) -> int:
 
 
 def limit_in_threads(url: str, callers: int) -> list[int]:
-    """A thread for each caller."""
+    """Run each caller in a thread."""
     with httpx.Client(base_url=url, timeout=60.0, limits=UNLIMITED) as client, ThreadPoolExecutor(callers) as pool:
         send = limited()(lambda: client.post(PATH, json=BODY).raise_for_status())
         return list(pool.map(lambda _: _protected_status(send), range(callers)))
 
 
 def limit_in_tasks(url: str, callers: int) -> list[int]:
-    """A task for each caller."""
+    """Run each caller in a task."""
 
     async def run() -> list[int]:
         async with httpx.AsyncClient(base_url=url, timeout=60.0, limits=UNLIMITED) as client:
@@ -112,7 +112,7 @@ def limit_in_tasks(url: str, callers: int) -> list[int]:
 
 
 def transport_in_threads(url: str, callers: int) -> list[int]:
-    """A transport with its defaults, and no limit that anybody has given."""
+    """Run threads with a transport with its defaults and no configured limit."""
     inner = httpx.HTTPTransport(limits=UNLIMITED)
     transport = ResilientTransport(inner, resilience=AIServiceResilience(), pacing=Pacing())
     with httpx.Client(base_url=url, timeout=60.0, transport=transport) as client, ThreadPoolExecutor(callers) as pool:
@@ -120,7 +120,7 @@ def transport_in_threads(url: str, callers: int) -> list[int]:
 
 
 def transport_in_tasks(url: str, callers: int) -> list[int]:
-    """The same in tasks."""
+    """Run tasks with the same transport."""
 
     async def run() -> list[int]:
         inner = httpx.AsyncHTTPTransport(limits=UNLIMITED)
@@ -133,7 +133,7 @@ def transport_in_tasks(url: str, callers: int) -> list[int]:
 
 
 def sdk_in_tasks(url: str, callers: int) -> list[int]:
-    """The OpenAI SDK as it comes, which retries twice by itself."""
+    """Run the OpenAI SDK with its defaults, which retry twice."""
 
     async def run() -> list[int]:
         async with openai.AsyncOpenAI(base_url=url, api_key="any", timeout=60.0) as client:

@@ -78,13 +78,13 @@ class Comparison:
     rows: Mapping[str, Mapping[str, str]]
 
     def run(self) -> Samples:
-        """The samples of all contenders. Collections look at nothing that was there before, for as long as `settled` says."""
+        """Return the samples of all contenders. Collections ignore earlier objects, for as long as `settled` does."""
         gc.collect()
         gc.freeze()
         return harness.run(self.contest, self.scale)
 
     def read(self, samples: Samples) -> tuple[Row, ...]:
-        """The rows."""
+        """Return the rows."""
         return tuple(row(title, samples, against, self.contest.unit) for title, against in self.rows.items())
 
 
@@ -97,7 +97,7 @@ def many(number: int, what: str) -> str:
 
 
 def among(who: str, number: int, what: str) -> str:
-    """The name of a contender that is measured with more and more of something."""
+    """Return the name of a contender that is measured with increasing numbers of something."""
     return f"{who}, {many(number, what)}"
 
 

@@ -1,9 +1,9 @@
 """Runs contenders side by side in one process and keeps every sample.
 
 A row holds contenders that do the same work. Each round measures every contender of a row once, in an order drawn anew, so that
-whatever slows the machine for a while slows all of them, and nobody always follows the same one. Each contender has a callee
-of its own that counts its calls; a measurement whose count is not the expected one ends the benchmark, so that nothing can be
-fast by being left out.
+whatever slows the machine for a while slows all of them, and no contender always follows the same one. Each contender has a
+callee of its own that counts its calls; a measurement whose count is not the expected one ends the benchmark, so that nothing
+can be fast by being left out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Callee:
         self.function = make(self._seen)
 
     def take_count(self) -> int:
-        """The calls since the last time this was asked."""
+        """Return the calls since the last `take_count`."""
         count = len(self._seen)
         self._seen.clear()
         return count
@@ -263,7 +263,7 @@ def peaks(call: Plain, kind: type[Exception] | tuple[()] = ()) -> Measure:
 
 
 def as_the_median(found: Sequence[int]) -> int:
-    """The sum, had every one been the median: now and then a list grows that has nothing to do with what is measured."""
+    """Return the median times the number of samples: now and then an unrelated list grows during one."""
     return int(median(found)) * len(found)
 
 
@@ -290,11 +290,11 @@ class Loop:
         self._runner = asyncio.Runner()
 
     def close(self) -> None:
-        """The end of it."""
+        """Close the loop."""
         self._runner.close()
 
     def measured(self, work: Callable[[int], Coroutine[Any, Any, int]]) -> Measure:
-        """A measurement in a task of its own on this loop."""
+        """Return a measurement in a task of its own on this loop."""
 
         def measure(number: int) -> int:
             return self._runner.run(work(number))
@@ -391,7 +391,7 @@ def fitting(contender: Contender, seconds: float, fewest: int, step: int) -> int
 
 
 def run(contest: Contest, scale: Scale) -> Samples:
-    """The samples of one row."""
+    """Return the samples of one row."""
     seconds = scale.seconds * contest.weight
     numbers = {each.name: fitting(each, seconds, scale.fewest, contest.step) for each in contest.contenders}
     samples: Samples = {each.name: [] for each in contest.contenders}
@@ -404,9 +404,9 @@ def run(contest: Contest, scale: Scale) -> Samples:
 
 
 def _sample(contender: Contender, number: int, step: int, tries: int) -> float:
-    """A measurement after a lead-in, since a contender that sleeps leaves a slow processor behind.
+    """Measure after a warm-up, since a contender that sleeps leaves the processor in a slow state.
 
-    The collector is off: its runs would fall on whoever is measured at the time rather than on whoever left the garbage.
+    The collector is off: its runs would count for the contender being measured instead of the one that left the garbage.
     """
     gc.collect()
     gc.disable()
@@ -418,7 +418,7 @@ def _sample(contender: Contender, number: int, step: int, tries: int) -> float:
 
 
 def _undisturbed(contender: Contender, number: int, tries: int) -> float:
-    """A measurement in which no other program was given the processor, or after some tries the fastest one."""
+    """Measure without a preemption by another program, or return the fastest of some tries."""
     tried = []
     for _ in range(tries):
         before = _preemptions()

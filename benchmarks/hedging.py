@@ -49,7 +49,7 @@ class Figures:
 
     @property
     def extra(self) -> float:
-        """Requests beyond one a call, by the calls."""
+        """Return the requests beyond one a call, divided by the calls."""
         return self.requests / len(self.seconds) - 1.0
 
 

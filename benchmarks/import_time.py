@@ -34,7 +34,7 @@ def import_time(statement: str) -> float:
 
 
 def run(rounds: int) -> dict[str, list[float]]:
-    """The samples of each contender, one a round; the first rounds fill the caches of the disk and are left out."""
+    """Return the samples of each contender, one a round; the first rounds fill the disk's caches and are left out."""
     samples: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     for number in range(WARM_UPS + rounds):
         for name, statement in CONTENDERS.items():

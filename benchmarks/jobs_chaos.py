@@ -144,7 +144,7 @@ class Crew:
             self._tally.kills += 1
 
     def stop_one(self) -> bool:
-        """The oldest: it is at work. Whether it is stopped now; it may have been about to die."""
+        """Stop the oldest worker; return whether it is stopped now, since it may have been about to exit."""
         self._spared = next((worker for worker in self._workers if worker.is_alive()), None)
         if self._spared is None:
             return False
@@ -204,7 +204,7 @@ class Client:
 
 
 async def play(plan: Plan, database: EmbeddedPostgres | str, seed: int) -> Outcome:
-    """The whole of it."""
+    """Run the scenario."""
     url = database if isinstance(database, str) else await asyncio.to_thread(database.url)
     tally, chance = Tally(), Random(seed)  # noqa: S311 - not for secrets
     with tempfile.TemporaryDirectory(prefix="jobs-chaos-") as name:
@@ -299,7 +299,7 @@ def marks_in(folder: Path) -> Counter[tuple[str, int]]:
 
 
 def histories(rows: Iterable[Sequence[Any]], marks: Mapping[tuple[str, int], int]) -> list[JobHistory]:
-    """What the database and the marks tell, together."""
+    """Combine the database's rows and the marks into histories."""
     return [
         JobHistory(
             job_id=job_id,
@@ -315,11 +315,11 @@ def histories(rows: Iterable[Sequence[Any]], marks: Mapping[tuple[str, int], int
     ]
 
 
-# --- what is said ------------------------------------------------------------------------------------------------------------
+# --- the report ---------------------------------------------------------------------------------------------------------------
 
 
 def to_markdown(outcome: Outcome, plan: Plan) -> str:
-    """The table of the figures, and the faults."""
+    """Return the table of the figures, and the faults."""
     figures = table(("count", ""), ((what, str(number)) for what, number in outcome.figures().items()))
     pace = f"a kill every {plan.pause * 1000:g} ms for {plan.seconds:g} s"
     how = f"{plan.workers} workers, {plan.jobs} jobs, {pace}; seed {outcome.seed}."
@@ -328,7 +328,7 @@ def to_markdown(outcome: Outcome, plan: Plan) -> str:
 
 @contextmanager
 def server(url: str | None) -> Iterator[EmbeddedPostgres | str]:
-    """A PostgreSQL of our own, that may be restarted, or that of `url`, which may not."""
+    """Yield an embedded PostgreSQL, which may be restarted, or that of `url`, which may not."""
     if url is not None:
         yield url
         return

@@ -35,7 +35,7 @@ class Marks:
 
 
 def build(url: str, folder: Path | None = None) -> JobsApp:
-    """The application; without `folder` for one that defers jobs and runs none."""
+    """Return the application; without `folder` it defers jobs and runs none."""
     settings = JobSettings(
         database_url=url,
         job_timeout=5.0,

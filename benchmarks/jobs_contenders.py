@@ -64,7 +64,7 @@ async def in_batches(task: Task[Any, Any, Any], number: int) -> int:
 
 @asynccontextmanager
 async def opened(url: str, name: str) -> AsyncIterator[Contender]:
-    """An application on a database of its own. Both have as many connections."""
+    """Open an application on a database of its own. Both contenders have as many connections."""
     with database(url, f"throughput_{name}") as own:
         app = ours_on(own) if name == "ours" else bare_on(own)
         contender = with_tasks(app)
@@ -96,7 +96,7 @@ def with_tasks(app: procrastinate.App) -> Contender:
 
 @contextmanager
 def database(url: str, name: str) -> Iterator[str]:
-    """A new one on the server of `url`."""
+    """Create a database on the server of `url`."""
     made = sql.Identifier(name)
     with psycopg.connect(url, autocommit=True) as server:
         server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(made))
@@ -107,7 +107,7 @@ def database(url: str, name: str) -> Iterator[str]:
 
 @contextmanager
 def server(url: str | None) -> Iterator[str]:
-    """The URL of one: an embedded one unless there is one already."""
+    """Yield the URL of a server: an embedded one unless one is given."""
     if url is not None:
         yield url
         return

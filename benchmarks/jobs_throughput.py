@@ -122,7 +122,7 @@ def cases(scale: Scale) -> dict[str, tuple[Case, int]]:
 
 
 async def benchmark(url: str, scale: Scale, only: str, tell: Callable[[str], object]) -> list[Row]:
-    """The rows whose titles contain `only`."""
+    """Return the rows whose titles contain `only`."""
     rows = []
     async with AsyncExitStack() as stack:
         bare, ours = [await stack.enter_async_context(opened(url, name)) for name in ("bare", "ours")]
@@ -149,7 +149,7 @@ async def fill(row: Row, measure: Callable[[Contender], Awaitable[float]], pair:
 
 
 def to_markdown(rows: Sequence[Row], scale: Scale) -> str:
-    """The table."""
+    """Return the table."""
     head = ("jobs a second", "bare Procrastinate", "the kit", "ratio", "half of the rounds")
     lines = (
         (

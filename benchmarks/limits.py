@@ -72,14 +72,14 @@ class Tally:
         return self.share >= ENOUGH and not self.refused
 
     def count(self, requests: Iterable[ReceivedRequest], seconds: float, units: int, limit: int) -> None:
-        """The share is of all that the provider would have let through, its burst included."""
+        """Count the share of all that the provider would have accepted, its burst included."""
         came = [request for request in requests if request.at <= seconds]
         self.answered = sum(request.fault.kind is FaultKind.OK for request in came)
         self.refused = sum(request.fault.kind is FaultKind.RATE_LIMITED for request in came)
         self.share = (units or self.answered) / (limit / 60.0 * (seconds + SECOND))
 
     def row(self) -> tuple[str, ...]:
-        """A line of the table."""
+        """Return a row of the table."""
         cut = quantiles(self.waits, n=100) if len(self.waits) > 1 else [0.0] * 99
         requests = (self.answered + self.refused) / max(1, self.answered)
         waits = (f"{1000 * cut[49]:,.0f}", f"{1000 * cut[98]:,.0f}")
@@ -87,12 +87,12 @@ class Tally:
 
 
 def question(words: int) -> dict[str, Any]:
-    """A request whose answer has so many words."""
+    """Return a request whose response has so many words."""
     return {"model": "any", "messages": [{"role": "user", "content": f"say {words}"}], "max_tokens": MOST}
 
 
 def answer_of(prompt: str) -> str:
-    """The answer to it."""
+    """Return the response to such a request."""
     return " ".join(["word"] * int(prompt.rpartition(" ")[2]))
 
 
@@ -187,7 +187,7 @@ class Client:
 
 
 def held(limit: RateLimitConfig) -> Callable[[Any], Any]:
-    """The kit's rate limit and nothing else."""
+    """Return the kit's rate limit and no other policy."""
     config = ResilienceConfig(retry=None, circuit_breaker=None, rate_limit=limit)
     return AIServiceResilience().with_resilience("limited", custom_config=config)
 
@@ -243,7 +243,7 @@ def tally(name: str, seconds: float) -> Tally:
 
 
 def started(clock: Clock, rate: float, seconds: float, callers: int) -> int:
-    """Calls that a limiter lets start in so many seconds, from tasks that always want to."""
+    """Count the calls that a limiter admits in so many seconds, from tasks that always call."""
     limiter = RateLimiter(RateLimitConfig(rate=rate, burst=1.0), clock=clock)
     config = ResilienceConfig(retry=None, circuit_breaker=None, rate_limit=limiter)
     starts: list[float] = []
@@ -356,7 +356,7 @@ class Report:
     bursts: Sequence[bursts.Burst] = ()
 
     def to_markdown(self) -> str:
-        """The tables."""
+        """Return the tables."""
         heads = ("contender", "of what is allowed", "429s", "requests an answer", "wait, ms", "99th percentile")
         phases = [(course.name, *_phase(phase)) for course in self.courses for phase in course.phases()]
         near = ("server", "capacity", "limit found", "off by", "near after, s", "answered of possible", "refused")

@@ -126,7 +126,7 @@ def held_by(move: Move, number: int) -> list[int]:
 
 
 def held_by_nothing(number: int) -> list[int]:
-    """The same of a lock that is taken and given back: what measuring adds."""
+    """Return the nanoseconds of a lock that is acquired and released at once: the overhead of measuring."""
     lock = TimedLock(threading.RLock())
     for _ in range(number):
         with lock:
@@ -135,7 +135,7 @@ def held_by_nothing(number: int) -> list[int]:
 
 
 def held_among_threads(threads: int, number: int) -> list[int]:
-    """The same while threads count failures at once; a thread may lose the processor while it holds the lock."""
+    """Return the nanoseconds while threads count failures; a thread may be preempted while it holds the lock."""
     breaker = timed_breaker(_NEVER)
     workers = [threading.Thread(target=_count_failures, args=(breaker, number // threads)) for _ in range(threads)]
     for worker in workers:
@@ -154,7 +154,7 @@ def _count_failures(breaker: CircuitBreaker, number: int) -> None:
 
 
 def alternating() -> Plain:
-    """A callee that fails every second time, whoever calls it."""
+    """Return a callee that fails in every second call."""
     fails = cycle((True, False)).__next__
 
     def callee(x: int) -> int:

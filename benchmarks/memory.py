@@ -93,7 +93,7 @@ def _weighed(sizes: Sizes, title: str, measures: Mapping[str, Measure], told: Se
 
 
 def without_histogram(samples: Samples) -> Samples:
-    """The same with one contender more, where there is something to take a histogram off."""
+    """Add a contender: the kit without its histogram, where that was measured."""
     if WHOLE not in samples:
         return samples
     pairs = zip(samples[WHOLE], samples[HISTOGRAM], strict=True)
@@ -101,7 +101,7 @@ def without_histogram(samples: Samples) -> Samples:
 
 
 def all_of(fresh: Callable[[], Make]) -> Measure:
-    """The bytes of so many that one `fresh()` makes, with what it keeps itself and the library's monitor keeps of them."""
+    """Measure the bytes of so many objects of one `fresh()`, with what it and the library's monitor keep of them."""
 
     def fill(names: Sequence[str]) -> object:
         with own_monitor() as entries:
@@ -215,7 +215,7 @@ def _next_to(each: object) -> list[object]:
 
 
 def made_of(allocated: float) -> Row:
-    """The objects of one breaker, as shares of the bytes that are allocated for it."""
+    """Return the objects of one breaker, as shares of the bytes that are allocated for it."""
     told = parts(breaker)
     shown = {**told, TOGETHER: sum(told.values()), ALLOCATED: allocated}
     samples = {name: [float(size)] for name, size in shown.items()}

@@ -56,7 +56,7 @@ class Line:
 
 
 def extra_load(protect: Decorator, failing: float) -> float:
-    """Requests beyond one a call, by the calls."""
+    """Return the requests beyond one a call, divided by the calls."""
     service = Service(failing)
     call = protect(service.answer)
     for _ in range(CALLS):
@@ -88,7 +88,7 @@ def lines() -> Iterator[Line]:
 
 
 def nested(levels: int) -> tuple[int, int, int]:
-    """Requests of one failing call through so many operations of three attempts each, by kit and tenacity; what was told."""
+    """Count the requests of one failing call through nested operations of three attempts, by kit and tenacity, and events."""
     told: list[Event] = []
     resilience = AIServiceResilience(clock=FakeClock())
     resilience.add_listener(told.append, NestedRetry)

@@ -86,7 +86,7 @@ def guarded_async(function: Async) -> Async:
 
 
 def with_breaker(threshold: int = 5) -> Callable[[Any], Any]:
-    """A bare breaker that opens after so many failures, for a day."""
+    """Return a bare breaker that opens after so many failures, for a day."""
     return lambda function: BareBreaker(failure_threshold=threshold, recovery_timeout=DAY, name=f"bare {id(function)}")(function)
 
 
@@ -104,7 +104,7 @@ def with_both(threshold: int = 5) -> Callable[[Any], Any]:
 
 
 def options(threshold: int = 5, deadline: float | None = None) -> ResilienceConfig:
-    """The kit's counterpart: breaker and retry as above, and a deadline where it is asked for."""
+    """Return the kit's counterpart: breaker and retry as above, and optionally a deadline."""
     return ResilienceConfig(
         retry=RetryConfig(max_attempts=3, base_delay=0, max_delay=0),
         circuit_breaker=CircuitBreakerConfig(failure_threshold=threshold, recovery_timeout=DAY),
@@ -120,12 +120,12 @@ class Kit:
         self._made = 0
 
     def name(self) -> str:
-        """A name that is not in use."""
+        """Return an unused name."""
         self._made += 1
         return f"operation {self._made}"
 
     def protects(self, config: ResilienceConfig | str | None = None) -> Callable[[Any], Any]:
-        """The decorator for a config, or for a strategy by its name."""
+        """Return the decorator for a config, or for a strategy by its name."""
         given: dict[str, Any] = {"strategy": config} if isinstance(config, str) else {"custom_config": config or options()}
         return self.resilience.with_resilience(self.name(), **given)
 
@@ -140,7 +140,7 @@ class Kit:
         return partial(self.resilience.call_with_resilience, function, self.name(), custom_config=options(NEVER))
 
     def given_to_execute(self, function: Async) -> Async:
-        """The same of `execute_with_resilience`."""
+        """Return the function as a call of `execute_with_resilience`."""
         return partial(self.resilience.execute_with_resilience, function, self.name(), custom_config=options(NEVER))
 
     def calls(self, function: Plain) -> Measure:
@@ -185,7 +185,7 @@ class Work:
     reaches: int = 1
 
     def by(self, decorators: Mapping[str, Decorator], **measuring: Way) -> Contest:
-        """The row of these contenders, each with a callee of its own."""
+        """Return the row of these contenders, each with a callee of its own."""
         ways = {name: partial(self._decorated, decorator) for name, decorator in decorators.items()}
         return Contest(title=self.title, contenders=tuple(starmap(self._contender, {**ways, **measuring}.items())))
 
@@ -235,7 +235,7 @@ def refusals(kit: Kit, loop: Loop) -> Iterator[Contest]:
 
 
 def opened(errors: Callable[[Any, type[Exception]], Measure], call: Any) -> Measure:
-    """Calls that are refused, since enough of them have failed."""
+    """Open the circuit by failures, and measure rejected calls."""
     errors(call, Exception)(10)
     return errors(call, CircuitBreakerError)
 
@@ -319,7 +319,7 @@ def benchmark(scale: Scale, progress: Callable[[str], object], only: str = "") -
 
 
 def litter(contest: Contest, number: int) -> tuple[Garbage, ...]:
-    """What calls leave for the collector, by contender."""
+    """Count the objects that calls leave for the collector, by contender."""
     return tuple(
         Garbage(
             row=contest.title,
@@ -333,7 +333,7 @@ def litter(contest: Contest, number: int) -> tuple[Garbage, ...]:
 
 
 def environment(*others: str) -> dict[str, str]:
-    """What the figures depend on, with the versions of these distributions, too."""
+    """Return what the figures depend on, including the versions of these distributions."""
     return {
         "Python": platform.python_version(),
         "on": f"{platform.system()} {platform.machine()}",

@@ -73,7 +73,7 @@ def ways(loop: Loop) -> dict[Kind, Ways]:
 
 
 def contender(entry: Entry, event: Event, way: Ways) -> Contender:
-    """An entry ready to be timed. Raises `MiscountError` when it does not do what it is set up for."""
+    """Return an entry ready to be timed. Raises `MiscountError` when it does not do what it is set up for."""
     callee = Callee(way.callees[event])
     measure = _opened(entry, way, callee) if event is Event.REFUSAL else _answering(entry, event, way, callee)
     return Contender(name=entry.name, against=KIT, callee=callee, measure=measure, reaches=REACHES[event])
@@ -87,7 +87,7 @@ def _opened(entry: Entry, way: Ways, callee: Callee) -> Measure:
 
 
 def _answering(entry: Entry, event: Event, way: Ways, callee: Callee) -> Measure:
-    """Calls that end well, of a contender that hands on results, and does not hide it when all attempts fail."""
+    """Measure successful calls of a contender that returns results, and raises when all attempts fail."""
     call = entry.make(THRESHOLD if event is Event.SUCCESS else NEVER)(callee.function)
     if way.once(call)(7) != 7:  # noqa: PLR2004 - any number will do
         raise MiscountError(f"{entry.name}: the result is not the callee's")
@@ -119,7 +119,7 @@ def known_entries(progress: Progress) -> dict[str, list[Entry]]:
 
 
 def contests(entries: Sequence[Entry], loop: Loop, only: str = "") -> Iterator[Contest]:
-    """The rows whose titles contain `only`."""
+    """Return the rows whose titles contain `only`."""
     by_kind = ways(loop)
     for (job, event), kind in product(HAPPENINGS, Kind):
         title = f"{job}: {event}, {kind}"

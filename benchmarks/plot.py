@@ -27,7 +27,7 @@ _STYLE = {"font.size": 8.5, "svg.hashsalt": "peers", "svg.fonttype": "none"}
 
 
 def draw(panels: Panels, contender: str, unranked: Container[str], file: Path) -> None:
-    """Writes the picture; its suffix decides the format. The same figures give the same SVG, byte by byte."""
+    """Write the picture; its suffix decides the format. The same figures give the same SVG, byte by byte."""
     matplotlib = import_module("matplotlib")
     with matplotlib.rc_context(_STYLE):
         figure = _figure(panels, contender, unranked)
@@ -35,7 +35,7 @@ def draw(panels: Panels, contender: str, unranked: Container[str], file: Path) -
 
 
 def columns(panels: Panels) -> dict[str, Panels]:
-    """The panels by their job, which is what stands before the colon."""
+    """Group the panels by their job, the part of the title before the colon."""
     found: dict[str, Panels] = {}
     for title, lines in panels.items():
         job, _, event = title.partition(": ")
@@ -107,7 +107,7 @@ def _legend(figure: Any, contender: str) -> None:
 
 
 def draw_courses(courses: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Writes the picture of adaptive limits by time, a panel a server, each with its capacity and a band of a fifth around it."""
+    """Write the picture of adaptive limits by time, a panel a server, with its capacity and a band of a fifth around it."""
     matplotlib = import_module("matplotlib")
     with matplotlib.rc_context(_STYLE):
         figure = import_module("matplotlib.figure").Figure(figsize=(8.4, 2.3 * len(courses) + 0.5), facecolor="white")

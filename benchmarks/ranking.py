@@ -64,7 +64,7 @@ def standings(report: Report, contender: str, unranked: Container[str]) -> list[
 
 
 def standings_table(found: Iterable[Standing]) -> str:
-    """One line a row."""
+    """Return one line a row."""
     return table(
         ("row", "the kit's place", "the fastest other", "its cost by the kit's", "spread", "the kit is"),
         ((each.row, f"{each.place} of {each.of}", each.nearest, *ratio_cells(each.ratio), each.verdict) for each in found),
@@ -89,7 +89,7 @@ def costs_table(row: Row, unranked: Container[str]) -> str:
 
 
 def parts(report: Report, contender: str, unranked: Container[str]) -> dict[str, str]:
-    """What a page tells of a report, by the names that the page knows it by."""
+    """Return the sections of a page by their names."""
     costs = "\n\n".join(f"### {row.title}\n\n{costs_table(row, unranked)}" for row in report.rows)
     return {
         "environment": "; ".join(f"{name} {value}" for name, value in report.environment.items()),
@@ -102,7 +102,7 @@ def parts(report: Report, contender: str, unranked: Container[str]) -> dict[str,
 
 
 def panels(rows: Iterable[Row]) -> Panels:
-    """The rows whose titles differ only in "sync" and "async" as one panel each."""
+    """Combine rows whose titles differ only in "sync" and "async" into one panel each."""
     found: Panels = {}
     for row in rows:
         title, _, kind = row.title.rpartition(", ")

@@ -1,4 +1,4 @@
-"""What the samples say: medians, spread, ratios and verdicts, as Markdown and as JSON. Nothing is measured here."""
+"""Reports of samples: medians, spread, ratios and verdicts, as Markdown and as JSON. Measures nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Spread:
 
     @classmethod
     def of_samples(cls, samples: Sequence[float]) -> Spread:
-        """The quartiles of the samples of one run."""
+        """Return the quartiles of the samples of one run."""
         if len(samples) == 1:
             return cls(samples[0], samples[0], samples[0])
         low, mid, high = statistics.quantiles(samples, n=4, method="inclusive")
@@ -32,7 +32,7 @@ class Spread:
 
     @classmethod
     def of_runs(cls, runs: Iterable[Spread]) -> Spread:
-        """The middle and the extremes of the runs' medians."""
+        """Return the median and the extremes of the runs' medians."""
         middles = sorted(run.mid for run in runs)
         return cls(middles[0], statistics.median(middles), middles[-1])
 
@@ -56,7 +56,7 @@ class Row:
     unit: str = PER_CALL
 
     def of(self, contender: str) -> Figure:
-        """The figures of one contender."""
+        """Return the figures of one contender."""
         return next(each for each in self.figures if each.contender == contender)
 
 
@@ -80,7 +80,7 @@ class Tail:
 
     @classmethod
     def of_runs(cls, runs: Sequence[Tail]) -> Tail:
-        """The middle ones of the runs, and the longest of all."""
+        """Return the medians over the runs, and the maximum of all."""
         mid, p99 = statistics.median(run.mid for run in runs), statistics.median(run.p99 for run in runs)
         samples, high = sum(run.samples for run in runs), max(run.high for run in runs)
         return cls(contender=runs[0].contender, against=runs[0].against, samples=samples, mid=mid, p99=p99, high=high)
@@ -154,12 +154,12 @@ class Report:
 
 
 def ratios(samples: Sequence[float], of: Sequence[float]) -> Spread:
-    """The ratio of two contenders, formed round by round: what slows the machine for a round cancels out."""
+    """Return the ratio of two contenders, round by round: what slows the machine for a round cancels out."""
     return Spread.of_samples([each / other for each, other in zip(samples, of, strict=True)])
 
 
 def row(title: str, samples: Mapping[str, Sequence[float]], against: Mapping[str, str], unit: str = PER_CALL) -> Row:
-    """A row of these contenders from their samples: by contender the name of the one that it is divided by."""
+    """Return a row from samples; `against` maps each contender to the one that it is divided by."""
     return Row(
         title=title,
         unit=unit,
@@ -176,7 +176,7 @@ def row(title: str, samples: Mapping[str, Sequence[float]], against: Mapping[str
 
 
 def finding(target: Target, samples: Mapping[str, Sequence[float]]) -> Finding:
-    """A target held against the samples of its row."""
+    """Compare the samples of a row with a target."""
     return Finding(target=target, ratio=ratios(samples[target.contender], samples[target.against]))
 
 
@@ -225,7 +225,7 @@ def to_json(report: Report) -> dict[str, Any]:
 
 
 def from_json(document: Mapping[str, Any]) -> Report:
-    """The report that `to_json` wrote."""
+    """Return the report that `to_json` wrote."""
     return Report(
         environment=document["environment"],
         rows=tuple(Row(**{**each, "figures": tuple(map(_figure, each["figures"]))}) for each in document["rows"]),
@@ -256,7 +256,7 @@ def machine() -> str:
 
 
 def to_markdown(report: Report) -> str:
-    """Targets first, then what they rest on."""
+    """Return the targets, then the figures behind them."""
     environment = "; ".join(f"{name} {value}" for name, value in report.environment.items())
     costs = "\n\n".join(map(costs_section, report.rows))
     sections = {"Targets": targets_table(report.findings), "Costs": costs, "Garbage": garbage_table(report.garbage)}
@@ -264,7 +264,7 @@ def to_markdown(report: Report) -> str:
 
 
 def targets_table(findings: Iterable[Finding]) -> str:
-    """One line a target."""
+    """Return one line a target."""
     return table(
         ("row", "contender", "against", "ratio", "spread", "at most", "verdict"),
         (
@@ -275,13 +275,13 @@ def targets_table(findings: Iterable[Finding]) -> str:
 
 
 def costs_section(row: Row) -> str:
-    """A row under its title, one line a contender."""
+    """Return a row as a section, one line a contender."""
     lines = [(each.contender, *around(each.cost, nanoseconds), *ratio_cells(each.ratio), each.against) for each in row.figures]
     return f"### {row.title}\n\n{table(('contender', row.unit, 'spread', 'ratio', 'spread', 'to'), lines)}"
 
 
 def tails_section(row: TailRow) -> str:
-    """A row under its title, one line a contender; each ratio is that of the figure before it."""
+    """Return a row as a section, one line a contender; each ratio is that of the figure before it."""
     by_name = {each.contender: each for each in row.tails}
     lines = []
     for each in row.tails:
@@ -294,7 +294,7 @@ def tails_section(row: TailRow) -> str:
 
 
 def garbage_table(garbage: Iterable[Garbage]) -> str:
-    """One line a row."""
+    """Return one line a row."""
     lines = []
     for title, found in groupby(garbage, key=lambda each: each.row):
         left = list(found)
@@ -304,20 +304,20 @@ def garbage_table(garbage: Iterable[Garbage]) -> str:
 
 
 def ratio_cells(ratio: Spread) -> tuple[str, str]:
-    """A ratio's two cells."""
+    """Return a ratio's two cells."""
     return around(ratio, lambda value: f"{value:.3f}")
 
 
 def around(spread: Spread, shown: Callable[[float], str]) -> tuple[str, str]:
-    """The two cells of a spread: the middle, and what lies around it."""
+    """Return the two cells of a spread: the middle and the range."""
     return shown(spread.mid), f"{shown(spread.low)} - {shown(spread.high)}"
 
 
 def nanoseconds(value: float) -> str:
-    """Whole ones, with the thousands set apart."""
+    """Format whole nanoseconds with spaced thousands."""
     return f"{value:,.0f}".replace(",", " ")
 
 
 def verdict(holds: bool) -> str:
-    """In one word."""
+    """Return pass or over."""
     return "pass" if holds else "over"

@@ -1,4 +1,4 @@
-"""What becomes of a call's cost, and of memory, as there is more of everything: `make scale`.
+"""The cost of a call, and memory, with growing numbers of everything: `make scale`.
 
 More threads, tasks, operations, breakers and listeners; and how long a breaker's lock is held. Only ratios mean something, since
 every machine has its own nanoseconds. docs/benchmarks/scale.md tells what is compared.
@@ -61,7 +61,7 @@ Progress = Callable[[str], object]
 
 
 def targets(sizes: Sizes) -> Iterator[Target]:
-    """What is to be shown: no dearer than circuitbreaker however many there are, and no dearer by there being more."""
+    """Yield the targets: no slower than circuitbreaker at any number, and no slower with larger numbers."""
     for row, numbers, what in ((scaling.THREADS, sizes.threads, "thread"), (scaling.TASKS, sizes.tasks, "task")):
         for number in numbers:
             yield Target(row=row, contender=among(KIT, number, what), against=among(BREAKER, number, what), limit=1.0)
@@ -166,7 +166,7 @@ def benchmark(sizes: Sizes, progress: Progress, only: str = "") -> Report:
     return run.report()
 
 
-# --- what is told -------------------------------------------------------------------------------------------------------------
+# --- the page ------------------------------------------------------------------------------------------------------------------
 
 
 def parts(report: Report) -> dict[str, str]:

@@ -80,7 +80,7 @@ def _by_number(
 
 
 def _on_its_own(name: str, callee: Callee, measure: Measure, reaches: int = 1) -> Contender:
-    """A contender whose comparison says whom it is divided by."""
+    """Return a contender whose divisor is set by its comparison."""
     return Contender(name=name, against=name, callee=callee, measure=measure, reaches=reaches)
 
 
@@ -145,7 +145,7 @@ def _bare_in_turn(number: int) -> Contender:
 
 
 def _new(sizes: Sizes, crowd: Registered) -> Comparison:
-    """Decorating under names that are not in use: the first ones of an orchestrator, and after very many others."""
+    """Compare decorating under unused names: the first ones of an orchestrator, and after very many others."""
     first, last = f"{KIT}, the first ones", f"{KIT}, after {nanoseconds(crowd.number)} others"
     makes: dict[str, Callable[[], Decorator]] = {
         BREAKER: with_breaker,
@@ -201,11 +201,11 @@ Audience = tuple[int, type[Event]]
 
 
 def deaf(_: Event) -> None:
-    """A listener."""
+    """Receive an event and do nothing."""
 
 
 def hearing(number: int, kind: type[Event]) -> str:
-    """The name of a contender with such listeners."""
+    """Return the name of a contender with such listeners."""
     return f"{KIT}, {nanoseconds(number) if number else 'no'} listener{'s'[: number != 1]} to {kind.__name__}"
 
 

@@ -130,7 +130,7 @@ def _short(figure: float | str) -> str:
 
 
 def share_of(values: Sequence[float], share: float) -> float:
-    """The value that this share of them does not exceed."""
+    """Return the value that this share of them does not exceed."""
     ordered = sorted(values)
     with suppress(IndexError):
         return ordered[int(share * len(ordered))]

@@ -47,14 +47,14 @@ class Service:
         self.client, self.pid = client, pid
 
     async def submit(self, body: dict[str, Any] | None = None) -> tuple[int, float]:
-        """The id of a job that was taken in, and the seconds that it took."""
+        """Submit a job; return its id and the seconds that it took."""
         begun = perf_counter()
         answer = await self.client.post("/tasks/fetch-joke", json=body or {})
         expect(answer.status_code == ACCEPTED, f"a submission was answered with {answer.status_code}")
         return int(answer.json()["job_id"]), perf_counter() - begun
 
     async def get(self, path: str) -> Any:
-        """What is there. Raises StressError when it is not."""
+        """Return a resource. Raises StressError when it is missing."""
         answer = await self.client.get(path)
         expect(answer.status_code == OK, f"{path} was answered with {answer.status_code}")
         return answer.json()
@@ -82,7 +82,7 @@ class Service:
         return await at_once([lambda job_id=job_id: self.get(f"/jobs/{job_id}") for job_id in ids])  # type: ignore[misc]
 
     async def succeeded(self, ids: Iterable[int]) -> list[dict[str, Any]]:
-        """The same, when none of them ended otherwise."""
+        """Return the jobs when all have succeeded."""
         jobs = await self.jobs(ids)
         others = [f"job {job['id']} is {job['status']}" for job in jobs if job["status"] != "succeeded"]
         expect(not others, f"{len(others)} of {len(jobs)} have not succeeded: {'; '.join(others[:3])}")
@@ -150,7 +150,7 @@ def _address(process: subprocess.Popen[str], log: Path) -> str:
 
 
 def _many_connections() -> None:
-    """A thousand at once are more than most systems give a process unasked; the service inherits it."""
+    """Raise the limit of open files, which a thousand connections exceed; the service inherits it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))

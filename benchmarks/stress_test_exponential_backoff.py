@@ -37,7 +37,7 @@ def job(attempts: int) -> Job:
 
 
 def seconds(strategy: ExponentialBackoffStrategy, attempts: int, error: BaseException | None = None) -> float | None:
-    """The delay, None for no further run."""
+    """Return the delay, None for no further run."""
     answer = strategy.get_schedule_in(error, attempts)
     return None if answer is None else answer["seconds"]
 
@@ -105,7 +105,7 @@ def filtering(tasks: int, bar: Bar) -> Figures:
 
 
 def limits(tasks: int, bar: Bar) -> Figures:
-    """A strategy of n attempts allows n runs after the first."""
+    """Check that a strategy of n attempts allows n runs after the first."""
     most = min(100, max(1, int((2 * tasks) ** 0.5)))
     bar.more(most)
     for limit in range(most):

@@ -70,7 +70,7 @@ async def concurrent_submission(running: Service, tasks: int, bar: Bar) -> Figur
 
 
 async def retry_under_load(running: Service, tasks: int, bar: Bar) -> Figures:
-    """The joke API breaks: attempts at growing delays. It heals: success."""
+    """Check that jobs are retried at growing delays while the joke API fails, and succeed when it recovers."""
     await running.fake_api(broken=True)
     ids, _ = await submitted(running, max(1, tasks // 5), bar)
     await asyncio.sleep(1.0)
@@ -130,7 +130,7 @@ async def burst(running: Service, tasks: int, bar: Bar) -> Figures:
 
 
 async def timeout_protection(running: Service, tasks: int, bar: Bar) -> Figures:
-    """The joke API hangs: runs are cut at the job's timeout, and the jobs succeed when it answers again."""
+    """Check that runs of a hanging joke API end at the job's timeout, and the jobs succeed when it recovers."""
     before = await _timed_out(running)
     await running.fake_api(delay=60.0)
     ids, _ = await submitted(running, min(CONCURRENCY, max(1, tasks // 10)), bar)

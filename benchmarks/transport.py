@@ -69,7 +69,7 @@ def _serve(said: Any) -> None:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The URL of a provider in another process."""
+    """Yield the URL of a provider in another process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
@@ -83,7 +83,7 @@ def server() -> Iterator[str]:
 
 
 def plain_clients(http: ModuleType) -> dict[str, Any]:
-    """The contenders among sync clients."""
+    """Return the contenders among sync clients."""
 
     def sender() -> Any:
         return http.HTTPTransport(verify=False)
@@ -93,7 +93,7 @@ def plain_clients(http: ModuleType) -> dict[str, Any]:
 
 
 def async_clients(http: ModuleType) -> dict[str, Any]:
-    """The contenders among async clients."""
+    """Return the contenders among async clients."""
 
     def sender() -> Any:
         return http.AsyncHTTPTransport(verify=False)
@@ -123,7 +123,7 @@ def async_batch(client: Any, url: str) -> Batch:
 
 
 async def measured(title: str, batches: dict[str, Batch], scale: Scale) -> Row:
-    """Rounds of batches, in an order that turns."""
+    """Measure rounds of batches, in a rotating order."""
     names = list(batches)
     for name in names:
         await batches[name](scale.requests)

@@ -43,7 +43,7 @@ class _Server(uvicorn.Server):
 
 
 def _end(*_: object) -> NoReturn:
-    """What uvicorn leaves to us after its graceful end: a process that a signal kills would not stop its database."""
+    """End the process after uvicorn's graceful shutdown: a process killed by a signal would not stop its database."""
     sys.exit(0)
 
 

@@ -24,7 +24,7 @@ _logger = logging.getLogger("joke_service")
 
 
 def make_app(settings: Settings | None = None) -> FastAPI:
-    """The application of these settings, or of the environment's. Raises ConfigurationError."""
+    """Return the application with these settings, or with the environment's. Raises ConfigurationError."""
     service = JokeService(Settings() if settings is None else settings)
 
     @asynccontextmanager

@@ -24,7 +24,7 @@ class DatabaseAwayError(ConnectionError):
 
 
 async def within(seconds: float, work: Awaitable[T]) -> T:
-    """The result of `work`. Raises DatabaseAwayError when it fails, or takes longer.
+    """Return the result of `work`. Raises DatabaseAwayError when it fails, or takes longer.
 
     What takes longer is cancelled and left alone: from a server that stands still, psycopg frees itself only after 10 seconds.
     """

@@ -20,7 +20,7 @@ _ENDS: Final = {"deferred_for_retry": "", "succeeded": "succeeded", "failed": "f
 
 
 def runs_of(happened: Iterable[Happened]) -> list[dict[str, Any]]:
-    """The runs in turn, each with its start, end, outcome and error.
+    """Return the runs in order, each with its start, end, outcome and error.
 
     Outcomes: "running", "succeeded", "failed" (the last one), "aborted", "retried" (it failed, and there is another),
     "postponed" (a guard refused to begin it, or it was a circuit's failed trial, which costs no attempt) and "interrupted" (its

@@ -19,14 +19,14 @@ from .storage import FETCH_JOKE, Storage
 
 
 def make_queue(settings: Settings) -> JobsApp:
-    """The queue. A job is tried again where that may help: not when the joke API says that there is no such joke."""
+    """Return the queue. A job is retried where that may help: not when the joke API has no such joke."""
     queue = make_app(settings)
     queue.strategy = replace(settings.strategy, use_classifier=True, respect_retry_after=True)
     return queue
 
 
 def add_task(queue: JobsApp, storage: Storage, joke_api: Callable[[], JokeApi]) -> Task[Any, Any, Any]:
-    """The task: fetch a joke, keep it. It may run twice for one job, and then keeps the joke twice, which is once."""
+    """Fetch a joke and store it. It may run twice for one job; storing the joke twice has the effect of once."""
 
     @queue.task(name=FETCH_JOKE, pass_context=True)
     async def fetch_joke(

@@ -26,7 +26,7 @@ class JokeApi:
         self.close = self._client.close
 
     async def joke(self, *, joke_id: int | None = None, topic: str | None = None) -> Joke:
-        """A joke by its number, of a topic, or any. Raises the kit's errors."""
+        """Fetch a joke by its number, of a topic, or any. Raises the kit's errors."""
         answer = await self._ask(_path(joke_id, topic))
         if answer == []:
             raise ResourceNotFoundError("the joke API has no jokes of this topic")

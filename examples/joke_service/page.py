@@ -10,7 +10,7 @@ from typing import Final
 
 
 def _source(tag: str) -> str:
-    """The hash by which a browser knows the text within `tag`."""
+    """Return the hash by which a browser recognizes the text within `tag`."""
     text = re.findall(rf"<{tag}>(.*?)</{tag}>", PAGE, re.DOTALL)[0]
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 

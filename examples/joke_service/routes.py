@@ -53,13 +53,13 @@ async def job(service: Service, job_id: str) -> dict[str, Any]:
 
 @routes.get("/jokes")
 async def jokes(service: Service, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> dict[str, Any]:
-    """The jokes that were fetched last."""
+    """Return the jokes that were fetched last."""
     return {"jokes": await service.storage.jokes(limit)}
 
 
 @routes.get("/stats")
 async def stats(service: Service) -> dict[str, Any]:
-    """The service in numbers."""
+    """Return the statistics of the service."""
     return await service.stats()
 
 
@@ -90,5 +90,5 @@ async def events(service: Service) -> StreamingResponse | JSONResponse:
 
 @routes.get("/", include_in_schema=False)
 async def page() -> HTMLResponse:
-    """The page."""
+    """Return the page."""
     return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY, **NO_STORE})

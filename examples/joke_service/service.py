@@ -44,7 +44,7 @@ class JokeService:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The fake joke API, if it is wanted, and the database with a worker, as soon as there is one."""
+        """Run the fake joke API, if configured, and connect to the database with a worker as soon as it is available."""
         async with contextlib.AsyncExitStack() as stack:
             fake = None if self.fake_api is None else stack.enter_context(self.fake_api.running())
             self._joke_api = JokeApi(self.settings, fake or str(self.settings.api_base_url), self.kit)
@@ -71,21 +71,21 @@ class JokeService:
             await asyncio.sleep(RETRY_AFTER)
 
     async def submit(self, wanted: FetchJoke, key: str | None) -> int:
-        """The id of a job that is safe by now."""
+        """Defer a job and return its id once it is committed."""
         return await self._submissions.submit(wanted.model_dump(exclude_none=True), key)
 
     async def stats(self) -> dict[str, Any]:
-        """The queue, the jokes and the joke API in numbers; those of the worker since this process began."""
+        """Return statistics of the queue, the jokes and the joke API; those of the worker since this process began."""
         numbers = self.queue.metrics.snapshot().get(FETCH_JOKE, {})
         return {**await self.storage.stats(), "worker": numbers, "joke_api": self.joke_api()}
 
     def joke_api(self) -> dict[str, Any]:
-        """What is known of the joke API."""
+        """Return the health of the joke API."""
         fake = self.fake_api
         return {**self._joke_api.circuit(), "fake": None if fake is None else {"broken": fake.broken, "delay": fake.delay}}
 
     async def snapshot(self) -> dict[str, Any]:
-        """What the page shows."""
+        """Return what the page shows."""
         seen = {"joke_api": self.joke_api()}
         try:
             stats, jobs, jokes = await asyncio.gather(

@@ -120,7 +120,7 @@ class Storage:
         await self._rows(_PING)
 
     async def jokes(self, limit: int) -> list[dict[str, Any]]:
-        """The latest ones."""
+        """Return the latest jokes."""
         return [_plain(row) for row in await self._rows(_JOKES, limit=limit)]
 
     async def job(self, job_id: int) -> dict[str, Any] | None:
@@ -129,7 +129,7 @@ class Storage:
         return found[0] if found else None
 
     async def latest(self, limit: int) -> list[dict[str, Any]]:
-        """The latest jobs with their runs, the newest first."""
+        """Return the latest jobs with their runs, newest first."""
         return await self._with_runs(await self._rows(_LATEST, task=FETCH_JOKE, limit=limit))
 
     async def stats(self) -> dict[str, Any]:

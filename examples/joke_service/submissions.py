@@ -72,7 +72,7 @@ class Submissions:
         self._since_analyzed = 0
 
     async def submit(self, arguments: Mapping[str, Any], key: str | None = None) -> int:
-        """The id of a job that is committed. Raises DatabaseAwayError within 1.5 seconds, and KeyReusedError."""
+        """Return the id of a committed job. Raises DatabaseAwayError within 1.5 seconds, and KeyReusedError."""
         submission = _Submission(
             dict(arguments), None if key is None else _hash(key), _hash(json.dumps(arguments, sort_keys=True))
         )

@@ -75,7 +75,7 @@ _SHARES: Final = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
 
 def share_of(values: Iterable[float], share: float) -> float:
-    """The value that this share of them does not exceed; 0 of none."""
+    """Return the value that this share of them does not exceed; 0 of none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
@@ -132,7 +132,7 @@ async def _at_once(calls: list[Callable[[], Awaitable[T]]], limit: int) -> None:
 
 
 def show(console: Console, numbers: dict[str, Any]) -> None:
-    """A table of it all."""
+    """Return a table of the results."""
     table = Table("", "", title="Submissions and jobs", show_header=False)
     for name, value in numbers.items():
         text = ", ".join(f"{key}: {each}" for key, each in value.items()) if isinstance(value, dict) else str(value)
