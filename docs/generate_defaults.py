@@ -116,8 +116,9 @@ def _default(owner: Any, parameter: inspect.Parameter) -> str:
 
 
 def _constant(owner: Any, value: object) -> str | None:
-    """The name that a default has in its module, as in `clock=SYSTEM_CLOCK`."""
-    return next((name for name, known in vars(inspect.getmodule(owner)).items() if known is value and name.isupper()), None)
+    """The name that a default has in the module of its class or of a base class, as in `clock=SYSTEM_CLOCK`."""
+    modules = (vars(inspect.getmodule(each)) for each in getattr(owner, "__mro__", (owner,)))
+    return next((name for module in modules for name, known in module.items() if known is value and name.isupper()), None)
 
 
 def _shown(value: object) -> str:
