@@ -27,10 +27,10 @@ def box(x: float, y: float, width: float, height: float, colour: str, tooltip: s
     return f'<rect x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}" fill="{colour}">{_title(tooltip)}</rect>'
 
 
-def horizontal_line(left: float, right: float, y: float, colour: str, tooltip: str = "", *, dashed: bool = False) -> str:  # noqa: PLR0913 - as above
-    """Return a line from `left` to `right`."""
+def horizontal_rule(x1: float, x2: float, y: float, colour: str, tooltip: str = "", *, dashed: bool = False) -> str:  # noqa: PLR0913 - same
+    """Return a horizontal line from `x1` to `x2`."""
     dashes = ' stroke-dasharray="4 3"' if dashed else ""
-    ends = f'x1="{left}" y1="{y:.2f}" x2="{right}" y2="{y:.2f}"'
+    ends = f'x1="{x1}" y1="{y:.2f}" x2="{x2}" y2="{y:.2f}"'
     return f'<line {ends} stroke="{colour}"{dashes}>{_title(tooltip)}</line>'
 
 

@@ -16,7 +16,7 @@ LARGEST = 16 * 1024 * 1024
 
 Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 SignedAmount = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Whole = Annotated[int, Field(strict=True)]
+Count = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 
 _RULES = {

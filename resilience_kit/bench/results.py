@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from resilience_kit.bench.json_reader import Amount, Whole, validate
+from resilience_kit.bench.json_reader import Amount, Count, validate
 from resilience_kit.bench.measure.memory import MemoryUse
 from resilience_kit.bench.measure.samples import Summary
 
@@ -25,10 +25,10 @@ class BenchmarkResult:
     """
 
     name: str
-    iterations: Whole
-    loops: Whole
+    iterations: Count
+    loops: Count
     time: Summary
-    distribution: tuple[tuple[Amount, Whole], ...]
+    distribution: tuple[tuple[Amount, Count], ...]
     memory: MemoryUse | None
     calibration: Amount
     cpu_share: Amount

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resilience_kit.bench.json_reader import Amount, SignedAmount, Whole
+from resilience_kit.bench.json_reader import Amount, Count, SignedAmount
 from resilience_kit.bench.measure.switches import FROZEN, GC_DISABLED, TRACING
 
 if sys.platform != "win32":  # pragma: no branch - another system
@@ -35,9 +35,9 @@ class MemoryUse:
     tracked.
     """
 
-    calls: Whole
-    peak_bytes: Whole
-    current_bytes: Whole
+    calls: Count
+    peak_bytes: Count
+    current_bytes: Count
     per_call_bytes: Amount
     kept_per_call_bytes: SignedAmount
     overhead: Amount

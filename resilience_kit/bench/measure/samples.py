@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from resilience_kit.bench.json_reader import Amount, Flag, Whole
+from resilience_kit.bench.json_reader import Amount, Count, Flag
 from resilience_kit.metrics import bucket_index, bucket_midpoint
 
 #: How far outside the middle half, in widths of that half, a sample is an outlier (Tukey, Exploratory Data Analysis, 1977).
@@ -33,7 +33,7 @@ class Summary:
     at most 6 % off. `outliers` counts what is more than 1.5 widths of the middle half outside of it.
     """
 
-    count: Whole
+    count: Count
     mean: Amount
     stdev: Amount
     minimum: Amount
@@ -44,7 +44,7 @@ class Summary:
     p95: Amount
     p99: Amount
     maximum: Amount
-    outliers: Whole
+    outliers: Count
     exact: Flag = True
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from resilience_kit._svg import box, document, horizontal_line, text
+from resilience_kit._svg import box, document, horizontal_rule, text
 from resilience_kit.cli.demo.recording import Recording, Side
 from resilience_kit.cli.demo.run_statistics import GOAL_BURST, OUTAGE, SLOW_CALL_THRESHOLD, client_statistics, goals
 from resilience_kit.cli.demo.scenario import Phase
@@ -128,7 +128,7 @@ def _sent_row(recording: Recording, side: Side, parts: Sequence[Slice], scale: S
     total, during = client_statistics(side, recording.scenario), client_statistics(side, recording.scenario, OUTAGE)
     yield from _labels(y, scale, side.name, "sent upstream", f"{total.sent} attempts", f"{during.sent} in outage")
     if (twice := scale.height_of(GOAL_BURST * recording.scenario.rate)) <= ROW:
-        yield horizontal_line(LEFT, LEFT + PLOT, y + ROW - twice, "#d1495b", f"{GOAL_BURST:g} times the normal rate", dashed=True)
+        yield horizontal_rule(LEFT, LEFT + PLOT, y + ROW - twice, "#d1495b", f"{GOAL_BURST:g} times the normal rate", dashed=True)
     for index, part in enumerate(parts):
         if part.sent:
             height = scale.height(part.sent)
@@ -145,7 +145,7 @@ def _labels(y: int, scale: Scale, *labels: str) -> Iterator[str]:
         yield text(LEFT - 44, y + 16 + 18 * number, label, "b" if number == 0 else "s", "end")
     for rate in scale.ticks():
         at = y + ROW - scale.height_of(rate)
-        yield horizontal_line(LEFT, LEFT + PLOT, at, "#ccc" if rate == 0 else "#e6e6e6")
+        yield horizontal_rule(LEFT, LEFT + PLOT, at, "#ccc" if rate == 0 else "#e6e6e6")
         yield text(LEFT - 6, at + 4, f"{rate:g}", "y", "end")
 
 
