@@ -1,4 +1,4 @@
-"""The command `resilience-kit`. Its libraries come with the extra `cli`, those of the demo with `demo`."""
+"""The command `resilience-kit`. Needs the extra `cli`, and the extra `demo` for the demo."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TextIO
 
 from resilience_kit._version import install_command
 
-#: Library -> the extra that brings it.
+#: Library -> the extra that installs it.
 REQUIRED_EXTRAS = {
     "typer": "cli",
     "rich": "cli",
@@ -22,9 +22,9 @@ REQUIRED_EXTRAS = {
 
 
 def main() -> None:
-    """Run the command line; a mistake is one sentence on stderr and exit code 2."""
+    """Run the command line; an error of the user is one sentence on stderr and exit code 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal has no sign for is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")  # a character that the terminal lacks must not raise
     stdout_closed = sys.stdout is None
     if stdout_closed:
         sys.stdout = _open_null_device()
@@ -32,14 +32,14 @@ def main() -> None:
         sys.stderr = _open_null_device()
     try:
         sys.exit(_run(sys.argv[1:]) or int(stdout_closed))
-    except* BrokenPipeError:  # whoever read along has seen enough
+    except* BrokenPipeError:  # the reader closed the pipe
         sys.exit(1)
     finally:
         _discard_unwritten_output()
 
 
 def _discard_unwritten_output() -> None:
-    """Lose what stdout will not take, which has been told by now, so that the interpreter's last flush goes well."""
+    """Discard what stdout cannot take, which was reported before, so that the interpreter's last flush succeeds."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -47,7 +47,7 @@ def _discard_unwritten_output() -> None:
 
 
 def _open_null_device() -> TextIO:
-    """In place of a stream that was closed before the program began (`>&-`)."""
+    """Open the null device in place of a stream that was closed at the start (`>&-`)."""
     return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - as long as the process
 
 

@@ -1,4 +1,4 @@
-"""The commands and their options; what they do is in the rooms beside, which are imported by the command that needs them."""
+"""The commands and their options. Each command imports the module that implements it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from resilience_kit.errors import ResilienceError
 NAME = "resilience-kit"
 INTERRUPTED = 130
 EXIT_CODES = (
-    "Exit codes: 0, all is well; 1, what was asked about is not (a file is not valid, the doctor found a problem, the bench a "
-    "missed target or a regression); 2, a mistake on the command line, in the environment or in a file that had to be read; "
-    "130, interrupted."
+    "Exit codes: 0, success; 1, a negative result (a file is not valid, the doctor found a problem, the bench a missed target or "
+    "a regression); 2, an error on the command line, in the environment or in a file; 130, interrupted."
 )
-# typer carries click along under a changing name; the public way to its base error is through this subclass.
+# typer vendors click under a changing name; this subclass is the public way to its base error.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
@@ -35,7 +34,7 @@ app.add_typer(jobs, name="jobs", epilog=EXIT_CODES)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and give its exit code; every mistake of the user becomes one sentence on stderr."""
+    """Run one command line and return its exit code; every error of the user becomes one sentence on stderr."""
     try:
         code = int(app(list(arguments), prog_name=NAME, standalone_mode=False) or 0)
         sys.stdout.flush()
@@ -73,17 +72,17 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def main_options(
-    _version: Annotated[bool, typer.Option("--version", help="Tell the version.", callback=_show_version, is_eager=True)] = False,
+    _version: Annotated[bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)] = False,
 ) -> None:
-    """Keeps AI service calls alive."""
+    """Keep AI service calls alive."""
 
 
 @app.command()
 def demo(
     quick: Annotated[bool, typer.Option("--quick", help="Take 8 seconds instead of 30.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else.")] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed is another row of calls and faults.")] = 1,
-    picture: Annotated[Path, typer.Option("--picture", help="Where the timeline goes (SVG).")] = Path("resilience-demo.svg"),
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the random calls and faults.")] = 1,
+    picture: Annotated[Path, typer.Option("--picture", help="File for the timeline (SVG).")] = Path("resilience-demo.svg"),
 ) -> None:
     """Send the same traffic through a plain client and through the kit, with an outage in the middle."""
     from resilience_kit.cli.demo.command import run_demo
@@ -94,16 +93,16 @@ def demo(
 
 @app.command()
 def doctor(
-    stores: Annotated[bool, typer.Option("--stores", help="Connect to what DATABASE_URL and REDIS_URL name, too.")] = False,
+    stores: Annotated[bool, typer.Option("--stores", help="Connect to DATABASE_URL and REDIS_URL, too.")] = False,
     app: Annotated[
         str | None,
         typer.Option(
-            "--app", metavar="MODULE[:ATTRIBUTE]", help="Import the application, and compare names with its operations'."
+            "--app", metavar="MODULE[:ATTRIBUTE]", help="Import the application, and check names against its operations."
         ),
     ] = None,
     json: JsonOption = False,
 ) -> int:
-    """Look at the libraries, their traps and the environment; exit code 1 when something has to be mended."""
+    """Check the libraries, their pitfalls and the environment; exit code 1 if there is a problem."""
     from resilience_kit.cli.doctor.command import run_doctor
     from resilience_kit.cli.output import Output
 
@@ -113,11 +112,11 @@ def doctor(
 @app.command()
 def presets(
     environment: Annotated[
-        str | None, typer.Option("--for", metavar="ENVIRONMENT", help="Recommend for an environment of this name.")
+        str | None, typer.Option("--for", metavar="ENVIRONMENT", help="Recommend a preset for an environment of this name.")
     ] = None,
     json: JsonOption = False,
 ) -> int:
-    """List the presets with their numbers, and tell which one fits this environment and why."""
+    """List the presets with their numbers, and recommend one for this environment."""
     from resilience_kit.cli.output import Output
     from resilience_kit.cli.presets import show_presets
 
@@ -130,10 +129,10 @@ def bench(  # noqa: PLR0913 - one argument an option
     baseline: Annotated[Path | None, typer.Option("--baseline", help="Compare with this saved run.")] = None,
     save: Annotated[Path | None, typer.Option("--save", help="Save this run, as a baseline (.json).")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a report with plots.")] = None,
-    history: Annotated[Path | None, typer.Option("--history", help="Add this run to the file, and tell trends.")] = None,
+    history: Annotated[Path | None, typer.Option("--history", help="Add this run to the file, and report trends.")] = None,
     json: JsonOption = False,
 ) -> int:
-    """Measure what the kit costs here; exit code 1 when a target is missed, or something is worse than in the baseline."""
+    """Measure the kit's overhead on this machine; exit code 1 if a target is missed or a result is worse than the baseline."""
     from resilience_kit.cli.bench import bench as measure
     from resilience_kit.cli.output import Output
 
@@ -147,7 +146,7 @@ def _config() -> None:
 
 @config.command()
 def show(json: JsonOption = False) -> int:
-    """Show what protects the operations in this environment, and which source says so."""
+    """Show the options of all operations in this environment, with their sources."""
     from resilience_kit.cli.config.show import show as answer
     from resilience_kit.cli.output import Output
 
@@ -158,23 +157,23 @@ def show(json: JsonOption = False) -> int:
 def explain(  # noqa: PLR0913 - one argument an option
     operation: Annotated[str, typer.Argument(help="The operation's name.", autocompletion=completion.operations)],
     strategy: Annotated[
-        str | None, typer.Option("--strategy", help="The strategy that the code asks for.", autocompletion=completion.strategies)
+        str | None, typer.Option("--strategy", help="The strategy that the code passes.", autocompletion=completion.strategies)
     ] = None,
     custom_config: Annotated[
-        str | None, typer.Option("--custom-config", metavar="JSON", help="The custom_config that the code asks for.")
+        str | None, typer.Option("--custom-config", metavar="JSON", help="The custom_config that the code passes.")
     ] = None,
     live: Annotated[
-        str | None, typer.Option("--live", help="A strategy set while running.", autocompletion=completion.strategies)
+        str | None, typer.Option("--live", help="A strategy set at run time.", autocompletion=completion.strategies)
     ] = None,
     app: Annotated[
         str | None,
         typer.Option(
-            "--app", metavar="MODULE[:ATTRIBUTE]", help="Import the application, and ask its orchestrator or the default one."
+            "--app", metavar="MODULE[:ATTRIBUTE]", help="Import the application, and use its orchestrator or the default one."
         ),
     ] = None,
     json: JsonOption = False,
 ) -> int:
-    """Explain each option of one operation: its value, the source that decided it, and what that overruled."""
+    """Explain each option of one operation: its value, the source that decided it, and the values that it overrode."""
     from resilience_kit.cli.config.explain import explain_of_app, explain_operation
     from resilience_kit.cli.output import Output
 
@@ -188,32 +187,32 @@ def explain(  # noqa: PLR0913 - one argument an option
 @config.command()
 def validate(
     file: Annotated[str, typer.Argument(help="A .toml or .json file; - for stdin.")],
-    strict: Annotated[bool, typer.Option("--strict", help="As the validator judges what strangers send.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Validate as untrusted input.")] = False,
     app: Annotated[
         str | None,
         typer.Option(
             "--app",
             metavar="MODULE[:ATTRIBUTE]",
-            help="Import the application, and warn of names that are nearly its operations'.",
+            help="Import the application, and warn of names similar to its operations.",
         ),
     ] = None,
     json: JsonOption = False,
 ) -> int:
-    """Check a file by itself, whatever the environment says; exit code 1 when it is not valid."""
+    """Validate a file, ignoring the environment; exit code 1 if it is not valid."""
     from resilience_kit.cli.config.validate import validate as answer
     from resilience_kit.cli.output import Output
 
     if strict and app is not None:
-        raise CliError("--strict judges what strangers send, who know no application: leave out --app")
+        raise CliError("--strict validates untrusted input, without an application: leave out --app")
     return answer(Output(json), file, strict=strict, app=app)
 
 
 @config.command()
 def schema(
     what: Annotated[
-        Literal["custom_config", "file", "preset", "template_overrides"], typer.Option("--of", help="What is to be described.")
+        Literal["custom_config", "file", "preset", "template_overrides"], typer.Option("--of", help="The text to describe.")
     ] = "file",
-    json: JsonOption = False,  # noqa: ARG001 - as every command has it; a schema is JSON in any case
+    json: JsonOption = False,  # noqa: ARG001 - every command has it; a schema is JSON anyway
 ) -> int:
     """Print the JSON Schema of a configuration file, or of another configuration text."""
     from resilience_kit.cli.config.schema import show_schema
@@ -224,7 +223,7 @@ def schema(
 
 @config.command()
 def templates(
-    name: Annotated[str | None, typer.Argument(help="One of them, to begin with.", autocompletion=completion.templates)] = None,
+    name: Annotated[str | None, typer.Argument(help="The template to print.", autocompletion=completion.templates)] = None,
     json: JsonOption = False,
 ) -> int:
     """List the templates, or print one of them."""
@@ -250,25 +249,23 @@ def diff(
     return answer(Output(json), a, b)
 
 
-JobsAppOption = Annotated[
-    str | None, typer.Option("--app", metavar="MODULE:ATTRIBUTE", help="Where the application of make_app() is.")
-]
+JobsAppOption = Annotated[str | None, typer.Option("--app", metavar="MODULE:ATTRIBUTE", help="The application from make_app().")]
 
 
 @jobs.callback()
 def _jobs() -> None:
-    """Run workers, and look after the queue. The database is that of DATABASE_URL, or an embedded one."""
+    """Run workers and manage the queue, in the database of DATABASE_URL or an embedded one."""
 
 
 @jobs.command()
 def worker(
     app: JobsAppOption = None,
-    queue: Annotated[list[str] | None, typer.Option("--queue", help="Serve this queue only; may be given again.")] = None,
-    concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, help="Jobs at once.")] = None,
+    queue: Annotated[list[str] | None, typer.Option("--queue", help="Serve this queue only; repeatable.")] = None,
+    concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, help="Number of jobs at once.")] = None,
     name: Annotated[str, typer.Option("--name", help="The worker's name in the log.")] = "worker",
     once: Annotated[bool, typer.Option("--once", help="End when the queue is empty.")] = False,
 ) -> int:
-    """Run jobs until told to stop; running ones are let end, or wait in the queue again."""
+    """Run jobs until stopped by a signal; running jobs finish, or return to the queue."""
     from resilience_kit.cli.jobs import run_worker
 
     return run_worker(app, queues=queue or (), concurrency=concurrency, once=once, name=name)
@@ -277,7 +274,7 @@ def worker(
 @jobs.command()
 def serve(
     service: Annotated[str, typer.Argument(metavar="MODULE:ATTRIBUTE", help="The ASGI application that defers jobs.")],
-    host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 for any that is free.")] = 8000,
 ) -> int:
     """Serve a web application over the queue."""
@@ -288,7 +285,7 @@ def serve(
 
 @jobs.command()
 def sweep(app: JobsAppOption = None, json: JsonOption = False) -> int:
-    """Look for stalled jobs now; exit code 1 when one could not be helped."""
+    """Sweep stalled jobs now; exit code 1 if one was skipped."""
     from resilience_kit.cli.jobs import sweep as answer
     from resilience_kit.cli.output import Output
 
@@ -297,10 +294,10 @@ def sweep(app: JobsAppOption = None, json: JsonOption = False) -> int:
 
 @jobs.command("list")
 def list_(
-    status: Annotated[str | None, typer.Option("--status", help="Of this status only.")] = None,
-    task: Annotated[str | None, typer.Option("--task", help="Of this task only.")] = None,
-    job: Annotated[int | None, typer.Option("--job", metavar="ID", min=1, help="This job only, with all of its error.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 20,
+    status: Annotated[str | None, typer.Option("--status", help="Jobs of this status only.")] = None,
+    task: Annotated[str | None, typer.Option("--task", help="Jobs of this task only.")] = None,
+    job: Annotated[int | None, typer.Option("--job", metavar="ID", min=1, help="This job only, with its full error.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The maximum number of jobs.")] = 20,
     json: JsonOption = False,
 ) -> int:
     """List the newest jobs, without their arguments, with type, file and line of their last errors."""
@@ -312,7 +309,7 @@ def list_(
 
 @jobs.command()
 def retry(job: Annotated[int, typer.Argument(metavar="ID", min=1, help="The job's id.")], json: JsonOption = False) -> int:
-    """Give a failed job one more run; exit code 1 when there is none of this id, or it has not failed."""
+    """Retry a failed job once; exit code 1 if there is no such job, or it has not failed."""
     from resilience_kit.cli.jobs import retry as answer
     from resilience_kit.cli.output import Output
 
@@ -321,7 +318,7 @@ def retry(job: Annotated[int, typer.Argument(metavar="ID", min=1, help="The job'
 
 @jobs.command("demo")
 def jobs_demo(
-    count: Annotated[int, typer.Option("--jobs", min=1, max=1000, help="How many jobs.")] = 3, json: JsonOption = False
+    count: Annotated[int, typer.Option("--jobs", min=1, max=1000, help="Number of jobs.")] = 3, json: JsonOption = False
 ) -> int:
     """Show jobs that outlive an outage, on an embedded database."""
     from resilience_kit.cli.jobs_demo import demo as play

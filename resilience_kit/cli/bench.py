@@ -1,4 +1,4 @@
-"""`resilience-kit bench`: what the kit costs on this machine, held against its promises and against earlier runs."""
+"""`resilience-kit bench`: the overhead of the kit on this machine, compared with targets and earlier runs."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _STYLES = {"pass": "green", "over": "bold red"}
 def bench(  # noqa: PLR0913 - one argument an option
     output: Output, iterations: int, *, baseline: Path | None, save: Path | None, html: Path | None, history: Path | None
 ) -> int:
-    """Run all benchmarks and tell; 1 when a target is missed, or something takes more than in the `baseline`.
+    """Run and report all benchmarks; return 1 if a target is missed or a result is worse than the `baseline`.
 
-    `save` gets the run as a future baseline, `html` a report, `history` one more line. Raises Mistake, ConfigurationError for
-    files that cannot be read or written, before a benchmark is run as far as that can be known.
+    `save`: file for the run as a future baseline. `html`: file for a report. `history`: file to append the run to. Raises
+    CliError or ConfigurationError for files that cannot be read or written, if possible before a benchmark is run.
     """
     _check_folders({"--save": save, "--html": html, "--history": history})
     baseline_suite = None if baseline is None else read_suite(baseline)

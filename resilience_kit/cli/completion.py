@@ -1,4 +1,4 @@
-"""What the shell may complete a word to. A wrong environment completes to less, and never to an error."""
+"""Shell completions. A wrong environment offers fewer of them, and never an error."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from resilience_kit.errors import ConfigurationError
 
 
 def strategies() -> list[str]:
-    """Names of strategies."""
+    """List the names of strategies."""
     from resilience_kit.config import ResilienceStrategy
 
     return [each.value for each in ResilienceStrategy]
 
 
 def templates() -> list[str]:
-    """Names of templates."""
+    """List the names of templates."""
     from resilience_kit.config import TEMPLATES
 
     return [*TEMPLATES]
 
 
 def configurations() -> list[str]:
-    """Names of all that can be compared without a file."""
+    """List the names of presets, strategies and templates."""
     from resilience_kit.cli.config.diff import NAMES
 
     return [*NAMES]
 
 
 def operations() -> list[str]:
-    """Operations that the environment or its preset speaks of."""
+    """List the operations that the environment or its preset names."""
     from resilience_kit.cli.config.operations import named_operations
     from resilience_kit.config import ResilienceSettings
 

@@ -1,4 +1,4 @@
-"""What a user of the command line did wrong, or what the system refused, in a sentence."""
+"""Errors of the command line: a mistake of the user, or an operation that the system refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class CliError(Exception):
 
 
 def describe_os_error(error: OSError, path: object = None) -> str:
-    """What the system refused, after the path that it is about: `path`, or else the error's own."""
+    """Describe an OSError: `path`, by default the error's own, and the reason."""
     about = error.filename if path is None else path
     why = error.strerror or str(error) or type(error).__name__
     return why if about is None else f"{about}: {why}"
@@ -19,7 +19,7 @@ def describe_os_error(error: OSError, path: object = None) -> str:
 
 @contextmanager
 def for_option(option: str, path: object) -> Iterator[None]:
-    """Make a Mistake about an option's path of what the system refuses, whatever other file it was about."""
+    """Convert an OSError in the block to a `CliError` about an option's path."""
     try:
         yield
     except OSError as error:

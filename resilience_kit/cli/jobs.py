@@ -1,4 +1,4 @@
-"""`resilience-kit jobs`: workers, sweeps, and a look at the queue. Arguments and results of jobs are never shown."""
+"""`resilience-kit jobs`: workers, sweeps and listings of the queue. Arguments and results of jobs are never shown."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _STATUS = "SELECT status::text AS status FROM procrastinate_jobs WHERE id = %(id
 
 
 def run_worker(app: str | None, *, queues: Sequence[str], concurrency: int | None, once: bool, name: str) -> int:
-    """Run a worker until a signal stops it, or with `once` until the queue is empty. Without `app`: that of JOBS_APP."""
+    """Run a worker until a signal stops it, or with `once` until the queue is empty. `app` defaults to JOBS_APP."""
     target = app or os.environ.get(_APP)
     if not target:
         raise CliError(_NO_APP)
@@ -65,7 +65,7 @@ def run_worker(app: str | None, *, queues: Sequence[str], concurrency: int | Non
 
 
 def sweep(output: Output, app: str | None) -> int:
-    """Look for stalled jobs once."""
+    """Sweep stalled jobs once; return 1 if one was skipped."""
     result = _with_app(_load_app(app), lambda each: each.sweep())
     counts = f"{len(result.retried)} retried, {len(result.finished)} finished, {len(result.skipped)} skipped"
     summary = f"{result.found} stalled jobs: {counts}"
@@ -74,9 +74,9 @@ def sweep(output: Output, app: str | None) -> int:
 
 
 def list_jobs(output: Output, *, status: str | None, task: str | None, job_id: int | None, limit: int) -> int:
-    """The latest jobs, the newest first, with type and place of their last errors, and how many there are of each status.
+    """List the latest jobs, newest first, with type and location of their last errors, and the number of jobs by status.
 
-    Of one job alone there is the error's message and traceback as well, where they are kept. 1 when that job is not there.
+    A single job is shown with its error's message and traceback, if they are stored; return 1 if it does not exist.
     """
     if status is not None and status not in STATUSES:
         raise CliError(f"--status: must be one of {', '.join(STATUSES)}, got {status!r}")
@@ -102,7 +102,7 @@ async def _read(app: JobsApp, wanted: dict[str, Any]) -> tuple[list[dict[str, An
 
 
 async def _errors(cursor: AsyncCursor[dict[str, Any]], ids: list[int]) -> dict[int, dict[str, Any]]:
-    """The last error of each job, where there is a table of them."""
+    """Return the last error of each job; none if the table of errors does not exist."""
     await cursor.execute(_HAS_ERRORS)
     if all(each["to_regclass"] is None for each in await cursor.fetchall()):
         return {}
@@ -117,7 +117,7 @@ def _summary(error: Mapping[str, Any] | None) -> str:
 
 
 def retry(output: Output, job_id: int) -> int:
-    """Give a failed job one more run, now. 1 when there is no such job, or it has not failed."""
+    """Retry a failed job once, now; return 1 if there is no such job, or it has not failed."""
     status = _with_app(make_app(), lambda each: _retried(each, job_id))
     outcome = "waits for its next run" if status == "todo" else "is not there" if status is None else f"is {status}, not failed"
     output.show({"id": job_id, "status": status}, f"job {job_id} {outcome}")
@@ -125,7 +125,7 @@ def retry(output: Output, job_id: int) -> int:
 
 
 async def _retried(app: JobsApp, job_id: int) -> str | None:
-    """The job's status, which is "todo" when it was failed."""
+    """Retry the job if it failed and return its status, which is then "todo"."""
     async with app.pool.connection() as connection:
         if await (await connection.execute(_RETRY, {"id": job_id})).fetchone() is not None:
             return "todo"
@@ -138,14 +138,14 @@ def serve(service: str, host: str, port: int) -> int:
     import uvicorn  # noqa: PLC0415 - an extra
 
     found = _load_attribute("SERVICE", service)
-    # uvicorn raises it again after its end, and a process that is killed by it stops no database of its own.
+    # uvicorn re-raises the signal at its end, and a process killed by it would not stop its embedded database.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(found, host=host, port=port, log_level="info")
     return 0
 
 
 def _load_app(target: str | None) -> JobsApp:
-    """The application that a module's attribute holds, or one of the environment's settings, which knows no task of anybody's."""
+    """Return the application in a module's attribute, or one from the environment's settings, without tasks."""
     if target is None:
         return make_app()
     found = _load_attribute("--app", target)
@@ -165,7 +165,7 @@ def _load_attribute(option: str, target: str) -> Any:
 
 
 def _with_app(app: JobsApp, action: Callable[[JobsApp], Coroutine[Any, Any, T]]) -> T:
-    """Open, do, close. A database that cannot be reached is a sentence; its own words may hold the connection string."""
+    """Open the app, run the action and close it. A database error is reported without its message, which may hold the URL."""
 
     async def opened() -> T:
         async with lifespan(app):

@@ -1,4 +1,4 @@
-"""`resilience-kit jobs demo`: a service breaks, jobs wait for it, and it comes back."""
+"""`resilience-kit jobs demo`: jobs that survive an outage of a service."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HEAD: Final = ("second", "job", "attempt", "what")
 
 @dataclass
 class _DemoEvents:
-    """What happened to the demo's jobs, and when."""
+    """Records the events of the demo's jobs with their times."""
 
     clock: Clock
     started: float
@@ -41,7 +41,7 @@ class _DemoEvents:
     finished: asyncio.Event = field(default_factory=asyncio.Event)
 
     def record(self, event: Event) -> None:
-        """Write one event down."""
+        """Record one event."""
         if not isinstance(event, JobRetried | JobSucceeded | JobFailed) or event.operation != "demo":
             return
         self.remaining -= not isinstance(event, JobRetried)
@@ -56,7 +56,7 @@ def _describe_end(event: JobEvent) -> str:
 
 
 def demo(output: Output, jobs: int) -> int:
-    """Defer jobs for a service that is down for 3 seconds; 0 when all of them succeeded after it came back."""
+    """Defer jobs for a service that is down for 3 seconds; return 0 if all succeed after its recovery."""
     with tempfile.TemporaryDirectory(prefix="resilience-kit-jobs-", ignore_cleanup_errors=True) as folder:
         server = EmbeddedPostgres(folder, remove=True)
         try:

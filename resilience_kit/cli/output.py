@@ -1,4 +1,4 @@
-"""How commands answer: JSON for programs, or tables and sentences for people, with colours on a terminal only."""
+"""Output of commands: JSON for programs, or tables and sentences, with colours on a terminal only."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-#: Columns where no terminal tells how many there are: a log or a pipe gets one line a row.
+#: Columns without a terminal: a log or a pipe gets one line per row.
 _UNLIMITED_WIDTH = 10_000
 #: Between two columns.
 _GAP = "  "
 #: Columns of a record: its name and the rest.
 _RECORD_COLUMNS = ("", "")
-#: Cells that say nothing.
+#: Cells without content.
 _EMPTY_CELLS = {"", "-"}
-#: A last column of running text is not made narrower than this.
+#: The minimum width of a last column of text.
 _MIN_LAST_COLUMN = 24
 _MEASURING_CONSOLE = Console(file=StringIO(), width=_UNLIMITED_WIDTH, color_system=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where answers go. `as_json`: one JSON document on stdout, and nothing else."""
+    """Writes results to stdout. `as_json`: one JSON document, and nothing else."""
 
     as_json: bool = False
 
     def show(self, data: Any, *for_people: Grid | Text | str) -> None:
-        """Answer with `data`, or with what says the same to people.
+        """Write `data` as JSON, or the same content formatted for people.
 
-        Flushes, so that whoever stopped reading is noticed here.
+        Flushes, so that a closed pipe raises here.
         """
         if self.as_json:
             sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
@@ -50,7 +50,7 @@ class Output:
 
 
 def _print(console: Console, parts: Sequence[Grid | Text | str]) -> None:
-    """Tables are set apart by an empty line."""
+    """Print the parts, with an empty line before each table."""
     for number, each in enumerate(parts):
         if number and isinstance(each, Grid):
             console.print()
@@ -61,7 +61,7 @@ def _print(console: Console, parts: Sequence[Grid | Text | str]) -> None:
 
 
 def _without_styles(parts: Sequence[Grid | Text | str]) -> str:
-    """The same without colours, bold type, and blanks that fill a line."""
+    """Format the parts without colours, bold type and trailing blanks."""
     text = StringIO()
     _print(Console(file=text, width=_UNLIMITED_WIDTH, color_system=None, highlight=False), parts)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
@@ -76,13 +76,13 @@ class Grid:
     rows: Sequence[Sequence[Text]]
 
     def render(self, width: int) -> RenderableType:
-        """A table where no word is split for it, else one of two columns, else paragraphs."""
+        """Render a table if no word is split for it, else a table of two columns, else paragraphs."""
         if self._min_width() <= width:
             return self._table()
         return Group(*self._paragraphs()) if self.columns == _RECORD_COLUMNS else self._records().render(width)
 
     def _min_width(self) -> int:
-        """The width for all of the columns but the last, and for its words."""
+        """Return the width of all columns but the last, plus the longest word of that one."""
         *columns, last = zip([_text(name) for name in self.columns], *self.rows, strict=True)
         widest = [
             max(Measurement.get(_MEASURING_CONSOLE, _MEASURING_CONSOLE.options, cell).maximum for cell in column)
@@ -108,7 +108,7 @@ class Grid:
         return made
 
     def _records(self) -> Grid:
-        """The first cells of each row, and beside them the others that hold something, each after its column's name."""
+        """Return a grid of two columns: the first cells of each row, and the others that are not empty, labelled."""
         unnamed = next((number for number, name in enumerate(self.columns) if name), len(self.columns))
         head = min(max(1, unnamed), len(self.columns) - 1)
         rows = [(Text(_GAP).join(row[:head]), _labelled_cells(self.columns[head:], row[head:])) for row in self.rows]
@@ -130,7 +130,7 @@ def _labelled(name: str, cell: Text) -> Text:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Grid:
-    """Rows under a bold title; without names of columns there is no line of them. Cells are never taken for markup."""
+    """Make a table under a bold title, with a header if columns have names. Cells are never parsed as markup."""
     return Grid(title, columns, [[*map(_cell, row)] for row in rows])
 
 
@@ -143,7 +143,7 @@ def _text(text: str, style: str = "") -> Text:
 
 
 def format_value(value: object) -> str:
-    """A value as people write it."""
+    """Format a value for people."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -156,5 +156,5 @@ def format_value(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` with escapes in place of what a terminal would obey, or could not show."""
+    """Escape the characters of `text` that are control sequences or not printable."""
     return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)

@@ -1,4 +1,4 @@
-"""`resilience-kit presets`: which presets there are, and which of them fits here."""
+"""`resilience-kit presets`: lists the presets and recommends one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _COLUMNS = ("", "attempts", "threshold", "recovery (s)", "strategy", "operations
 
 
 def show_presets(output: Output, environment: str | None) -> int:
-    """Tell the presets with their numbers, and which one fits an environment of that name; None: this one here."""
+    """Show the presets with their numbers, and the one recommended for `environment`; None: the present one."""
     advice = recommend_preset(environment)
     data = {"presets": [each.to_dict() for each in PRESETS.values()], "recommendation": advice._asdict()}
     strategies = f"a strategy's name is a preset's, too: {', '.join(ResilienceStrategy)}"

@@ -130,8 +130,8 @@ def test_explain_says_what_is_wrong(arguments, expected, sentence) -> None:
 @pytest.mark.parametrize(
     ("operation", "note"),
     [
-        ("summarise", "nobody speaks of 'summarise' by name; did you mean 'summarize'?"),
-        ("x", "nobody speaks of 'x' by name"),
+        ("summarise", "no source names the operation 'summarise'; did you mean 'summarize'?"),
+        ("x", "no source names the operation 'x'"),
         ("Ask-Twice", ""),
         ("sentiment", ""),
         ("rank", ""),
@@ -218,7 +218,7 @@ def test_explain_asks_the_orchestrator_that_an_app_holds(told, program) -> None:
     as_it_is = told("config", "explain", "qa", "--app", app, "--json")
     assert 9 == json.loads(as_it_is.out)["fields"]["retry_attempts"]["value"]
     assert (
-        "nobody speaks of 'qaa' by name; did you mean 'qa'?"
+        "no source names the operation 'qaa'; did you mean 'qa'?"
         == told("config", "explain", "qaa", "--app", app, "--json").json["note"]
     )
     changed = told("config", "explain", "qa", "--app", app, "--live", "critical", "--json")

@@ -187,7 +187,7 @@ def test_a_trap_that_is_mended_is_not_told_as_one(monkeypatch) -> None:
     monkeypatch.setattr(tenacity, "retry_if_not_exception_type", no_retry)
     monkeypatch.setattr(tenacity, "stop_after_delay", before_delay)
     assert [False] * 5 == [each.is_present() for each in PITFALLS]
-    assert all(each.text.startswith("gone in this version: ") for each in inspect_pitfalls())
+    assert all(each.text.startswith("fixed in this version: ") for each in inspect_pitfalls())
 
 
 def test_looking_at_traps_leaves_nothing_behind() -> None:
@@ -365,7 +365,7 @@ def jobs_variables(monkeypatch):
 @pytest.mark.usefixtures("jobs_variables")
 def test_no_variable_of_jobs_is_fine() -> None:
     """The defaults rule."""
-    assert [Finding("jobs", "variables", FINE, "none is set: the defaults rule")] == [*inspect_jobs()]
+    assert [Finding("jobs", "variables", FINE, "none is set: the defaults apply")] == [*inspect_jobs()]
 
 
 @pytest.mark.usefixtures("jobs_variables")

@@ -1,4 +1,4 @@
-"""The application's own orchestrator, which knows what the code asks for: `--app MODULE[:ATTRIBUTE]`."""
+"""Loads the application's orchestrator, which has the options of its call sites: `--app MODULE[:ATTRIBUTE]`."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from resilience_kit.errors import ConfigurationError
 from resilience_kit.orchestrator import AIServiceResilience
 from resilience_kit.orchestrator.default import attach_pending_call_sites, default_operations
 
-#: The frames of `imported` and importlib.
+#: The frames of `load_module` and importlib.
 _LOADER_FRAMES: Final = 2
 
 
 def orchestrator_of(app: str, operation: str) -> AIServiceResilience:
-    """The orchestrator that a module's attribute holds, or the default one with the module's functions of that operation.
+    """Return the orchestrator in a module's attribute, or the default one with the module's functions of that operation.
 
-    Raises Mistake in a sentence. Of the module's own error only type and place are told, since its text may hold a secret; a
-    ConfigurationError has none.
+    Raises CliError. An error of the module is reported by type and location only, since its text may hold a secret; that of a
+    ConfigurationError holds none.
     """
     module, attribute = _module_of(app)
     return _orchestrator_in(module, attribute, app) if attribute else attach_pending_call_sites(operation)
 
 
 def operations_of(app: str) -> list[str]:
-    """The names of the operations of an application's functions, called or not. Raises Mistake as `orchestrator_of` does."""
+    """List the operations of an application's functions, called or not. Raises CliError as `orchestrator_of` does."""
     module, attribute = _module_of(app)
     return _orchestrator_in(module, attribute, app).operations if attribute else default_operations()
 
@@ -60,7 +60,7 @@ def _module_hint(name: str) -> str:
 
 
 def load_module(name: str) -> ModuleType:
-    """The module, looked for in the current folder first. What it prints goes to stderr."""
+    """Import a module, from the current folder first. Its output goes to stderr. Raises CliError."""
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - a text, as in all of sys.path
     try:
         with redirect_stdout(sys.stderr):
@@ -69,14 +69,14 @@ def load_module(name: str) -> ModuleType:
         raise CliError(f"--app: cannot import {name!r}: there is no module {error.name!r}") from None
     except ConfigurationError as error:
         raise CliError(f"--app: cannot import {name!r}: {error}") from None
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a program's own code may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - application code may raise anything
         raise CliError(f"--app: cannot import {name!r}: it raises {type(error).__name__}{_source_location(error)}") from None
     finally:
         sys.path.pop(0)
 
 
 def _source_location(error: BaseException) -> str:
-    """Where it was raised, or where a text is no Python."""
+    """Return where the error was raised, or the location of a syntax error."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {error.filename}:{error.lineno}"
     locations = [(frame.f_code.co_filename, number) for frame, number in walk_tb(error.__traceback__)]

@@ -1,4 +1,4 @@
-"""`resilience-kit config diff`: in what two presets, templates, strategies or files differ."""
+"""`resilience-kit config diff`: compares two presets, templates, strategies or files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resilience_kit.cli.output import Output, table
 from resilience_kit.config import PRESETS, TEMPLATES, ResilienceSettings, ResilienceStrategy, get_template
 from resilience_kit.config.explain import Explanation, explain
 
-#: All names that stand for a configuration.
+#: All names of configurations.
 NAMES = (*PRESETS, *(each.value for each in ResilienceStrategy), *TEMPLATES)
 _SUFFIXES = {".json", ".toml"}
 
@@ -28,10 +28,10 @@ class Difference(NamedTuple):
 
 
 def diff(output: Output, a: str, b: str) -> int:
-    """Tell each field in which two configurations differ, operations by name behind it.
+    """Show each field in which two configurations differ, then those of named operations.
 
-    Each is a name, or else a file; no variable of this environment changes them. Raises Mistake for what is neither, and
-    ConfigurationError for a file that is wrong.
+    Each is a name or a file; variables of this environment are ignored. Raises CliError for anything else, and
+    ConfigurationError for a wrong file.
     """
     found = list(_differences(_settings(a), _settings(b)))
     data = {"a": a, "b": b, "differences": [each._asdict() for each in found]}
@@ -58,7 +58,7 @@ def _differences(a: ResilienceSettings, b: ResilienceSettings) -> Iterator[Diffe
 
 
 def _compare_operation(prefix: str, a: Explanation, b: Explanation) -> Iterator[Difference]:
-    """In what one operation differs. The preset's name is how a configuration is chosen, and not a part of it."""
+    """Yield the differences of one operation. The name of the preset is not one: it is not part of the configuration."""
     for field_a, field_b in zip(a.fields, b.fields, strict=True):
         if field_a.value != field_b.value and field_a.name != "preset":
             yield Difference(f"{prefix}{field_a.name}", field_a.value, field_b.value)

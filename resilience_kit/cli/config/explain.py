@@ -1,4 +1,4 @@
-"""`resilience-kit config explain`: every option of one operation, who decided it, and whom that overruled."""
+"""`resilience-kit config explain`: every option of one operation, its source, and the values that it overrode."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from resilience_kit.config.parsing import strict_json
 def explain_operation(
     output: Output, operation: str, *, strategy: str | None, custom_config: str | None, live: str | None
 ) -> int:
-    """Tell what protects an operation whose code asks for a `strategy` and a `custom_config` (JSON), after `live` was set.
+    """Explain an operation whose code passes `strategy` and `custom_config` (JSON), with the strategy `live` set at run time.
 
-    Raises ConfigurationError for what is wrong, in the environment too.
+    Raises ConfigurationError for wrong options, also in the environment.
     """
     custom = None if custom_config is None else _mapping(custom_config)
     options, settings = CallOptions(strategy=strategy, custom_config=custom), ResilienceSettings()
@@ -31,7 +31,7 @@ def explain_operation(
 
 
 def explain_of_app(output: Output, operation: str, app: str, *, live: str | None) -> int:
-    """The same as the application at `app` has it. Raises Mistake when that cannot be imported, and ConfigurationError."""
+    """Explain an operation of the application at `app`. Raises CliError if it cannot be imported, and ConfigurationError."""
     orchestrator = orchestrator_of(app, operation)
     if live is not None:
         orchestrator.set_strategy(operation, live)
@@ -54,11 +54,11 @@ def _show(output: Output, explained: Explanation, named: Sequence[str]) -> int:
 
 
 def _unknown_operation_note(operation: str, named: Sequence[str]) -> str:
-    """A sentence about an operation that is none of the named ones: its name may be misspelt."""
+    """Return a note on an operation that no source names: its name may be misspelled."""
     if variable_of(operation) in map(variable_of, named):
         return ""
     hint = did_you_mean(operation, named)
-    return f"nobody speaks of {operation!r} by name{hint if 'did you mean' in hint else ''}"
+    return f"no source names the operation {operation!r}{hint if 'did you mean' in hint else ''}"
 
 
 def _rows(explained: Explanation) -> Iterator[Sequence[object]]:
@@ -66,5 +66,5 @@ def _rows(explained: Explanation) -> Iterator[Sequence[object]]:
 
 
 def _overridden(field: ExplainedField) -> str:
-    """Other values only: who says the same is overruled without a difference."""
+    """Format the overridden values that differ."""
     return "; ".join(f"{format_value(value)} ({source})" for value, source in field.overridden if value != field.value)

@@ -1,4 +1,4 @@
-"""Settings that no variable of this environment changes."""
+"""Settings without the RESILIENCE_* variables of this environment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PREFIX = "RESILIENCE_"
 
 @contextmanager
 def without_variables() -> Iterator[None]:
-    """Take our variables out of this process's environment for a while."""
+    """Remove the RESILIENCE_* variables from this process's environment inside the block."""
     removed = {name: os.environ.pop(name) for name in list(os.environ) if name.upper().startswith(_PREFIX)}
     try:
         yield

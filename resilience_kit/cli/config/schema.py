@@ -1,4 +1,4 @@
-"""`resilience-kit config schema`: what an editor or another program checks a file by."""
+"""`resilience-kit config schema`: prints a JSON Schema for editors and other programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from resilience_kit.config.schema import SchemaName
 
 
 def show_schema(output: Output, what: SchemaName) -> int:
-    """The JSON Schema, which is JSON for people too. Raises ConfigurationError for an unknown `what`."""
+    """Print the JSON Schema, with or without --json. Raises ConfigurationError for an unknown `what`."""
     schema = json_schema(what)
     output.show(schema, json.dumps(schema, indent=2))
     return 0

@@ -1,4 +1,4 @@
-"""`resilience-kit config show`: what protects the operations here, and who says so."""
+"""`resilience-kit config show`: the options of all operations, with their sources."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LISTED_OPTIONS = ("strategy", "retry_attempts", "deadline", "circuit_breaker_th
 
 
 def show(output: Output) -> int:
-    """Tell what the environment and its file come to. Raises ConfigurationError when they are wrong."""
+    """Show the options that result from the environment and its file. Raises ConfigurationError if these are wrong."""
     settings = ResilienceSettings()
     default, named = explain_unnamed(settings), explain_named(settings)
     data = {
@@ -31,7 +31,7 @@ def show(output: Output) -> int:
 
 
 def options_to_dict(fields: Iterable[ExplainedField]) -> dict[str, Any]:
-    """Options with their sources, and a note where a value is not what was asked for; ready for JSON."""
+    """Return options with their sources, and a note on a clamped value; ready for JSON."""
     return {
         each.name: {"value": each.value, "source": each.source} | ({"note": each.note} if each.note else {}) for each in fields
     }

@@ -1,4 +1,4 @@
-"""`resilience-kit config templates`: settings to begin with."""
+"""`resilience-kit config templates`: lists or prints templates of settings."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _NUMBERS = ("retry_attempts", "circuit_breaker_threshold", "recovery_timeout", "
 
 
 def list_templates(output: Output) -> int:
-    """Tell what templates there are, and for what."""
+    """List the templates with their purposes."""
     rows = [(each.name, *(each[number] for number in _NUMBERS), each.description) for each in TEMPLATES.values()]
     output.show([each.to_dict() for each in TEMPLATES.values()], table("templates", ("", *_NUMBERS, "for"), rows))
     return 0
 
 
 def show_template(output: Output, name: str) -> int:
-    """One template; for people as TOML, to begin a file with. Raises Mistake for a name that there is not."""
+    """Print one template, as TOML or as JSON. Raises CliError for an unknown name."""
     template = get_template(name)
     if template is None:
         raise CliError(f"{name!r} is not the name of a template{did_you_mean(name, TEMPLATES)}")

@@ -1,4 +1,4 @@
-"""`resilience-kit config validate`: whether a file is right, before it does harm."""
+"""`resilience-kit config validate`: validates a configuration file."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _STDIN = "stdin"
 
 
 def validate(output: Output, file: str, *, strict: bool, app: str | None = None) -> int:
-    """Tell whether a file is valid by itself; 1 when it is not. `-` is stdin.
+    """Validate a file, ignoring the environment; return 1 if it is not valid. `-` is stdin.
 
-    What comes from there, from a pipe or from a device is JSON when it begins with a brace, else TOML. A file may hold all that
-    RESILIENCE_CONFIG_FILE may name. `app`: warn of operations that are nearly one of this application's. `strict`: only what the
-    validator takes from strangers. Raises Mistake where there is no file.
+    Input from stdin, a pipe or a device is JSON if it begins with a brace, else TOML. A file may hold all that
+    RESILIENCE_CONFIG_FILE may name. `app`: warn of names similar to operations of this application. `strict`: validate as
+    untrusted input. Raises CliError if there is no such file.
     """
     name = _STDIN if file == "-" else file
     operations = None if app is None else operations_of(app)
@@ -52,7 +52,7 @@ def validate(output: Output, file: str, *, strict: bool, app: str | None = None)
 
 @contextmanager
 def _on_disk(file: str) -> Iterator[Path]:
-    """The file itself, or one with what comes from stdin, a pipe or a device."""
+    """Yield the file, or a temporary one with the input from stdin, a pipe or a device."""
     if file != "-" and not _is_stream(file):
         yield Path(file)
         return
@@ -65,7 +65,7 @@ def _on_disk(file: str) -> Iterator[Path]:
 
 
 def _is_stream(file: str) -> bool:
-    """Whether a file has no name that says what it holds. Raises Mistake for what is no file at all."""
+    """Return whether a file is a stream, whose name does not reveal its format. Raises CliError if it is no file."""
     if not file:
         raise CliError("the file's name is empty")
     try:
@@ -91,7 +91,7 @@ def _from_stream(file: str) -> bytes:
 
 
 def _validate_file(path: Path, operations: Sequence[str] | None) -> ValidationResult:
-    """As an application would load it that no variable speaks to. Raises ConfigurationError."""
+    """Load the file as an application without variables would. Raises ConfigurationError."""
     with without_variables():
         settings = ResilienceSettings(config_file=path)
         found = [*_file_warnings(settings), *_misspelled_operations(settings, operations or ())]
@@ -101,7 +101,7 @@ def _validate_file(path: Path, operations: Sequence[str] | None) -> ValidationRe
 
 
 def _misspelled_operations(settings: ResilienceSettings, operations: Sequence[str]) -> Iterator[ConfigWarning]:
-    """Names in the file that are nearly those of the application's operations."""
+    """Yield warnings of names in the file that are similar to the application's operations."""
     for near in near_names(settings.named_operations(), operations):
         location = near.source.partition(": ")[2] or near.source
         warning = f"{location}: the application has no operation {near.name!r}; did you mean {near.suggestion!r}?"
@@ -109,7 +109,7 @@ def _misspelled_operations(settings: ResilienceSettings, operations: Sequence[st
 
 
 def _file_warnings(settings: ResilienceSettings) -> Iterator[ConfigWarning]:
-    """What is odd for all operations, and what each section makes odd over all that the file says above it."""
+    """Yield warnings for all operations, then those that each section causes."""
     if settings.custom_config:
         yield from config_warnings(settings.default)
     for spelled, section in settings.operations.items():
@@ -120,7 +120,7 @@ def _file_warnings(settings: ResilienceSettings) -> Iterator[ConfigWarning]:
 
 
 def _clamped_settings(explained: Explanation) -> Iterator[ConfigWarning]:
-    """What a section says and does not get, and what gives way to it."""
+    """Yield warnings of settings that were clamped."""
     for field in explained.fields:
         if field.note:
             bound, _ = BOUNDS[field.name]
@@ -128,7 +128,7 @@ def _clamped_settings(explained: Explanation) -> Iterator[ConfigWarning]:
 
 
 def _section_warnings(name: str, section: AbstractSet[str], settings: ResilienceSettings) -> Iterator[ConfigWarning]:
-    """Cautions that are not there without the section. An attempt timeout alone is a bound, which most attempts do not reach."""
+    """Yield warnings that the section causes. A section with only an attempt timeout causes none: most attempts end earlier."""
     if section == {"attempt_timeout"}:
         return
     without = settings.model_copy(update={"operations": {}, "operation_overrides": {}})
@@ -137,7 +137,7 @@ def _section_warnings(name: str, section: AbstractSet[str], settings: Resilience
 
 
 def _validate_untrusted(path: Path) -> ValidationResult:
-    """As the validator would judge it, put before strangers. Raises ConfigurationError for what is no JSON or TOML at all."""
+    """Validate a file as untrusted input. Raises ConfigurationError for a text that is neither JSON nor TOML."""
     validator = ResilienceConfigValidator()
     if path.suffix.lower() == ".json":
         with path.open("rb") as file:

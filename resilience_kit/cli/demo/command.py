@@ -20,7 +20,7 @@ from resilience_kit.cli.demo.text_view import TextView
 
 
 def run_demo(scenario: Scenario, *, picture: Path, as_json: bool) -> None:
-    """Run the demo; leaves a report on stdout and a picture in a file, and raises OSError at once when there can be no file."""
+    """Run the demo: print a report and write a picture. Raises OSError at once if the file cannot be written."""
     with picture.open("a", encoding="utf-8"):
         pass  # half a minute of traffic is wasted when the picture has no place to go
     logging.getLogger("resilience_kit").addHandler(logging.NullHandler())

@@ -1,4 +1,4 @@
-"""What was measured: calls as their user saw them, attempts as they left, requests as they arrived, and the breaker's moves.
+"""The measurements: calls as users saw them, attempts sent, requests received, and transitions of the breaker.
 
 All times are seconds since the traffic began, on the monotonic clock.
 """
@@ -14,7 +14,7 @@ UNPROTECTED, SDK, PROTECTED = "plain client", "SDK, 2 retries", "resilience_kit"
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One call: when it was issued, when it ended, and the name of its error, None when it was answered."""
+    """One call: when it was issued, when it ended, and the name of its error, None if it succeeded."""
 
     issued: float
     ended: float
@@ -28,7 +28,7 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True)
 class BreakerTransition:
-    """The breaker went to `state`."""
+    """A transition of the breaker to `state`."""
 
     at: float
     state: str
@@ -36,7 +36,7 @@ class BreakerTransition:
 
 @dataclass(slots=True)
 class Side:
-    """One client's part of the record. `sent` holds the start of every attempt, `received` the requests that arrived upstream."""
+    """One client's measurements. `sent`: the start of every attempt. `received`: the requests that arrived upstream."""
 
     name: str
     issued: int = 0
@@ -52,12 +52,12 @@ class Side:
 
     @property
     def waiting(self) -> int:
-        """Calls that have no answer yet."""
+        """The number of calls in progress."""
         return self.issued - len(self.calls)
 
     @property
     def state(self) -> str:
-        """The breaker's state now."""
+        """The breaker's current state."""
         return self.transitions[-1].state if self.transitions else "closed"
 
 
@@ -74,10 +74,10 @@ class Recording:
 
     @property
     def length(self) -> float:
-        """Seconds to draw: the traffic and the calls that outlast it."""
+        """Seconds to draw: the traffic, and the calls that end after it."""
         return max([self.scenario.duration, *(call.ended for side in self.sides for call in side.calls)])
 
     @property
     def sides(self) -> tuple[Side, Side, Side]:
-        """Plain first, the kit last."""
+        """All sides, the plain client first, the kit last."""
         return self.unprotected, self.sdk, self.protected

@@ -1,4 +1,4 @@
-"""The figures of the report, computed from a recording and from nothing else."""
+"""The figures of the report, computed from a recording."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLOW_CALL_THRESHOLD = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ClientStatistics:
-    """One side in one stretch of time; calls belong to the time at which they were issued. Latencies are milliseconds."""
+    """One side in one period; a call belongs to the period in which it was issued. Latencies are milliseconds."""
 
     calls: int
     answered: int
@@ -33,11 +33,11 @@ class ClientStatistics:
 
     @property
     def success_rate(self) -> float:
-        """Share of calls that were answered; 1.0 when there was none."""
+        """The share of calls that succeeded; 1.0 without calls."""
         return self.answered / self.calls if self.calls else 1.0
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """Return the figures, ready for JSON."""
         return {
             "calls": self.calls,
             "answered": self.answered,
@@ -50,10 +50,10 @@ class ClientStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Goals:
-    """What the demo is to show.
+    """The goals of the demo.
 
     `outside`: success outside the outage. `upstream`: attempts during it, as a share of the plain client's. `burst`: the most
-    attempts in any second after it, in multiples of the normal rate: a service that has just come back must not be flattened.
+    attempts in any second after it, in multiples of the normal rate: a recovered service must not be overloaded.
     """
 
     outside: float
@@ -62,11 +62,11 @@ class Goals:
 
     @property
     def met(self) -> bool:
-        """Whether all were reached."""
+        """Whether all goals were reached."""
         return self.outside >= GOAL_OUTSIDE and self.upstream <= GOAL_UPSTREAM and self.burst <= GOAL_BURST
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """Return the figures, ready for JSON."""
         return {
             "protected_success_outside_outage": {"measured": round(self.outside, 5), "at_least": GOAL_OUTSIDE},
             "upstream_during_outage_vs_plain": {"measured": round(self.upstream, 5), "at_most": GOAL_UPSTREAM},
@@ -76,13 +76,13 @@ class Goals:
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The smallest value that at least `share` of all values do not exceed; 0.0 without values."""
+    """Return the smallest value that at least `share` of all values do not exceed; 0.0 without values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 def client_statistics(side: Side, scenario: Scenario, phases: Iterable[Phase] = Phase) -> ClientStatistics:
-    """One side within some phases."""
+    """Compute the figures of one side in some phases."""
     wanted = frozenset(phases)
     calls = [call for call in side.calls if scenario.phase(call.issued) in wanted]
     latencies = [call.latency * 1e3 for call in calls]
@@ -97,7 +97,7 @@ def client_statistics(side: Side, scenario: Scenario, phases: Iterable[Phase] = 
 
 
 def goals(recording: Recording) -> Goals:
-    """How the run stands against what it is to show."""
+    """Compute the goals from the run."""
     scenario = recording.scenario
     outside = client_statistics(recording.protected, scenario, frozenset(Phase) - OUTAGE)
     unprotected_sent, protected_sent = (
@@ -109,7 +109,7 @@ def goals(recording: Recording) -> Goals:
 
 
 def burst(side: Side, scenario: Scenario) -> float:
-    """The most attempts that left in any second after the outage, in multiples of the normal rate."""
+    """Return the most attempts in any second after the outage, in multiples of the normal rate."""
     sent = sorted(at for at in side.sent if at >= scenario.outage[2])
     peak = max((bisect_left(sent, at + SECOND) - first for first, at in enumerate(sent)), default=0)
     return peak / SECOND / scenario.rate
@@ -125,7 +125,7 @@ class SlowCalls:
 
 
 def slow_calls(side: Side) -> SlowCalls:
-    """What those waited who were answered late."""
+    """Summarize the waits of calls that were answered late."""
     late = [call for call in side.calls if call.error is None and call.latency > SLOW_CALL_THRESHOLD]
     return SlowCalls(
         len(late), max((call.latency for call in late), default=0.0), max((call.ended for call in late), default=0.0)
@@ -133,12 +133,12 @@ def slow_calls(side: Side) -> SlowCalls:
 
 
 def errors(calls: Sequence[CallRecord]) -> dict[str, int]:
-    """How often each error reached the user, the most frequent first."""
+    """Count each error that reached the user, the most frequent first."""
     return dict(Counter(call.error for call in calls if call.error is not None).most_common())
 
 
 def report(recording: Recording) -> dict[str, object]:
-    """Everything as one JSON-able mapping."""
+    """Return the whole report, ready for JSON."""
     scenario = recording.scenario
     start, refused_from, end = scenario.outage
     return {

@@ -1,4 +1,4 @@
-"""What the demo does to the service: when calls are issued, which faults they meet, and how the kit is set up against them."""
+"""The scenario of the demo: the times of calls, the faults of the service, and the configuration of the kit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ CALL_HEADER = "x-demo-call"
 RETRY_AFTER = 0.1
 FAULT_RATES = {Fault.rate_limited(RETRY_AFTER): 0.05, Fault.server_error(): 0.02}
 LATENCY = (0.01, 0.03)
-#: The protected client sends at most this many times the normal rate: what has waited is spread over the time after an outage.
+#: The protected client sends at most this multiple of the normal rate, which spreads waiting calls after an outage.
 MAX_RATE_FACTOR = 1.6
 
 
 class Phase(StrEnum):
-    """A stretch of the demo."""
+    """A period of the demo."""
 
     BEFORE = "before"
     FAILING = "outage: 503"
@@ -32,7 +32,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """The plan of one run: `duration` seconds of traffic, `rate` calls a second and client, an outage in the second quarter."""
+    """One run: `duration` seconds of traffic, `rate` calls per second and client, an outage in the second quarter."""
 
     seed: int = 1
     duration: float = 26.4
@@ -40,12 +40,12 @@ class Scenario:
 
     @classmethod
     def quick(cls, seed: int = 1) -> Scenario:
-        """A run of less than 8 seconds."""
+        """Return a run of less than 8 seconds."""
         return cls(seed=seed, duration=7.0)
 
     @property
     def strategy(self) -> ResilienceConfig:
-        """How the kit is set up: calls wait for an open circuit to close, and never come faster than the service is used to."""
+        """The configuration of the kit: calls wait while the circuit is open, behind a rate limit."""
         return ResilienceConfig(
             retry=RetryConfig(max_attempts=4, base_delay=0.1, max_delay=1.0),
             circuit_breaker=CircuitBreakerConfig(failure_threshold=3, recovery_timeout=1.0),
@@ -56,12 +56,12 @@ class Scenario:
 
     @property
     def outage(self) -> tuple[float, float, float]:
-        """Start of the outage, its turn from 503 to refused connections, and its end."""
+        """Start of the outage, its change from 503 to refused connections, and its end."""
         quarter = self.duration / 4
         return quarter, 1.5 * quarter, 2 * quarter
 
     def phase(self, at: float) -> Phase:
-        """The phase at a time."""
+        """Return the phase at a time."""
         start, refused_from, end = self.outage
         if at < start:
             return Phase.BEFORE
@@ -70,7 +70,7 @@ class Scenario:
         return Phase.REFUSING if at < end else Phase.AFTER
 
     def arrivals(self) -> Iterator[float]:
-        """The times at which calls are issued: a Poisson process, the same for the same seed."""
+        """Return the times of calls: a Poisson process, the same for the same seed."""
         draw = random.Random(f"{self.seed}/arrivals")  # noqa: S311 - repeatable by intent
         at = draw.expovariate(self.rate)
         while at < self.duration:
@@ -78,7 +78,7 @@ class Scenario:
             at += draw.expovariate(self.rate)
 
     def provider(self) -> FakeAIProvider:
-        """A service with this scenario's faults. A call's first attempt meets the same fault and latency in every provider."""
+        """Return a service with this scenario's faults. A call's first attempt meets the same fault and latency everywhere."""
         start, refused_from, end = self.outage
         return FakeAIProvider(
             SeededFaults(FAULT_RATES, self.seed, key=_call_id),

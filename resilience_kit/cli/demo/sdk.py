@@ -1,4 +1,4 @@
-"""The retries that the openai SDK makes unless it is told otherwise, without the SDK; others of its make do nearly the same.
+"""The default retries of the openai SDK, without the SDK; SDKs of the same generator are similar.
 
 Two retries of a failed connection, of 408, 409, 429 and of every 5xx; after the wait that the service asks for, up to two
 minutes, else after 0.5 s, doubled for each retry up to 8 s, less up to a quarter at random.
@@ -24,7 +24,7 @@ SendCall = Callable[[int], Awaitable[object]]
 def with_sdk_retries(
     send: Callable[[int], Awaitable[object]], on_retry: Callable[[], object]
 ) -> Callable[[int], Awaitable[object]]:
-    """`send`, asked again as the SDKs would; `on_retry` is called before each retry."""
+    """Call `send` with the retries of the SDKs; `on_retry` is called before each retry."""
 
     async def send_with_retries(number: int) -> object:
         for retry in range(RETRIES):
@@ -41,14 +41,14 @@ def with_sdk_retries(
 
 
 def is_retried(error: httpx.HTTPError) -> bool:
-    """Whether an SDK asks again after this error."""
+    """Return whether an SDK retries after this error."""
     if not isinstance(error, httpx.HTTPStatusError):
         return True
     return error.response.status_code in RETRIED or error.response.status_code >= SERVER_ERRORS
 
 
 def delay(retry: int, error: httpx.HTTPError) -> float:
-    """Seconds before retry number `retry`, from 0."""
+    """Return the seconds before retry number `retry`, from 0."""
     hint = _hint(error)
     if 0 < hint <= LONGEST_HINT:
         return hint
@@ -56,7 +56,7 @@ def delay(retry: int, error: httpx.HTTPError) -> float:
 
 
 def _hint(error: httpx.HTTPError) -> float:
-    """The service's Retry-After in seconds; the demo's service always tells a number."""
+    """Return the service's Retry-After in seconds; the demo's service always sends a number."""
     headers = error.response.headers if isinstance(error, httpx.HTTPStatusError) else {}
     try:
         return float(headers.get("retry-after", 0.0))

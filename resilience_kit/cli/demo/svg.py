@@ -29,7 +29,7 @@ STYLE = (
 
 
 def draw(recording: Recording) -> str:
-    """The whole picture."""
+    """Draw the whole picture."""
     duration = recording.length
     parts = [slices(side, duration, SLICES) for side in recording.sides]
     second = SLICES / duration
@@ -44,7 +44,7 @@ def draw(recording: Recording) -> str:
 
 
 class Scale:
-    """Counts of a slice on the height of a row: `second` slices make a second, `most` is the largest count of one."""
+    """The scale from counts in a slice to heights: `second` slices per second, `most` is the largest count."""
 
     def __init__(self, second: float, most: int) -> None:
         self._second = second
@@ -52,20 +52,20 @@ class Scale:
         self._top = max(self.step, math.ceil(most * second / self.step) * self.step)
 
     def height(self, count: float) -> float:
-        """Of the bar for so many in a slice."""
+        """Return the height of a bar for a count in a slice."""
         return self.height_of(count * self._second)
 
     def height_of(self, rate: float) -> float:
-        """Of so many a second."""
+        """Return the height of a rate per second."""
         return rate / self._top * ROW
 
     def ticks(self) -> list[float]:
-        """The rates that are written beside the axis, from zero."""
+        """Return the rates of the axis labels, from zero."""
         return [number * self.step for number in range(round(self._top / self.step) + 1)]
 
 
 def nice_step(least: float) -> float:
-    """The smallest of 1, 2, 5, 10, 20, 50 and so on that is not below `least`."""
+    """Return the smallest of 1, 2, 5, 10, 20, 50 and so on that is not below `least`."""
     power = 10.0 ** math.floor(math.log10(max(least, 1.0)))
     return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= least)
 

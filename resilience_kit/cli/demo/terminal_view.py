@@ -28,7 +28,7 @@ COLOURS = {
 
 
 class TerminalView:
-    """Draws on a rich console; `show` redraws, `finish` prints what stays."""
+    """Draws on a rich console; `show` redraws the table, `finish` prints the report."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -52,7 +52,7 @@ class TerminalView:
 
 
 def live_view(recording: Recording) -> RenderableType:
-    """Where all clients stand."""
+    """Return the table of all clients."""
     table = Table("", *(side.name for side in recording.sides), title_justify="left", min_width=WIDTH)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -70,7 +70,7 @@ def live_view(recording: Recording) -> RenderableType:
 
 
 def final_view(recording: Recording) -> list[Text]:
-    """The report's lines, coloured."""
+    """Return the report's lines, coloured."""
     return [_highlight(line) for line in report_lines(recording)]
 
 

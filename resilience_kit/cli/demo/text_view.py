@@ -42,10 +42,10 @@ class TextView:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to take down."""
+        """Do nothing: there is no display to close."""
 
     def show(self, recording: Recording) -> None:
-        """Say where things stand, once a second."""
+        """Print the progress, once a second."""
         if int(recording.now) > self._last_second:
             self._last_second = int(recording.now)
             self._write(progress(recording))
@@ -57,7 +57,7 @@ class TextView:
 
 
 def progress(recording: Recording) -> str:
-    """All clients so far, in one line that fits 80 columns: what was answered of the calls that have ended."""
+    """Format the progress of all clients in one line of at most 80 columns."""
     phase = recording.scenario.phase(recording.now).value
     rates = "  ".join(
         f"{name} {current_statistics(side)[1]:6.1%}" for name, side in zip(SHORT_NAMES, recording.sides, strict=True)
@@ -66,14 +66,14 @@ def progress(recording: Recording) -> str:
 
 
 def current_statistics(side: Side) -> tuple[int, float, float]:
-    """Calls that have ended, the share of them that was answered, and their p95 in milliseconds."""
+    """Return the number of ended calls, the share that succeeded, and their p95 in milliseconds."""
     answered = sum(call.error is None for call in side.calls)
     latency = percentile((call.latency for call in side.calls), 0.95)
     return len(side.calls), answered / len(side.calls) if side.calls else 1.0, latency * 1e3
 
 
 def rows(recording: Recording) -> Iterator[tuple[str, list[ClientStatistics]]]:
-    """The report's stretches: each phase, then outside, during and in total, with all sides' figures."""
+    """Yield the periods of the report: each phase, then outside, during and in total, with all sides' figures."""
     stretches: list[tuple[str, frozenset[Phase]]] = [(phase.value, frozenset({phase})) for phase in Phase]
     stretches += [("outside outage", frozenset(Phase) - OUTAGE), ("in the outage", OUTAGE), ("in total", frozenset(Phase))]
     for name, phases in stretches:
@@ -81,7 +81,7 @@ def rows(recording: Recording) -> Iterator[tuple[str, list[ClientStatistics]]]:
 
 
 def verdict(recording: Recording) -> list[str]:
-    """The three goals with what was measured."""
+    """Yield the three goals with the measured values."""
     goal = goals(recording)
     outside = f"outside the outage {goal.outside:.3%} of protected calls answered (goal: {GOAL_OUTSIDE:.1%})"
     upstream = f"in the outage {goal.upstream:.2%} of the plain client's attempts sent (goal: {GOAL_UPSTREAM:.0%})"
@@ -94,7 +94,7 @@ def verdict(recording: Recording) -> list[str]:
 
 
 def narrative(recording: Recording) -> list[str]:
-    """What users saw as errors, how the breaker moved, and why the protected calls waited."""
+    """Yield the errors that users saw, the transitions of the breaker, and why protected calls waited."""
     sentences = []
     for side in recording.sides:
         seen = ", ".join(f"{count} x {name}" for name, count in errors(side.calls).items())
@@ -110,7 +110,7 @@ def narrative(recording: Recording) -> list[str]:
 
 
 def explanation(recording: Recording) -> list[str]:
-    """Why protected calls waited, and what came upon the service when it was back; nothing where none waited."""
+    """Yield why protected calls waited, and the load on the recovered service; nothing if none waited."""
     scenario, waited = recording.scenario, slow_calls(recording.protected)
     if not waited.count:
         return []
@@ -131,7 +131,7 @@ def _lag_warning(recording: Recording) -> str:
 
 
 def report_lines(recording: Recording) -> Iterator[str]:
-    """The report in plain text, 80 columns wide."""
+    """Format the report as plain text, 80 columns wide."""
     head = "".join(f"{name:>{width}}" for name, width in COLUMNS)
     yield ""
     yield f"{'issued in':15} {'calls':>5}  {'client':{LANE_WIDTH}}{head}"

@@ -37,7 +37,7 @@ class Span:
 
 
 def slices(side: Side, duration: float, count: int) -> list[Slice]:
-    """`count` slices of equal length; what comes after `duration` belongs to the last one."""
+    """Cut the recording into `count` equal slices; what comes after `duration` belongs to the last one."""
     kinds = [[0, 0, 0, 0] for _ in range(count)]
     for call in side.calls:
         kind = 2 if call.error is not None else int(call.latency > SLOW_CALL_THRESHOLD)
@@ -48,20 +48,20 @@ def slices(side: Side, duration: float, count: int) -> list[Slice]:
 
 
 def spans(side: Side, end: float) -> list[Span]:
-    """The breaker's states from zero to `end`."""
+    """Return the periods of the breaker's states from zero to `end`."""
     edges = [(0.0, "closed"), *((move.at, move.state) for move in side.transitions)]
     ends = [at for at, _ in edges[1:]] + [max(end, edges[-1][0])]
     return [Span(state, start, stop) for (start, state), stop in zip(edges, ends, strict=True)]
 
 
 def sparkline(values: Sequence[float], top: float | None = None) -> str:
-    """One bar a value, zero as a space; `top` is the value of a full bar."""
+    """Draw one bar per value, zero as a space; `top` is the value of a full bar."""
     top = max(values, default=0.0) if top is None else top
     return "".join(" " if value <= 0 else BARS[min(len(BARS) - 1, int(value / top * len(BARS)))] for value in values)
 
 
 def state_sparkline(recording: Recording, count: int) -> str:
-    """The breaker's worst state in each slice: open, half-open between, closed."""
+    """Return the breaker's worst state in each slice: open, then half-open, then closed."""
     duration = recording.length
     symbols = []
     for index in range(count):
@@ -72,7 +72,7 @@ def state_sparkline(recording: Recording, count: int) -> str:
 
 
 def sparklines(recording: Recording, count: int) -> list[tuple[str, str]]:
-    """Labelled lines for a terminal: answered calls and upstream attempts of all sides, and the breaker."""
+    """Draw labelled lines for a terminal: answered calls and upstream attempts of all sides, and the breaker."""
     duration = recording.length
     sides = [(side, slices(side, duration, count)) for side in recording.sides]
     top_calls = max((part.issued for _, parts in sides for part in parts), default=1)

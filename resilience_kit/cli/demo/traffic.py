@@ -1,4 +1,4 @@
-"""Sends the scenario's calls through all clients at the same time and writes down what happens."""
+"""Sends the scenario's calls through all clients at the same time and records the results."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TrafficLane:
             self._clients.put_nowait(await stack.enter_async_context(transport))
 
     async def call(self, number: int, issued: float) -> None:
-        """One call as its user sees it; its end is written down, whatever it is."""
+        """Make one call and record its end."""
         error: str | None = UNFINISHED
         self.side.issued += 1
         try:
@@ -75,7 +75,7 @@ class TrafficLane:
 
 
 async def run(scenario: Scenario, watch: Callable[[Recording], object]) -> Recording:
-    """Run the whole scenario; `watch` is shown the recording four times a second and once at the end."""
+    """Run the whole scenario; call `watch` with the recording four times a second and once at the end."""
     recording = Recording(scenario)
     with _without_operator_environment():
         resilience = AIServiceResilience()
@@ -147,7 +147,7 @@ def _record_received(recording: Recording, upstream: Upstream) -> None:
 
 @contextmanager
 def _without_operator_environment() -> Iterator[None]:
-    """The demo shows its own strategy, whatever the environment says about real operations."""
+    """Make an orchestrator with the demo's own strategy, without the settings of the environment."""
     removed = {name: value for name, value in os.environ.items() if name.upper().startswith("RESILIENCE_")}
     for name in removed:
         del os.environ[name]

@@ -1,9 +1,9 @@
-"""The services behind the clients, in a process of their own.
+"""The services behind the clients, in a separate process.
 
 In one process, clients and services slow each other down, and what is measured is the interpreter.
 
-Parent and child talk in lines of JSON: the child names its addresses, begins the outages at `start`, and at the end of its
-input tells what it has received. When the parent dies, its input ends, and so does the child.
+Parent and child exchange lines of JSON: the child sends its addresses, starts the outages at `start`, and sends the received
+requests at the end of its input. If the parent dies, the input ends, and so does the child.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ START = "start\n"
 
 
 class Upstream:
-    """Equal services in a child process, one a client. Raises ChildProcessError when they cannot run."""
+    """Equal services in a child process, one per client. Raises ChildProcessError if they cannot run."""
 
     def __init__(self, scenario: Scenario, count: int) -> None:
         arguments = json.dumps({"scenario": asdict(scenario), "count": count})
@@ -49,12 +49,12 @@ class Upstream:
             self._child.kill()
 
     def start(self) -> None:
-        """Time zero of every service is now."""
+        """Set time zero of every service to now."""
         self._send(START)
         self._receive()
 
     def finish(self) -> list[list[float]]:
-        """End the services; the times at which requests arrived at each."""
+        """Stop the services and return the arrival times of requests at each."""
         cast("IO[str]", self._child.stdin).close()
         return cast("list[list[float]]", self._receive())
 
@@ -72,7 +72,7 @@ class Upstream:
 
 
 def serve(scenario: Scenario, count: int) -> None:
-    """The child's life."""
+    """Run the child process."""
     with ExitStack() as stack:
         providers = [stack.enter_context(scenario.provider()) for _ in range(count)]
         _send_to_parent([provider.openai_url for provider in providers])
@@ -89,7 +89,7 @@ def _send_to_parent(message: object) -> None:
 
 
 def main(encoded: str) -> None:
-    """Serve; a missing library is told to the parent in a sentence. Ctrl-C is the parent's to answer."""
+    """Serve; report a missing library to the parent. Ctrl-C is handled by the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     arguments = json.loads(encoded)
     try:

@@ -1,1 +1,1 @@
-"""`resilience-kit doctor`: what of this machine the kit stands on, and what of it an operator should know."""
+"""`resilience-kit doctor`: checks of the installation and the environment."""

@@ -20,9 +20,9 @@ _SIGN = {Severity.OK: ("ok", "green"), Severity.INFO: ("note", "yellow"), Severi
 
 
 def findings(*, stores: bool, app: str | None = None) -> Iterator[Finding]:
-    """All there is to find, area by area.
+    """Yield all findings, area by area.
 
-    `stores`: connect to those that the environment names; the kit itself uses none. `app`: whose operations are known.
+    `stores`: connect to those that the environment names. `app`: the application whose operations are known.
     """
     yield from inspect_libraries()
     yield from inspect_pitfalls()
@@ -33,7 +33,7 @@ def findings(*, stores: bool, app: str | None = None) -> Iterator[Finding]:
 
 
 def run_doctor(output: Output, *, stores: bool, app: str | None = None) -> int:
-    """Show the findings; 1 when one of them is a problem, else 0."""
+    """Show the findings; return 1 if one of them is a problem, else 0."""
     found = list(findings(stores=stores, app=app))
     problems = sum(each.severity is Severity.PROBLEM for each in found)
     output.show({"problems": problems, "findings": [each.to_dict() for each in found]}, *_tables(found), _problem_count(problems))

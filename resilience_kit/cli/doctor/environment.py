@@ -1,4 +1,4 @@
-"""What the environment tells the kit, and whether the kit understands it."""
+"""Checks of the RESILIENCE_* variables and the configuration file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PREFIX = "RESILIENCE_"
 
 
 def inspect_environment(operations: Sequence[str] = ()) -> Iterator[Finding]:
-    """The RESILIENCE_* variables and the file that one of them may name, read as an application would read them.
+    """Read the RESILIENCE_* variables and the configuration file as an application would, and yield findings.
 
-    `operations`: those of the application; names that presets and the file have for operations are known as well.
+    `operations`: those of the application, known in addition to those of presets and the file.
     """
     read, warnings = _read()
     yield _variables(os.environ)
@@ -32,19 +32,19 @@ def inspect_environment(operations: Sequence[str] = ()) -> Iterator[Finding]:
 
 
 class _LogCapture(logging.Handler):
-    """Keeps what is logged."""
+    """Collects log messages."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one record's text."""
+        """Collect one record's message."""
         self.messages.append(record.getMessage())
 
 
 def _read() -> tuple[ResilienceSettings | Sequence[Violation], list[str]]:
-    """The settings or what is wrong with them, and what the kit logs meanwhile."""
+    """Return the settings or their violations, and the warnings logged while reading."""
     logger, capture = logging.getLogger("resilience_kit"), _LogCapture()
     logger.addHandler(capture)
     try:
@@ -56,19 +56,19 @@ def _read() -> tuple[ResilienceSettings | Sequence[Violation], list[str]]:
 
 
 def _violation_finding(found: Violation) -> Finding:
-    """What is wrong, without the value, which may be a secret in the wrong place."""
+    """Return a finding without the value, which may be a misplaced secret."""
     return Finding(
         "environment",
         found.path,
         Severity.PROBLEM,
         found.rule,
-        "mend it: get_orchestrator(), or else the first protected call, raises this",
+        "fix it: get_orchestrator(), or the first protected call, raises this",
     )
 
 
 def _variables(variables: Mapping[str, str]) -> Finding:
     names = sorted(name for name in variables if name.upper().startswith(_PREFIX))
-    text = ", ".join(names) if names else "none is set: the defaults rule"
+    text = ", ".join(names) if names else "none is set: the defaults apply"
     return Finding("environment", "variables", Severity.OK, text)
 
 
@@ -90,5 +90,5 @@ def _preset(settings: ResilienceSettings) -> Finding:
     advice = recommend_preset()
     if advice.preset_name in {settings.preset, "simple"}:
         return Finding("environment", "preset", Severity.OK, settings.preset)
-    text = f"{settings.preset}; {advice.preset_name} is what fits here ({advice.reasoning})"
+    text = f"{settings.preset}; recommended here: {advice.preset_name} ({advice.reasoning})"
     return Finding("environment", "preset", Severity.INFO, text, f"set RESILIENCE_PRESET={advice.preset_name}, if that is so")

@@ -1,4 +1,4 @@
-"""What a look at one thing found."""
+"""One result of a check."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How good a finding is. Only a problem is something to mend."""
+    """The severity of a finding. Only a problem needs fixing."""
 
     OK = "ok"
     INFO = "info"
@@ -16,7 +16,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`subject`: what was looked at, in the area that `area` names. `remedy`: what to do about it, empty when nothing."""
+    """A result of a check. `subject`: what was checked, within `area`. `remedy`: what to do about it, or empty."""
 
     area: str
     subject: str
@@ -25,5 +25,5 @@ class Finding:
     remedy: str = ""
 
     def to_dict(self) -> dict[str, str]:
-        """Ready for JSON."""
+        """Return the fields, ready for JSON."""
         return asdict(self)

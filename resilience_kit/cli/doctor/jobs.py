@@ -1,4 +1,4 @@
-"""What the environment tells jobs, and whether they understand it."""
+"""Checks of the variables of jobs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from importlib.util import find_spec
 from resilience_kit.cli.doctor.finding import Finding, Severity
 
 _APP = "JOBS_APP"
-_REMEDY = "mend it: make_app() raises this"
+_REMEDY = "fix it: make_app() raises this"
 
 
 def inspect_jobs() -> Iterator[Finding]:
-    """The variables of jobs, read as `make_app()` would read them; nothing where the extra `jobs` is not installed."""
+    """Read the variables of jobs as `make_app()` would, if the extra `jobs` is installed, and yield findings."""
     if any(find_spec(each) is None for each in ("procrastinate", "psycopg")):
         if _APP in os.environ:
             remedy = "pip install 'ai-resilience-kit[jobs]'"
@@ -25,7 +25,7 @@ def inspect_jobs() -> Iterator[Finding]:
     names = [*(name.upper() for name in JobSettings.model_fields), _APP]
     present = {each.upper() for each in os.environ}
     found = [name for name in names if name in present]
-    yield Finding("jobs", "variables", Severity.OK, ", ".join(found) if found else "none is set: the defaults rule")
+    yield Finding("jobs", "variables", Severity.OK, ", ".join(found) if found else "none is set: the defaults apply")
     try:
         settings = JobSettings()
     except ConfigurationError as error:

@@ -1,4 +1,4 @@
-"""Python, the libraries that the kit wraps, its extras, and SDKs that retry by themselves."""
+"""Checks of Python, the wrapped libraries, the extras, and SDKs with retries of their own."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from resilience_kit.cli.doctor.finding import Finding, Severity
 
 DISTRIBUTION = "ai-resilience-kit"
 _CLIENTS = ("openai", "anthropic")
-_AGGREGATE_EXTRAS = frozenset({"all", "demo"})  # extras that only gather others
+_AGGREGATE_EXTRAS = frozenset({"all", "demo"})  # extras that only combine others
 
 
 def inspect_libraries() -> Iterator[Finding]:
-    """What is installed, and whether it is what the kit was tested with."""
+    """Yield what is installed, and whether its version is supported."""
     yield _python()
     yield from _own_distribution()
     yield from (_client(name, found) for name in _CLIENTS if (found := _installed(name)) is not None)
@@ -32,7 +32,7 @@ def _python() -> Finding:
 
 
 def _own_distribution() -> Iterator[Finding]:
-    """The kit itself and what its metadata asks for, the extras last."""
+    """Yield the kit and its requirements, the extras last."""
     try:
         package = distribution(DISTRIBUTION)
     except PackageNotFoundError:

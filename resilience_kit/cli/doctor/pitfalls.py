@@ -1,6 +1,6 @@
-"""Traps of the wrapped libraries that users of both are likely to meet, and whether the installed versions hold them still.
+"""Pitfalls of the wrapped libraries, and whether the installed versions still have them.
 
-Each is looked at by falling into it. tests/test_upstream_contract.py pins these and all the others.
+Each is checked by triggering it. tests/test_upstream_contract.py pins these and all others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from resilience_kit.cli.doctor.finding import Finding, Severity
 
 
 class UpstreamPitfall(NamedTuple):
-    """A trap of `library`; `is_present` falls into it."""
+    """A pitfall of `library`; `is_present` triggers it."""
 
     library: str
     description: str
@@ -26,9 +26,9 @@ class UpstreamPitfall(NamedTuple):
 
 
 def inspect_pitfalls() -> Iterator[Finding]:
-    """A line a trap. None is a problem: the kit keeps its users away from all of them."""
+    """Yield a finding for each pitfall. None is a problem: the kit avoids all of them."""
     for each in PITFALLS:
-        text = f"{each.description}; {each.mitigation}" if each.is_present() else f"gone in this version: {each.description}"
+        text = f"{each.description}; {each.mitigation}" if each.is_present() else f"fixed in this version: {each.description}"
         yield Finding("pitfalls", each.library, Severity.OK, text)
 
 
@@ -82,12 +82,12 @@ def _delay_is_overrun() -> bool:
 
 PITFALLS = (
     UpstreamPitfall(
-        "circuitbreaker", "a half-open circuit lets every caller in", "ours lends out trials", _half_open_lets_in_all
+        "circuitbreaker", "a half-open circuit lets every caller in", "the kit limits the trials", _half_open_lets_in_all
     ),
-    UpstreamPitfall("circuitbreaker", "a failure_threshold of 0 becomes 5 in silence", "ours refuses it", _zero_is_replaced),
-    UpstreamPitfall("circuitbreaker", "`with breaker:` enters an open circuit", "ours raises", _with_ignores_the_state),
+    UpstreamPitfall("circuitbreaker", "a failure_threshold of 0 becomes 5 in silence", "the kit rejects it", _zero_is_replaced),
+    UpstreamPitfall("circuitbreaker", "`with breaker:` enters an open circuit", "the kit raises", _with_ignores_the_state),
     UpstreamPitfall(
-        "tenacity", "retry_if_not_exception_type retries a cancelled task", "ours does not", _cancellation_is_retried
+        "tenacity", "retry_if_not_exception_type retries a cancelled task", "the kit does not", _cancellation_is_retried
     ),
-    UpstreamPitfall("tenacity", "stop_after_delay lets a sleep begin that ends too late", "ours does not", _delay_is_overrun),
+    UpstreamPitfall("tenacity", "stop_after_delay lets a sleep begin that ends too late", "the kit does not", _delay_is_overrun),
 )

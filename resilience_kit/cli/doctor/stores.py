@@ -1,4 +1,4 @@
-"""Whether the stores that the environment names can be reached."""
+"""Checks whether the stores named in the environment can be reached."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from urllib.parse import urlsplit
 from resilience_kit._database_url import clean_database_url
 from resilience_kit.cli.doctor.finding import Finding, Severity
 
-#: libpq's other way to write a connection string, whose values may be in apostrophes.
+#: libpq's key=value connection string, whose values may be quoted.
 _PAIRS = re.compile(r"(?:[a-z_]+=(?:'(?:[^'\\]|\\.)*'|[^\s'=]*)(?:\s+|$))+$")
 _QUOTED = re.compile(r"='(?:[^'\\]|\\.)*'")
-#: Seconds to wait for a connection to one address of a host.
+#: Timeout in seconds of a connection to one address of a host.
 CONNECT_TIMEOUT = 1.0
-#: Variable -> the port that its URL need not name.
+#: Variable -> the default port of its URL.
 STORES = {"DATABASE_URL": 5432, "REDIS_URL": 6379}
 
 
 def inspect_stores() -> Iterator[Finding]:
-    """One line a store that is named. Of a URL no more than host and port are shown: the rest may hold a password."""
+    """Yield a finding for each store. Only host and port of a URL are shown: the rest may hold a password."""
     for name, port in STORES.items():
         text = os.environ.get(name)
         yield _inspect_store(name, text, port) if text else _ok_finding(name, "not set")
@@ -37,8 +37,8 @@ def _inspect_store(name: str, text: str, port: int) -> Finding:
 
 
 def _host(text: str, port: int) -> tuple[str, int] | None:
-    """Host and port, None for the URL of a file or a socket. Raises ValueError where they could be a part of a password."""
-    text = clean_database_url(text)  # of a line end or quotation marks other URLs have to be freed, too
+    """Return host and port; None for the URL of a file or socket. Raises ValueError if they could be part of a password."""
+    text = clean_database_url(text)  # line ends and quotation marks are removed from other URLs, too
     if "://" not in text and (found := _PAIRS.match(text)) is not None:
         return _host_of_pairs(found[0], port)
     url = urlsplit(text)
@@ -48,7 +48,7 @@ def _host(text: str, port: int) -> tuple[str, int] | None:
 
 
 def _host_of_pairs(text: str, port: int) -> tuple[str, int] | None:
-    """The same of libpq's `host=db port=5432`."""
+    """Return host and port of libpq's `host=db port=5432`."""
     pairs = dict(each.split("=", 1) for each in _QUOTED.sub("=", text).split())
     host = pairs.get("host", "")
     return (host, int(pairs.get("port") or port)) if host and not host.startswith(("/", "@")) else None
@@ -58,9 +58,9 @@ def _check_connection(name: str, host: str, port: int) -> Finding:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         socket.create_connection((host, port), CONNECT_TIMEOUT).close()
-    except (OSError, UnicodeError) as error:  # the latter of a host's name that cannot be one
+    except (OSError, UnicodeError) as error:  # the latter for an invalid host name
         return Finding(
-            "stores", name, Severity.PROBLEM, f"{address} cannot be reached: {_reason(error)}", "start it, or mend the URL"
+            "stores", name, Severity.PROBLEM, f"{address} cannot be reached: {_reason(error)}", "start it, or fix the URL"
         )
     return _ok_finding(name, f"{address} can be reached")
 
