@@ -74,6 +74,7 @@ class ResponseReader:
         "_release_at",
         "_request",
         "_request_headers",
+        "_sniffs_json",
         "body_complete",
         "chunks",
         "headers",
@@ -102,7 +103,9 @@ class ResponseReader:
         self._is_page = kind == b"text/html" and response.status_code == _OK and self._wants_json
         has_events = kind == b"text/event-stream" and response.status_code == _OK and request.method != "HEAD"
         self.monitor = self._create_monitor(headers) if has_events else None
-        self._limit = self._buffer_limit(headers)
+        fits_buffer = self._fits_buffer(headers)
+        self._sniffs_json = self._may_be_json and not fits_buffer
+        self._limit = self._buffer_limit(fits_buffer=fits_buffer)
         self.needs_more = self._limit > 0
         has_verdict = self.is_error or self._is_json or self._is_page or self.monitor is not None
         self._release_at = None if has_verdict or not self.needs_more else plan.now() + int(_RELEASE_AFTER * 1e9)
@@ -120,15 +123,17 @@ class ResponseReader:
         url = self._request.url
         return SSEMonitor(terminal_events_for(url.host, url.path, self._options.terminal_events), encoding)
 
-    def _buffer_limit(self, headers: Headers) -> int:
+    def _fits_buffer(self, headers: Headers) -> bool:
+        """Return whether the service announces a body that the buffer holds."""
+        length = headers.get(b"content-length", b"")
+        return length.isdigit() and int(length) <= self._options.buffer_bytes
+
+    def _buffer_limit(self, *, fits_buffer: bool) -> int:
         """Return how many bytes are read before the response is released."""
         limit = self._options.buffer_bytes
         if self.is_error or self._is_page:
             return max(_LONGEST_ERROR, limit)
-        if self._is_json or self._may_be_json or self.monitor is not None:
-            return limit
-        length = headers.get(b"content-length", b"")
-        return limit if length.isdigit() and int(length) <= limit else 0
+        return limit if self._is_json or self._may_be_json or self.monitor is not None or fits_buffer else 0
 
     def buffer_chunk(self, chunk: bytes | None) -> None:
         """Take the next bytes before the response is judged; None at the end of the body."""
@@ -140,6 +145,9 @@ class ResponseReader:
         if self.monitor is not None:
             self.monitor.feed(chunk)
             self.needs_more = not (self.monitor.items or self.monitor.settled)
+        elif self._sniffs_json and (start := b"".join(self._body).lstrip(_BLANK)[:1]):
+            self._sniffs_json = False
+            self.needs_more = start == b"{"  # what cannot be JSON is released as it comes
         is_slow = self._release_at is not None and self._plan.now() >= self._release_at
         self.needs_more = self.needs_more and self._read < self._limit and not is_slow
 

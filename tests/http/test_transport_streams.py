@@ -440,6 +440,30 @@ async def test_a_slow_body_is_handed_on(transport_lab: Lab) -> None:
     assert b"12345" == (await response.aread() if lab.asynchronous else response.read())
 
 
+@pytest.mark.parametrize(("first", "read_ahead"), [(b"event: unhandled", 1), (b"\xef\xbb\xbf \n", 2), (b' {"id"', 3)])
+async def test_a_body_without_a_content_type_is_read_ahead_only_where_it_may_be_json(
+    transport_lab: Lab, first: bytes, read_ahead: int
+) -> None:
+    """The first byte that is not blank decides: what cannot be an error object reaches the consumer piece by piece."""
+    lab = transport_lab
+    pulled: list[bytes] = []
+
+    class Pieces(tuple[bytes, ...]):
+        __slots__ = ()
+
+        def __iter__(self) -> Any:
+            for piece in tuple.__iter__(self):
+                pulled.append(piece)
+                yield piece
+
+    lab.script(lab.Answer(200, Pieces((first, b"data: {}", b"data: {}")), {}))
+    client = lab.client()
+    request = client.build_request("GET", f"{HOST}/events", headers={"accept": "application/json"})
+    response = await client.send(request, stream=True) if lab.asynchronous else client.send(request, stream=True)
+    assert read_ahead == len(pulled)
+    assert first + b"data: {}" * 2 == (await response.aread() if lab.asynchronous else response.read())
+
+
 def _slow(lab: Lab, answer: Any) -> Any:
     class Slow(lab.http.AsyncByteStream):  # type: ignore[misc, name-defined]
         async def __aiter__(self) -> Any:
