@@ -179,7 +179,7 @@ class CircuitBreaker(BreakerGuard, library.CircuitBreaker):  # type: ignore[misc
         if self._name is None:
             self._name = getattr(function, "__qualname__", None) or type(function).__qualname__
             self._register()
-        return wrap.protect(self, function, self._fallback_function)
+        return wrap.protect(self, function, self.fallback_function)
 
     def __call__(self, wrapped: Callable[P, R]) -> Callable[P, R]:
         """Protect a function; see `decorate`."""

@@ -16,7 +16,7 @@ import pytest
 from resilience_kit.errors import CircuitBreakerOpenError
 from resilience_kit.guards import Guard, Permit
 from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind, Verdict
-from resilience_kit.policies.breaker import CircuitState, wrap
+from resilience_kit.policies.breaker import CircuitBreaker, CircuitState, wrap
 
 
 async def double(number: int) -> int:
@@ -304,6 +304,19 @@ def test_a_fallback_answers_while_open(lab):
     assert ((5,), {"b": 2}) == wrapped(5, b=2)
     with pytest.raises(CircuitBreakerOpenError):
         breaker.call(divmod, 5, 2)
+
+
+def test_a_fallback_that_a_subclass_overrides_is_called():
+    """A subclass may define `fallback_function` as a method instead of passing one."""
+
+    class WithFallback(CircuitBreaker):
+        def fallback_function(self, number):
+            return -number
+
+    breaker = WithFallback(name="overridden fallback")
+    breaker.force_open("by hand")
+
+    assert -7 == breaker(abs)(7)
 
 
 async def test_an_async_fallback_is_awaited(lab):
