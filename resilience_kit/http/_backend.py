@@ -1,4 +1,4 @@
-"""Which library makes the requests of clients that nobody has given one: httpx, or httpx2 where only that is installed."""
+"""Chooses the HTTP library of clients that are given none: httpx, or httpx2 if only that is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAMES = ("httpx", "httpx2")
 
 
 def library(owner: str) -> Any:
-    """The module, imported at its first use. Raises `ConfigurationError` for `owner` where neither is installed."""
+    """Import the library at its first use. Raises `ConfigurationError` on behalf of `owner` if neither is installed."""
     for name in _NAMES:
         try:
             return importlib.import_module(name)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class BaseClient:
-    """Constructor, events and the client beneath, which both JSON clients share."""
+    """Constructor, events and the HTTP client, which both JSON clients share."""
 
     _closed = True  # until it is made: one that was refused has nothing to close
     _client: Any = None
@@ -63,7 +63,7 @@ class BaseClient:
         options.check(type(self).__name__, awaits=self._awaits)
         self.base_url, self.timeout, self.headers = base_url, timeout, headers
         self._client, self._breaker, self._rules = client, circuit_breaker, ClientRules(options, type(self).__name__)
-        # whoever overrides how a breaker is called has it called so
+        # a subclass that overrides a method of the breaker has that method called
         self._counts_rejections = isinstance(circuit_breaker, CircuitBreaker) and all(
             getattr(type(circuit_breaker), name) is getattr(CircuitBreaker, name)
             for name in ("call", "call_async", "call_generator", "call_async_generator")
@@ -77,9 +77,9 @@ class BaseClient:
         return self._closed
 
     def add_listener(self, listener: Listener, *types: type[Event]) -> Callable[[], None]:
-        """Send this client's events to `listener`: its retries, refusals and ends. The function returned ends that.
+        """Send the events of this client to `listener`; the returned function removes it.
 
-        The default orchestrator's listeners hear of them, too.
+        They are sent to the listeners of the default orchestrator, too.
         """
         return self._rules.events.add_listener(listener, *types)
 
@@ -87,7 +87,7 @@ class BaseClient:
         return f"<{type(self).__name__} {self._rules.name!r}{' closed' if self._closed else ''}>"
 
     def _get_client(self) -> Any:
-        """The client beneath, made when it is used first."""
+        """Return the HTTP client, created at the first use."""
         if self._closed:
             raise RuntimeError(f"this {type(self).__name__} is closed; make another one")
         if self._client is None:
@@ -104,7 +104,7 @@ class BaseClient:
     _client_class = ""
 
     def _detach_client(self) -> Any:
-        """The client to be closed, if it is ours; not a second time."""
+        """Return the client to close, if this object owns it; None the second time."""
         self._closed = True
         client, self._client = self._client, None
         return client if self._owns_client else None

@@ -1,4 +1,4 @@
-"""What is refused once and stays refused is not asked for again by everybody: a latch, with one trial in a while."""
+"""Latches that reject requests after a refused credential or a used-up account, with a trial request at intervals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from resilience_kit.errors import BillingStoppedError, CredentialRefusedError, G
 from resilience_kit.events import AccessLatched, AccessRestored, Event
 from resilience_kit.outcome import FailureKind, Verdict
 
-#: Verdicts of a service that has looked at the credential and gone on.
+#: Verdicts that prove that the service accepted the credential.
 _AUTHENTICATED_KINDS = frozenset(
     {
         FailureKind.RATE_LIMIT,
@@ -25,9 +25,9 @@ _AUTHENTICATED_KINDS = frozenset(
 
 
 class Latch:
-    """Shut by a refusal; from then on one request each `interval` seconds is a trial. One that goes well lifts the latch.
+    """Rejects requests after a refusal, except for one trial every `interval` seconds. A successful trial lifts it.
 
-    `next_trial` is in seconds of the owner's clock. Not thread-safe: its owner has the lock.
+    `next_trial` is in seconds of the owner's clock. Not thread-safe: its owner holds the lock.
     """
 
     __slots__ = ("interval", "is_suspended", "next_trial")
@@ -38,7 +38,7 @@ class Latch:
         self.next_trial = 0.0
 
     def suspend(self, now: float, seconds: float | None = None) -> bool:
-        """Refused: the next trial is in `seconds`, or after the interval. Tells whether the latch was open."""
+        """Close the latch; the next trial is in `seconds`, or after the interval. Return whether it was open."""
         was_clear, self.is_suspended = not self.is_suspended, True
         self.next_trial = now + (self.interval if seconds is None else seconds)
         return was_clear
@@ -48,23 +48,23 @@ class Latch:
         return max(0.0, self.next_trial - now) if self.is_suspended else 0.0
 
     def take_trial(self, now: float) -> bool:
-        """Let one request in when `wait` is over: whether it is a trial. The next trial is an interval later, however it ends."""
+        """Admit one request when `wait` is over: whether it is a trial. The next trial is an interval later in any case."""
         if self.is_suspended:
             self.next_trial = now + self.interval
         return self.is_suspended
 
     def return_trial(self, now: float) -> None:
-        """The trial was not made: the next request is one."""
+        """Make the next request a trial, since this one was not made."""
         self.next_trial = now
 
     def resume(self) -> bool:
-        """It works again. Tells whether the latch was shut."""
+        """Lift the latch. Return whether it was closed."""
         was_suspended, self.is_suspended = self.is_suspended, False
         return was_suspended
 
 
 class AccessState:
-    """What holds for a host and a credential, whichever model is asked for: the latches. Its lock is that of all its paces.
+    """Latches of one host and credential, for all models. Its lock is shared by all of its host pacers.
 
     `host` is its name in errors and events. `generation`: how many latches were lifted. `has_credential`: whether there is a
     credential that could be refused.
@@ -82,11 +82,11 @@ class AccessState:
         register_fork_aware(self)
 
     def reset_after_fork(self) -> None:
-        """In a forked child: a lock that nobody holds."""
+        """Replace the lock in a forked child."""
         self.guard_lock = DeferringLock()
 
     def reset(self) -> None:
-        """Forget every refusal, also those that are still on their way."""
+        """Forget every refusal, those of running requests included."""
         self.generation += 1
         self.credential.resume()
         self.billing.resume()

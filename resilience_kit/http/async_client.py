@@ -27,26 +27,26 @@ _LOOP_ITERATIONS_TO_CLOSE = 16
 
 
 class AsyncAPIClient(BaseClient):
-    """A JSON client for one service. For one event loop at a time; any number of its tasks may share it, and its connections.
+    """A JSON client for one service. For one event loop at a time; its tasks may share it and its connections.
 
     `base_url`: scheme and host, and the path that all paths are below. `timeout`: seconds for each step of a request (connect,
     send, read, get a connection), None for ever, or an `httpx.Timeout`. `headers`: sent with every request. `client`: an
-    `httpx.AsyncClient` or `httpx2.AsyncClient` of yours, or whatever has `await request(method, url, **given)`; it stays open,
+    `httpx.AsyncClient` or `httpx2.AsyncClient`, or any object with `await request(method, url, **given)`; it stays open,
     and keeps its own timeout. Without one, one is made at the first request, with one pool of connections.
 
     `circuit_breaker`: a `CircuitBreaker`, for whole requests, their retries included; it judges by its own expected and
     excluded exceptions. `retry_config`: how often to try; see below. `rate_limiter`: a `TokenBucketRateLimiter`, any other guard,
-    or whatever has `await acquire(1.0) -> seconds`; asked for each attempt. `pacing`: a `Pacing`, to heed what the service says
-    of its limits together with everybody else who uses it. `deadline`: seconds for a whole request, retries and waits included;
-    of a stream, to its first event. Parts that are None are off.
+    or any object with `await acquire(1.0) -> seconds`; called for each attempt. `pacing`: a `Pacing`, to respect the rate limits
+    that the service reports, together with all other users of the same `Pacing`. `deadline`: seconds for a whole request,
+    retries and waits included; of a stream, to its first event. Parts that are None are off.
 
-    GET, HEAD, OPTIONS and TRACE are repeated after whatever is retryable. Other methods carry a key in `idempotency_header`, so
-    that the service can tell a repetition, and are repeated too; with None they are only where the request was surely not
-    carried out. A body that can be read once (a generator, a file) is sent once.
+    GET, HEAD, OPTIONS and TRACE are retried after any retryable error. Other methods carry a key in `idempotency_header`, so
+    that the service can recognise a retry, and are retried too; without a key they are only if the request was certainly not
+    processed. A body that can be read once (a generator, a file) is sent once.
 
-    Errors: `AIServiceError` and its subclasses for what the service did, `CircuitBreakerOpenError`, `RateLimitExceededError` and
-    `DeadlineExceededError` for what this kit did, `ConfigurationError` for wrong options. `name` stands in events and refusals;
-    `max_event_size` bounds one event of a stream, in characters; `clock` is where all of its time comes from.
+    Errors: `AIServiceError` and its subclasses for failures of the service; `CircuitBreakerOpenError`, `RateLimitExceededError`
+    and `DeadlineExceededError` for rejections and limits of this package; `ConfigurationError` for wrong options. `name`: that
+    of the operation in events and rejections. `max_event_size`: characters of one event of a stream. `clock`: the source of time.
     """
 
     _close_hint = "`async with`, or await close()"
@@ -75,7 +75,10 @@ class AsyncAPIClient(BaseClient):
         return await self.request("DELETE", url, **kwargs)
 
     async def request(self, method: str, url: str, **kwargs: Any) -> Any:
-        """The parsed JSON of the answer, None for an empty one. `kwargs` goes to the client beneath: `params=`, `json=`, ..."""
+        """Return the parsed JSON of the response, None if it is empty.
+
+        `kwargs` are those of the HTTP client: `params=`, `json=`, ...
+        """
         prepared = self._rules.requests.prepare(self._get_client(), method, url, kwargs)
         if self._breaker is None:
             return await self._attempts(prepared)
@@ -86,11 +89,11 @@ class AsyncAPIClient(BaseClient):
     def stream(
         self, method: str, url: str, *, terminal: tuple[str, ...] | None = None, **kwargs: Any
     ) -> AsyncGenerator[ServerSentEvent, None]:
-        """The events of a stream; repeated, with `retry_config`, until the first one has come.
+        """Yield the events of a stream; retried with `retry_config` until the first event.
 
-        `terminal`: the names or data of events of which one has to come before the end, None: those known for the path, (): none.
-        An OpenAI stream's `[DONE]` is not given. An error that comes as an event is raised as one. Raises
-        `StreamInterruptedError` for what breaks after the first event. Close what you leave: `contextlib.aclosing(...)`.
+        `terminal`: the names or data of events of which one is required before the end; None: those known for the path; (): none.
+        The `[DONE]` of an OpenAI stream is not yielded. An error event is raised. Raises `StreamInterruptedError` for an error
+        after the first event. Close a stream that you do not read to its end: `contextlib.aclosing(...)`.
         """
         prepared = self._rules.requests.for_event_stream(self._rules.requests.prepare(self._get_client(), method, url, kwargs))
         site = CallSite(functools.partial(self._rules.stream_plan, prepared))
@@ -103,7 +106,7 @@ class AsyncAPIClient(BaseClient):
         return self._breaker.call_async_generator(attempts, prepared, terminal)  # type: ignore[no-any-return]
 
     async def close(self) -> None:
-        """Close the connections, where they are ours. A second time is no error."""
+        """Close the connections, unless the client was given. May be called again."""
         client = self._detach_client()
         if client is not None:
             closing = client.aclose()
@@ -129,7 +132,7 @@ class AsyncAPIClient(BaseClient):
         return super()._get_client()
 
     def _create_client(self) -> Any:
-        with contextlib.suppress(RuntimeError):  # outside of asyncio nobody can close it later
+        with contextlib.suppress(RuntimeError):  # outside of asyncio there is no loop to close it later
             self._loop = asyncio.get_running_loop()
         return super()._create_client()
 
@@ -141,19 +144,19 @@ class AsyncAPIClient(BaseClient):
             return await self._attempt(prepared)
 
     async def _attempt(self, prepared: PreparedRequest) -> Any:
-        """One attempt: the JSON, or an error of this kit."""
+        """Make one attempt: return the JSON, or raise an error of this package."""
         await self._acquire_rate_limit()
         try:
             return await self._send(prepared)
-        except Exception as error:  # noqa: BLE001 - one that is not known leaves as it is
+        except Exception as error:  # noqa: BLE001 - an unknown one is raised as it is
             failure = self._rules.to_exception(prepared, error)
         try:
-            raise failure  # not in the `except`: the error beneath may hold the whole address
+            raise failure  # not in the `except`: the original error may hold the whole URL
         finally:
             del failure
 
     async def _acquire_rate_limit(self) -> None:
-        """What a limiter that is no guard wants."""
+        """Wait as long as a limiter that is no guard demands."""
         if self._rules.limiter is not None:
             seconds = await self._rules.limiter.acquire(1.0)
             if seconds > 0.0:
@@ -176,7 +179,7 @@ class AsyncAPIClient(BaseClient):
         return body
 
     async def _events(self, prepared: PreparedRequest, terminal: tuple[str, ...] | None) -> AsyncGenerator[ServerSentEvent, None]:
-        """One attempt at a stream."""
+        """Make one attempt at a stream."""
         await self._acquire_rate_limit()
         reader = self._rules.event_reader(prepared, terminal)
         async with contextlib.aclosing(self._chunks(prepared)) as chunks:
@@ -189,7 +192,7 @@ class AsyncAPIClient(BaseClient):
             yield event
 
     async def _chunks(self, prepared: PreparedRequest) -> AsyncGenerator[bytes, None]:
-        """The bytes of a stream of events; errors are of this kit."""
+        """Yield the bytes of a stream of events; raise errors of this package only."""
         rules = self._rules
         try:
             async with self._get_client().stream(
@@ -218,7 +221,7 @@ async def _await_if_needed(result: Any) -> Any:
 
 
 async def _next_chunk(chunks: AsyncIterator[bytes], reader: EventReader) -> bytes | None:
-    """The next bytes, None at the end. What breaks after the proof of the end breaks nothing."""
+    """Return the next bytes, None at the end. An error after the stream is complete is ignored."""
     try:
         return await anext(chunks, None)
     except AIServiceError:
@@ -228,14 +231,14 @@ async def _next_chunk(chunks: AsyncIterator[bytes], reader: EventReader) -> byte
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
-    """To the end of the answer, so that its connection can be used again. What breaks there breaks nothing."""
+    """Read to the end of the response, so that its connection can be reused; ignore errors."""
     with contextlib.suppress(AIServiceError):
         async for _ in chunks:
             pass
 
 
 async def _body_head(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """As much of a body as its meaning may stand in."""
+    """Yield as much of a body as is parsed for an error."""
     remaining = LONGEST_BODY
     async for chunk in chunks:
         yield chunk
@@ -245,7 +248,7 @@ async def _body_head(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _schedule_close(loop: asyncio.AbstractEventLoop, client: Any) -> None:
-    """Close a client that nobody can close any more, if its loop still runs; else the connections go with it."""
+    """Close a client that was garbage collected, if its loop still runs; else its connections ended with the loop."""
     if loop.is_running():
         loop.call_soon_threadsafe(_start_closing, client)
 

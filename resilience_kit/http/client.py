@@ -90,7 +90,7 @@ class APIClient(BaseClient):
             self.close()
 
     def _set_client(self, created: Any) -> None:
-        """The first of several threads wins: none makes a client under a lock, which may take a while."""
+        """Keep the client of the first of several threads; creating one takes long, so that it is not done under the lock."""
         with _creation_lock:
             if self._client is None:
                 self._client, created = created, None

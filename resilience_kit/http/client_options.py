@@ -41,7 +41,7 @@ class ClientOptions:
     clock: Clock
 
     def check(self, owner: str, *, awaits: bool) -> None:
-        """Raise a `ConfigurationError` that lists what is wrong. No value that may hold a secret is in it."""
+        """Raise a `ConfigurationError` that lists all violations. It holds no value that may be a secret."""
         checks = Checks(owner)
         check_base_url(checks, self.base_url, optional=self.client is not None)
         check_timeout(checks, self.timeout)
@@ -70,7 +70,7 @@ CLIENT_KINDS: Final = {
 
 
 def _check_kind(checks: Checks, client: object, *, awaits: bool) -> None:
-    """What can be known before it is asked: what kind of function `request` is, and of which `with` it is for."""
+    """Check, without calling it, that the client is async or sync, by its `request` method and its context manager."""
     is_async = kind_of(attribute(client, "request")) is CallableKind.ASYNC  # type: ignore[arg-type]  # None is of no kind either
     is_sync = not is_async and _is_only_for(client, "__enter__", "__aenter__")
     if is_sync if awaits else is_async or _is_only_for(client, "__aenter__", "__enter__"):
@@ -82,7 +82,7 @@ def _is_only_for(client: object, name: str, other: str) -> bool:
 
 
 def check_base_url(checks: Checks, base_url: object, *, optional: bool) -> None:
-    """A scheme that can be used, and a host."""
+    """Check that the URL has a supported scheme and a host."""
     text = str(base_url) if base_url is not None else ""
     clean = text.isprintable() and " " not in text
     if not (optional and not text) and not (clean and text.lower().startswith(SCHEMES) and host_of(text)):
@@ -90,7 +90,7 @@ def check_base_url(checks: Checks, base_url: object, *, optional: bool) -> None:
 
 
 def check_timeout(checks: Checks, timeout: object) -> None:
-    """None, seconds, or httpx's own object of four of them."""
+    """Check that the timeout is None, seconds, or an `httpx.Timeout`."""
     if not hasattr(timeout, "read"):
         checks.optional_seconds("timeout", timeout)
 
@@ -110,5 +110,5 @@ def _check_header_name(checks: Checks, name: object) -> None:
 
 
 def is_guard(limiter: object) -> bool:
-    """Whether its class makes it a guard; the attributes of an object alone may be anything."""
+    """Return whether the class of `limiter` makes it a guard; attributes of the instance alone do not count."""
     return isinstance(limiter, Guard) and callable(getattr(type(limiter), "admit", None))

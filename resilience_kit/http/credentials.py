@@ -1,4 +1,4 @@
-"""Whose requests these are: host, a fingerprint of the credential, and model. The credential itself is not kept anywhere."""
+"""Identifies requests by host, credential and model. The credential itself is not kept, only a salted hash."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _PARAMETERS = ("key", "api_key", "api-key")
 #: quotes are escaped.
 _IN_PATH = re.compile(r"/(?:deployments|models)/([^/:?]{1,80})")
 _IN_BODY = re.compile(rb'"model"\s*:\s*"([^"\\]{1,80})"')
-#: Schemes in which a 401 asks for the next step, whatever credential stands behind it.
+#: Schemes in which a 401 requests the next step and does not refuse the credential.
 HANDSHAKES = frozenset({b"digest", b"kerberos", b"negotiate", b"ntlm", b"scram-sha-1", b"scram-sha-256"})
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
-#: The part that stays the same where the header is made anew for each request: of AWS's signature, and of digest access.
+#: The constant part of a header that differs for each request: of AWS signatures and of digest access.
 _LASTING = re.compile(r'(?:aws4-[^ ]+ .*credential=|digest .*username=")([^/",]+)', re.IGNORECASE | re.ASCII)
 
-#: New in each process, so that a fingerprint that leaves it says nothing about the credential, not even whether it is a guess.
+#: Random for each process, so that a leaked fingerprint cannot be used to confirm a guessed credential.
 _SALT = os.urandom(16)
 
 
 def fingerprint(credential: str | None) -> bytes:
-    """A salted hash of the credential, 16 bytes; empty for none."""
+    """Return a salted hash of the credential, 16 bytes; empty for none."""
     if not credential:
         return b""
     lasting = _LASTING.match(credential)
@@ -36,7 +36,7 @@ def fingerprint(credential: str | None) -> bytes:
 
 
 def is_handshake_step(credential: str | None) -> bool:
-    """Whether a credential is one step of several, so that its refusal may be the next one."""
+    """Return whether a credential is one step of a handshake, so that a 401 may continue it."""
     return bool(credential) and str(credential).partition(" ")[0].lower().encode() in HANDSHAKES
 
 
@@ -59,7 +59,7 @@ def host_of(url: Any) -> str:
 
 
 def credential_of(headers: Mapping[str, str], url: Any = None) -> str | None:
-    """What a request shows as its credential: a header that providers use, else a key in the query. None without one.
+    """Return the credential of a request: a header that providers use, else a key in the query; None without one.
 
     `headers` has lower-case names, or ignores case.
     """

@@ -1,4 +1,4 @@
-"""An endpoint as data: where it is, how it is called, and which variable holds its key. What calls it is an `AsyncAPIClient`."""
+"""Endpoints as data: address, method, headers and the variable that holds the key. Called by an `AsyncAPIClient`."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _validate_path(text: str) -> str:
 
 
 def _without_credential(url: str) -> str:
-    """It is part of the name that events and logs have for the endpoint. Raises ValueError."""
+    """Raise ValueError for a URL with a credential, since events and logs name the endpoint by it."""
     parts = urlsplit(url)
     if parts.username is not None or any(_is_credential(name) for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
         raise ValueError
@@ -164,7 +164,7 @@ class EndpointConfig(BaseModel):
             return super().model_validate_json(json_data, **options)
 
     def secrets(self) -> dict[str, str]:
-        """The headers with what the environment holds now. Raises `ConfigurationError` for a variable that is not set."""
+        """Return the headers with the present values of the environment. Raises `ConfigurationError` for an unset variable."""
         found = {name: _read_variable(name, value) if _is_reference(value) else value for name, value in self.headers.items()}
         if self.api_key is not None:
             key = _read_variable("api_key", self.api_key)
@@ -182,7 +182,7 @@ def _as_configuration_error() -> Iterator[None]:
 
 
 def _violations(error: ValidationError) -> list[Violation]:
-    """One for each field, in our words."""
+    """Return one violation for each field, without the words of pydantic."""
     found: dict[str, Violation] = {}
     for each in error.errors(include_url=False):
         cause = each.get("ctx", {}).get("error")
@@ -244,7 +244,7 @@ class Endpoint:
         )
 
     async def call(self, request: Mapping[str, Any] | None = None) -> Any:
-        """The parsed JSON of the answer.
+        """Return the parsed JSON of the response.
 
         `request` may hold `method`, `url` (instead of the endpoint) and what httpx takes: `params`, `json`, `headers`, ... Other
         names are a `ConfigurationError`. See `AsyncAPIClient` for the other errors.
@@ -253,7 +253,7 @@ class Endpoint:
         return await self._client.request(method, url, **kwargs)
 
     def stream(self, request: Mapping[str, Any] | None = None) -> AsyncGenerator[ServerSentEvent, None]:
-        """The events of a stream; see `AsyncAPIClient.stream`."""
+        """Yield the events of a stream; see `AsyncAPIClient.stream`."""
         method, url, kwargs = self._prepare(request or {})
         return self._client.stream(method, url, **kwargs)
 
@@ -269,7 +269,7 @@ class Endpoint:
         return request.get("method", self.config.method).upper(), request.get("url", self.config.endpoint), kwargs
 
     async def close(self) -> None:
-        """Close the connections that were made here."""
+        """Close the connections, unless the client was given."""
         await self._client.close()
 
     async def __aenter__(self) -> Self:

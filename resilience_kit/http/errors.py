@@ -1,7 +1,7 @@
-"""Errors of httpx and httpx2, and answers that are errors, in this kit's words. By names: neither library is imported.
+"""Maps errors of httpx and httpx2, and error responses, to errors of this package. By class name: neither library is imported.
 
-What is told of the request is its method and host. httpx puts the whole address, and h11 the header that is wrong, into their
-errors; so these are not chained. The others are, since the error beneath proves whether the request was sent.
+They name the method and host of the request only. httpx puts the whole address, and h11 the invalid header, into their
+errors, so these are not chained. The others are, since the original error proves whether the request was sent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OVERLOADED: Final = (503, 529)
 
 
 class RequestInfo(NamedTuple):
-    """What is known of a request that may stand in an error, and where what must not is to be found."""
+    """The parts of a request that may appear in an error, and a function for the secrets that must not."""
 
     method: str
     host: str
@@ -34,14 +34,14 @@ class RequestInfo(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """The class of an error, the words it begins with, and whether the words of the error beneath may follow."""
+    """The class of an error, the start of its message, and whether the message of the original error is appended."""
 
     error: type[kit.AIServiceError]
     message: str
     append_cause: bool = False
 
 
-#: By class name; the nearest in the MRO decides. `HTTPStatusError` has an answer, which decides instead.
+#: By class name; the nearest in the MRO decides. `HTTPStatusError` has a response, which decides instead.
 RULES: Final[Mapping[str, _Rule]] = {
     "TimeoutException": _Rule(kit.APITimeoutError, "Request timed out", append_cause=True),
     "LocalProtocolError": _Rule(kit.InvalidRequestError, "The request breaks HTTP's rules; look at its headers and its body"),
@@ -62,13 +62,13 @@ _BY_STATUS: Final[Mapping[int, type[kit.AIServiceError]]] = {
     403: kit.PermissionDeniedError,
     404: kit.ResourceNotFoundError,
 }
-#: What the body may say of a 4xx that has no class of its own.
+#: By the failure in the body, for a 4xx without a class of its own.
 _CLIENT_ERROR_BY_KIND: Final[Mapping[FailureKind, type[kit.AIServiceError]]] = {
     FailureKind.QUOTA: kit.QuotaExceededError,
     FailureKind.CONTEXT_LENGTH: kit.ContextLengthError,
     FailureKind.CONTENT_FILTER: kit.ContentFilterError,
 }
-#: Of an answer whose status tells of no failure.
+#: For a response whose status is no failure.
 _BY_KIND: Final[Mapping[FailureKind, type[kit.AIServiceError]]] = {
     **_CLIENT_ERROR_BY_KIND,
     FailureKind.TRANSIENT: kit.TransientAIError,
@@ -86,7 +86,7 @@ _BY_KIND: Final[Mapping[FailureKind, type[kit.AIServiceError]]] = {
 
 
 def map_exception(error: Exception, info: RequestInfo) -> Exception:
-    """This kit's error for one that a request ended in; the same error where it is neither httpx's nor has an answer."""
+    """Return the error of this package for an error of a request; an unknown error is returned unchanged."""
     if isinstance(error, (kit.AIServiceError, kit.ResilienceError)):
         return error
     rule = next((RULES[base.__name__] for base in type(error).__mro__ if base.__name__ in RULES), None)
@@ -110,7 +110,7 @@ def _error_from_rule(rule: _Rule, error: Exception, info: RequestInfo) -> kit.AI
 def error_from_response(
     status: int, headers: object, body: object, info: RequestInfo, verdict: Verdict | None = None
 ) -> kit.AIServiceError:
-    """The error that an answer is, by the verdict on it where that is known."""
+    """Return the error for an error response, by its verdict if that is known."""
     known = lowercase_headers(headers)
     return _build_error(verdict or classify_response(status, known, body), status, known, body, info)
 
@@ -131,7 +131,7 @@ def _build_error(
 
 
 def error_class_for(status: int, kind: FailureKind) -> type[kit.AIServiceError]:
-    """The class for a status; where that says little, for what the body means."""
+    """Return the error class for a status; if that is ambiguous, for the kind of failure in the body."""
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if status == HTTPStatus.TOO_MANY_REQUESTS:

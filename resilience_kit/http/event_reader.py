@@ -1,4 +1,4 @@
-"""What a stream of events means while it is read: the items for the caller, its end, and errors that come as events."""
+"""Reads a stream of events for a JSON client: the items for the caller, the end, and error events."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _OK: Final = 200
 
 
 class EventReader:
-    """One stream. `done`: the event has come that its protocol ends with; what follows is not looked at.
+    """Reader of one stream. What follows the terminal event is ignored.
 
-    Events without content are given with the first one that has some: until then the stream may be begun again.
+    Events without content are held until the first event with content: until then the stream can be retried.
     """
 
     def __init__(
@@ -43,16 +43,16 @@ class EventReader:
 
     @property
     def done(self) -> bool:
-        """Whether the terminal event has come."""
+        """Whether the terminal event was received."""
         return self._progress.done
 
     @property
     def complete(self) -> bool:
-        """Whether nothing of the answer can be missing, even if the connection breaks now."""
+        """Whether nothing of the response can be missing, even if the connection breaks now."""
         return self._progress.complete
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
-        """The events that these bytes complete. Raises for one that is an error."""
+        """Yield the events that these bytes complete. Raises for an error event."""
         if not self._progress.items and len(self._head) < LONGEST_BODY:
             self._head += chunk
         for event in self._parser.feed(chunk):
@@ -61,7 +61,7 @@ class EventReader:
             yield from self._process_event(event)
 
     def finish(self) -> Iterator[ServerSentEvent]:
-        """No more bytes come. Raises `TruncatedStreamError` where the protocol would have had another event."""
+        """End the stream. Raises `TruncatedStreamError` if its protocol requires another event."""
         if not self.done:
             for event in self._parser.finish():
                 yield from self._process_event(event, is_last=True)
@@ -82,7 +82,7 @@ class EventReader:
             yield from held
 
     def _raise_for_error_body(self) -> None:
-        """Raise for a body that is no stream but one error, sent as it would have been without a stream."""
+        """Raise for a body that is no stream but one error, as it is sent without a stream."""
         head = self._head
         verdict = non_stream_verdict(head, dict) if len(head) < LONGEST_BODY else None
         if verdict is not None:
@@ -90,12 +90,12 @@ class EventReader:
 
 
 def is_event_stream(response: Any) -> bool:
-    """Whether an answer is a stream of events."""
+    """Return whether a response is a stream of events."""
     return response.status_code == _OK and str(response.headers.get("content-type", "")).lower().startswith(EVENT_STREAM)
 
 
 def body_head(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """As much of a body as its meaning may stand in."""
+    """Yield as much of a body as is parsed for an error."""
     remaining = LONGEST_BODY
     for chunk in chunks:
         yield chunk
@@ -105,12 +105,12 @@ def body_head(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _body_verdict(body: bytes) -> Verdict | None:
-    """The verdict on a body of which at least the beginning is known, and all of it where it is short."""
+    """Return the verdict on a body, if it is short enough to be known completely."""
     return response_verdict("POST", _OK, body, dict) if len(body) < LONGEST_BODY else None
 
 
 def not_a_stream(status: int, headers: object, body: bytes, info: RequestInfo) -> AIServiceError:
-    """The error for an answer that is no stream of events."""
+    """Return the error for a response that is no stream of events."""
     verdict = _body_verdict(body) if status == _OK else None
     if status != _OK or verdict is not None:
         return error_from_response(status, headers, body, info, verdict)

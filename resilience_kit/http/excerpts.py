@@ -1,7 +1,7 @@
-"""What of a request and an answer may stand in an error: enough to act on, and nothing that could be a secret.
+"""Excerpts of requests and responses for errors: enough to act on, and nothing that could be a secret.
 
-An answer's own words are kept, the rest of its body is not: services repeat whole requests in it. What was sent as a header, as
-a query or under a secret's name, and what looks like a key, is taken out of those words.
+The message of a response is kept, the rest of its body is not, since services repeat whole requests in it. Values that were sent
+in headers, queries or fields with the name of a secret, and everything that looks like a key, are redacted.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _LONGEST_ID: Final = 128
 _LONGEST_VALUE: Final = 4096
 _MOST_VALUES: Final = 200
 _DEEPEST: Final = 8
-#: Shorter values are words of their own, as in `limit=10`.
+#: Shorter values are ordinary words, as in `limit=10`.
 _SHORTEST_SECRET: Final = 6
-#: Longer texts of a body are somebody's words or documents.
+#: Longer texts of a body are prompts or documents.
 _LONGEST_NAME: Final = 40
 
 _HARMLESS_HEADERS: Final = frozenset(
@@ -56,13 +56,13 @@ _TAG: Final = re.compile(r"<(title|h1|h2)[^>]{0,200}>([^<]{0,400})", re.IGNORECA
 
 
 def excerpt(body: object, secrets: Iterable[str] = ()) -> str | None:
-    """The words in which a body tells what is wrong, at most 300 characters; None where it has none."""
+    """Return the error message in a body, at most 300 characters; None without one."""
     message = _find_message(_parsed(body))
     return redacted(message, secrets)[:LONGEST_EXCERPT] or None if message else None
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
-    """`text` on one line, without `secrets` and without what looks like one."""
+    """Return `text` on one line, without `secrets` and without what looks like one."""
     text = text[:_LONGEST_VALUE]
     for secret in sorted(set(secrets), key=len, reverse=True):
         text = text.replace(secret, REDACTION_PLACEHOLDER)
@@ -70,12 +70,12 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """The name that the service has given to the request, for its support; `headers` have lower-case names."""
+    """Return the request id that the service sent; `headers` have lower-case names."""
     found = next((headers[name] for name in _REQUEST_ID_HEADERS if headers.get(name)), "")
     return found[:_LONGEST_ID] if found.isprintable() and found else None
 
 
-# --- the words of a body -------------------------------------------------------------------------------------------------
+# --- the message of a body -----------------------------------------------------------------------------------------------
 
 
 def _parsed(body: object) -> object:
@@ -91,7 +91,7 @@ def _parsed(body: object) -> object:
 
 
 def _find_message(body: object, depth: int = _DEEPEST) -> str:
-    """The text itself, the headings of a page, or the first words of an object under a name that is meant for them."""
+    """Return the text itself, the headings of a page, or the first text in a field that usually holds a message."""
     if isinstance(body, str):
         return " ".join(each[1] for each in _TAG.findall(body)) if body.startswith("<") else body
     if depth and isinstance(body, list):
@@ -105,9 +105,9 @@ def _find_message(body: object, depth: int = _DEEPEST) -> str:
 
 
 def secrets_of(base_url: str, headers: object, url: object, kwargs: Mapping[str, Any], client: Any = None) -> Iterator[str]:
-    """What of a request must not be repeated. Bounded; looked for only when there is an error to be told.
+    """Return the values of a request that must not be repeated. Bounded; called only for an error message.
 
-    `client`: one of httpx's that adds what it holds itself.
+    `client`: a client of httpx, whose own headers, parameters and cookies are included.
     """
     found = itertools.chain(_request_secrets(base_url, headers, url, kwargs), _client_secrets(client))
     return (text for text, _ in zip(found, range(_MOST_VALUES), strict=False) if len(text) >= _SHORTEST_SECRET)
@@ -155,7 +155,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _named_texts(value: object, name: str = "", depth: int = _DEEPEST) -> Iterator[tuple[str, str]]:
-    """Every text in a value, with the name that it stands under."""
+    """Yield every text in a value, with the name of its field."""
     if isinstance(value, str):
         yield name, value
     elif isinstance(value, bytes):

@@ -33,7 +33,7 @@ from resilience_kit.http.timeouts import limit_timeout
 from resilience_kit.http.transport_options import RetrySafety, TransportOptions
 from resilience_kit.outcome import Verdict
 
-#: Beside those of a rate limit, the headers that say when to come back, and by which clock.
+#: Headers with the time to wait, and the clock of the service, beside those of rate limits.
 _HINTS = frozenset({b"retry-after", b"retry-after-ms", b"date"})
 
 
@@ -42,7 +42,7 @@ _KEY_BYTES = 16  # as random as a UUID, at a seventh of the cost
 
 
 class _FailedEventError(Exception):
-    """An event of a stream told of a failure; the event itself is what the caller gets."""
+    """An event of a stream reported a failure; the caller receives the event itself."""
 
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.kind.value)
@@ -53,14 +53,14 @@ register_classifier(_FailedEventError, lambda error: error.verdict)
 
 
 class TransportCall(Call):
-    """A call whose success may come later than its answer: with the end of a stream that the answer begins."""
+    """A call whose success may come after its response: with the end of the stream in it."""
 
     __slots__ = ("exchange",)
 
     exchange: Exchange
 
-    def succeeded(self, value: Any) -> None:  # noqa: ARG002 - guards see of the response what has been read of it
-        """The attempt has an answer, which may have to be read on by its consumer."""
+    def succeeded(self, value: Any) -> None:  # noqa: ARG002 - guards see the part of the response that was read
+        """Complete the attempt, or continue it while its consumer reads the response."""
         exchange = self.exchange
         if exchange.continues:
             self.first_item_received()
@@ -70,7 +70,7 @@ class TransportCall(Call):
             super().succeeded(exchange.reader.summary() if self._permits else None)
 
     def value_so_far(self) -> object:
-        """See `Call`: what has been read of an answer that flows."""
+        """See `Call`: what was read so far of a stream."""
         return self.exchange.reader.summary() if self.is_streaming else None
 
     def _break_cycles(self) -> None:
@@ -80,7 +80,7 @@ class TransportCall(Call):
         del self.exchange
 
     def observe(self, headers: Headers, *, is_error: bool) -> None:
-        """Tell the pace, if there is one, what the service says of its limits."""
+        """Pass the rate limit headers of a response to the host pacer, if there is one."""
         for permit in self._permits or ():
             if isinstance(permit, PacerPermit) and (is_error or permit.pacer.wants_headers):
                 permit.observe(
@@ -88,7 +88,7 @@ class TransportCall(Call):
                 )
 
     def attempt_deadline_ns(self, timeout: float | None = None) -> int | None:
-        """See `Call`; the first item of a stream comes with its answer."""
+        """See `Call`; the first item of a stream comes with its response."""
         return super().attempt_deadline_ns(timeout or self.plan.first_item_timeout)
 
     def timed_out(self, first_item_timeout: float | None = None) -> Exception:
@@ -147,16 +147,16 @@ class Exchange:
 
     @property
     def is_sdk_retry(self) -> bool:
-        """Whether an SDK sends this a second time by itself."""
+        """Whether this request is a retry by an SDK."""
         return self._sdk_retry_count not in {None, b"0"}
 
     @property
     def continues(self) -> bool:
-        """Whether the attempt goes on while the answer is read."""
+        """Whether the attempt continues while the consumer reads the response."""
         return not (self.finished or self.reader.is_complete)
 
     def bind(self, plan: CallPlan, attempt: Callable[[Exchange], Any]) -> TransportCall:
-        """The call that carries this out; its one argument, which guards see, is the request."""
+        """Create the call for this request, which is the argument that guards see."""
         if self._uses_idempotency_key:
             self._attach_idempotency_key(str(self._options.idempotency_header))
         self.plan = plan
@@ -167,7 +167,7 @@ class Exchange:
         return call
 
     def detach(self, attempts: int) -> None:
-        """The call has ended after so many attempts; together they would be a circle."""
+        """End the exchange with its call after so many attempts; removes the reference cycle between them."""
         self.attempts, self.finished = attempts, True
         del self.call
 
@@ -186,7 +186,7 @@ class Exchange:
             self.request.headers[header] = key or os.urandom(_KEY_BYTES).hex()
 
     def start_attempt(self) -> None:
-        """An attempt starts, inside its call's context."""
+        """Start an attempt, inside the context of its call."""
         remaining = remaining_time()
         if remaining is not None:
             limits = {name: limit_timeout(self._timeout.get(name), remaining) for name in _TIMEOUTS}
@@ -203,9 +203,9 @@ class Exchange:
         return reader
 
     def check_deadline(self) -> None:
-        """For an attempt that cannot be cut off, between two pieces of an answer: raise when its time is over.
+        """Raise if the time of a sync attempt is over; called between two chunks of a response.
 
-        An error is told as far as it has been read.
+        An error response is judged by what was read of it.
         """
         until = self.call.attempt_deadline_ns()
         if until is None or self.plan.now() < until:
@@ -217,14 +217,14 @@ class Exchange:
     # --- its consumer reads on -------------------------------------------------------------------------------------------
 
     def release(self) -> HTTPResponse:
-        """The answer, which is its consumer's from now on, with the attempts that it took."""
+        """Return the response, which belongs to its consumer from now on, with the number of attempts."""
         response, attempts = self.reader.detach_response(), self.attempts or self.call.attempts
         if attempts > 1:
             response.headers[ATTEMPTS_HEADER] = str(attempts)
         return response  # type: ignore[no-any-return]  # of either library
 
     def on_chunk(self, chunk: bytes | None) -> None:
-        """The next bytes for the consumer; None at the end of the body. Raises for a stream that ends too early."""
+        """Take the next bytes for the consumer; None at the end of the body. Raises for a stream that ends too early."""
         monitor = self.reader.monitor
         if chunk is None:
             if monitor is not None:
@@ -246,7 +246,7 @@ class Exchange:
         self.settle_by_events()
 
     def settle_by_events(self) -> None:
-        """The attempt ends where the events so far say so; their consumer gets them as they are."""
+        """End the attempt if the events so far prove success or failure; they reach the consumer unchanged."""
         monitor = self.reader.monitor
         if monitor is None:
             return
@@ -260,9 +260,9 @@ class Exchange:
         self.call.succeeded(None)
 
     def on_error(self, error: Exception) -> Exception | None:
-        """What the consumer gets when the body breaks; None where nothing of the answer can be missing.
+        """Return the error for the consumer when the body breaks; None if nothing of the response can be missing.
 
-        A stream of events tells what was delivered of it. Any other body breaks with its own error.
+        For a stream of events it holds the delivered events. Any other body breaks with its own error.
         """
         monitor = self.reader.monitor
         if monitor is None:
@@ -278,9 +278,9 @@ class Exchange:
         return monitor.complete
 
     def idle_deadline_ns(self) -> int | None:
-        """When the next item is overdue, in nanoseconds of the clock; None: never.
+        """Return when the next item is overdue, in nanoseconds of the clock; None: never.
 
-        What the consumer takes for itself between two pieces does not count, nor do pieces without an event.
+        The time that the consumer takes between two chunks does not count; chunks without an event do not reset it.
         """
         plan = self.plan
         if plan.idle_timeout is None:
@@ -290,12 +290,12 @@ class Exchange:
         return self._waits_since + self._idle_remaining
 
     def idle_error(self) -> APITimeoutError:
-        """The error of a piece that is overdue."""
+        """Return the error for a chunk that is overdue."""
         plan = self.plan
         return APITimeoutError(f"{plan.operation.name!r}: nothing came for {plan.idle_timeout:.3g} s")
 
     def on_close(self) -> None:
-        """The consumer wants no more: nothing is learnt, unless the answer was complete, or the attempt has ended before."""
+        """End the attempt when the consumer closes the body: neutral, unless the response was complete or it ended before."""
         if self.attempts:
             return
         monitor = self.reader.monitor
@@ -304,10 +304,10 @@ class Exchange:
         else:
             self.call.abandon(GeneratorExit())
 
-    # --- the last word ---------------------------------------------------------------------------------------------------
+    # --- the final response ----------------------------------------------------------------------------------------------
 
     def final_response(self, error: ErrorResponse | TruncatedStreamError) -> HTTPResponse:
-        """The response that the caller gets, with what keeps whoever is above from repeating it all.
+        """Return the response for the caller, with a header that stops further retries by an SDK.
 
         Raises `StreamInterruptedError` for a stream that ended before it had begun.
         """

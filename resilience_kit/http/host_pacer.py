@@ -1,4 +1,4 @@
-"""The rules of all requests to one host, with one credential, for one model: latched, parked, slowed down, or free to go."""
+"""Guard of all requests to one host with one credential for one model: rejects, pauses, slows down or admits them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from resilience_kit.http.tokens import tokens_used
 from resilience_kit.outcome import FailureKind, Outcome, OutcomeKind
 
 _THROTTLED_KINDS = frozenset({FailureKind.RATE_LIMIT, FailureKind.OVERLOADED})
-#: Seconds for which the next good answers tell nothing that matters, where more than `_AMPLE` of every limit is left.
+#: Seconds without parsing headers after a good response that left more than `_PLENTY_REMAINING` of every limit.
 _HEADER_SAMPLING, _PLENTY_REMAINING = 0.02, 0.5
-#: Of each priority, requests that have failed so often or more go before the others: they have fewer attempts left.
+#: Levels within a priority by failed attempts, up to so many: requests with fewer attempts left go first.
 _RETRY_LEVELS = 4
 
 
@@ -73,7 +73,7 @@ class HostPacer:
         self._slow_start: SlowStart | None = None
 
     def reset(self) -> None:
-        """Forget all that was heard. Those who wait go on."""
+        """Forget everything that responses reported. Queued requests continue."""
         with self._lock:
             self._access_state.reset()
             self._clear_state()
@@ -81,7 +81,7 @@ class HostPacer:
         wake_all(to_wake)
 
     def reset_after_fork(self) -> None:
-        """In a forked child: nobody who waits."""
+        """Empty the queue in a forked child."""
         self._queue = WaitQueue(_RETRY_LEVELS * len(Priority))
         self._queued_cost = [0.0] * (_RETRY_LEVELS * len(Priority))
 
@@ -91,7 +91,7 @@ class HostPacer:
 
     @property
     def waiting(self) -> int:
-        """Requests in the line."""
+        """Requests in the queue."""
         return self._queue.length
 
     # --- before a request ------------------------------------------------------------------------------------------------
@@ -124,11 +124,11 @@ class HostPacer:
             return not self._access_state.is_suspended(now) and self._expected_wait(now, cost, 0) <= EPSILON
 
     def _expected_wait(self, now: float, cost: float, level: int) -> float:
-        """Seconds until a request may start that comes now."""
+        """Return the seconds until a new request may start."""
         return self._due_at(now, cost, level, sum(self._queued_cost[level:])) - now
 
     def _due_at(self, now: float, cost: float, level: int, ahead: float = 0.0) -> float:
-        """When a request may start that has so many ahead of it. One that was refused twice waits for twice the room."""
+        """Return when a request may start behind a cost of `ahead`. One that was rejected twice waits for twice the headroom."""
         due = max(now, self._parked_until)
         if self._slow_start is not None:
             due = max(due, self._slow_start.due_at(ahead + (level % _RETRY_LEVELS > 1)))
@@ -146,7 +146,7 @@ class HostPacer:
             bucket.take(cost, now)
         return self._send_log.record(now)
 
-    # --- a request in the line -------------------------------------------------------------------------------------------
+    # --- a queued request ------------------------------------------------------------------------------------------------
 
     def _enqueue(self, waiter: PacerWaiter, now: float) -> PacerWaiter:
         waiter.deadline = now + self._config.max_wait
@@ -230,7 +230,7 @@ class HostPacer:
             return self._rejection(waiter, self._clock.monotonic())
 
     def _rejection(self, waiter: PacerWaiter, now: float) -> RateLimitExceededError:
-        """With the seconds after which it would be the turn of somebody who asks now, in place of this one."""
+        """Return the rejection, with the seconds that a new request in its place would wait."""
         ahead = sum(self._queued_cost[waiter.priority :]) - (0.0 if waiter.cancelled or waiter.granted else waiter.cost)
         rejection = RateLimitExceededError(self.name, self._due_at(now, waiter.cost, waiter.priority, ahead) - now)
         return rejection.attribute_to(self.name, GuardKind.PACING)
@@ -239,11 +239,11 @@ class HostPacer:
 
     @property
     def wants_headers(self) -> bool:
-        """Whether the head of a good answer matters: not for a moment after one that said that there is plenty left."""
+        """Whether to parse the headers of a good response: not for 20 ms after one that left more than half of every limit."""
         return self._clock.monotonic() >= self._skip_headers_until
 
     def observe(self, headers: Mapping[str, str], permit: PacerPermit | None = None) -> None:
-        """A response's head, good or bad. `permit`: that of its request, by default the latest of this task or thread."""
+        """Take the headers of any response. `permit`: that of its request, by default the latest of this task or thread."""
         permit = permit or _latest_permit.get()
         if permit is None or permit.pacer is not self:
             return
@@ -268,7 +268,7 @@ class HostPacer:
             self._skip_headers_until = now + _HEADER_SAMPLING
 
     def settle(self, permit: PacerPermit, outcome: Outcome) -> None:
-        """How a permit's request ended."""
+        """Take the outcome of a request."""
         if self._access_state.guard_lock.held_by_current_thread():
             self._access_state.guard_lock.defer(functools.partial(self.settle, permit, outcome))
             return
@@ -282,7 +282,7 @@ class HostPacer:
             (permit.events or self._events).emit(event)
 
     def _learn_cost(self, answer: object) -> None:
-        """What a request takes of a bucket of tokens, where the headers have not shown it yet, or after a refusal."""
+        """Learn the cost of a request from its token usage, if the headers have not shown it yet or after a 429."""
         buckets = [each for each in [*self._buckets.values()] if each.cost_unknown or self._slow_start is not None]
         units = tokens_used(answer) if buckets else None
         if units:
@@ -307,7 +307,7 @@ class HostPacer:
                 yield from access.suspend(verdict, permit.retry_after, now)
 
     def _pause_host(self, permit: PacerPermit, seconds: float, now: float) -> Iterator[Event]:
-        """Park everybody for the seconds that a refusal names, and let them start again no faster than the service takes them."""
+        """Pause all requests for the seconds that a 429 demands; then start them no faster than the service accepts."""
         if seconds and self._parked_until <= now:
             yield CallersParked(operation=self.name, seconds=seconds)
         self._parked_until = max(self._parked_until, now + seconds)
@@ -340,7 +340,7 @@ class PacerPermit:
     def __init__(self, pacer: HostPacer, generation: int, *, is_trial: bool) -> None:
         self.pacer, self.generation, self.is_trial = pacer, generation, is_trial
         self.turn: PacerWaiter | None = None
-        #: The stream of the orchestrator whose call it is, where that is not the default one.
+        #: The event stream of the orchestrator whose call it is, unless that is the default one.
         self.events: EventStream | None = None
         #: When its request started, and as which one of all; None while it waits.
         self.started_at: float | None = None
@@ -350,20 +350,20 @@ class PacerPermit:
 
     @property
     def guard(self) -> str:
-        """The name of the pace that gave it, for events."""
+        """The name of its host pacer, for events."""
         return self.pacer.name
 
     def observe(self, headers: Mapping[str, str]) -> None:
-        """The head of its response. See `HostPacer.heard`."""
+        """Take the headers of the response. See `HostPacer.observe`."""
         self.pacer.observe(headers, self)
 
     def settle(self, outcome: Outcome) -> None:
-        """Hear how its request ended."""
+        """Take the outcome of the request."""
         self.pacer.settle(self, outcome)
 
 
 def _queue_level() -> int:
-    """The level of a request in the queue: by its priority, and then by the attempts that its call has made before."""
+    """Return the queue level of a request: by its priority, then by the earlier attempts of its call."""
     attempts: int = getattr(current_call.get(), "earlier_attempts", 0)
     return _RETRY_LEVELS * current_priority.get() + min(attempts, _RETRY_LEVELS - 1)
 
@@ -372,5 +372,5 @@ _latest_permit: ContextVar[PacerPermit | None] = ContextVar("resilience_kit_pace
 
 
 def latest_permit() -> PacerPermit | None:
-    """The permit that this task or thread was given last, by whichever pace."""
+    """Return the latest permit of this task or thread, of any host pacer."""
     return _latest_permit.get()

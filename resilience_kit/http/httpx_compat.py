@@ -1,7 +1,8 @@
-"""What is needed of an HTTP library's objects: httpx's and httpx2's are alike, and neither is imported here.
+"""Access to the objects of httpx and httpx2, which are alike; neither library is imported here.
 
-Both clients check with `isinstance` that a response's stream is one of their own, so ours are made classes of whichever library
-the response comes from, found among the bases of its stream. A class's module is not asked: SDKs rename it.
+Both clients check with `isinstance` that a response's stream is one of their own, so the streams of this
+package get the base class of the library that the response comes from, found in the MRO of its stream. The module of a class is
+no help: SDKs rename it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from resilience_kit.errors import REDACTED, ConfigurationError
 _SYNC, _ASYNC = "SyncByteStream", "AsyncByteStream"
 #: By the name of a library's class, a method that it defines itself.
 _DEFINING_METHODS = {"Request": "__init__", "BaseTransport": "handle_request", "AsyncBaseTransport": "handle_async_request"}
-#: What both official SDKs give to the transports that they make themselves.
+#: Connection limits of both official SDKs.
 _MAX_CONNECTIONS, _MAX_KEEPALIVE = 1000, 100
 
 
@@ -43,13 +44,13 @@ class HTTPResponse(Protocol):
 
 
 def headers_of(message: HTTPRequest | HTTPResponse) -> Headers:
-    """Headers by lower-case name, as bytes. A look-up in the library's own costs as much as all of this."""
+    """Return headers by lower-case name, as bytes. One look-up in the headers of the library costs as much as all of this."""
     raw: Any = message.headers
     return {name.lower(): value for name, value in raw.raw}
 
 
 def decode_headers(headers: Headers) -> dict[str, str]:
-    """The same as text."""
+    """Return the same headers as text."""
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
 
 
@@ -67,7 +68,7 @@ class _Replay:
 
 
 def replay(source: Any, body: bytes) -> Any:
-    """A stream of the library of `source` that gives `body`."""
+    """Return a stream of the library of `source` that yields `body`."""
     return class_for(_Replay, source.__class__)(body)
 
 
@@ -80,14 +81,14 @@ def class_for(behaviour: Any, stream: Any) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def base_of(stream: Any, name: str) -> type | None:
-    """The library's base class of a stream's class."""
+    """Return the base class of a stream class in its library."""
     return next((cls for cls in stream.__mro__ if cls.__name__ == name), None)
 
 
 def check_libraries(request: HTTPRequest, transport: Any) -> None:
-    """Raise `ConfigurationError` where a client of one library got its transport from the other, which it says in no words.
+    """Raise `ConfigurationError` if the client is of one library and the transport of the other.
 
-    A transport that is derived from neither library's may serve both; its answers tell, see `check_same_library`.
+    A transport derived from neither may serve both; its responses are checked by `check_same_library`.
     """
     expected, actual = _libraries_of(type(request)), _libraries_of(type(transport))
     if expected and actual and not expected & actual:
@@ -95,13 +96,13 @@ def check_libraries(request: HTTPRequest, transport: Any) -> None:
 
 
 def _libraries_of(cls: type) -> set[str]:
-    """The libraries whose classes it is derived from, by the module that a method of theirs is in."""
+    """Return the libraries whose classes `cls` is derived from, by the module of their methods."""
     makers = (vars(base).get(_DEFINING_METHODS.get(base.__name__, "")) for base in cls.__mro__)
     return {str(maker.__globals__["__package__"]).partition(".")[0] for maker in makers if isinstance(maker, FunctionType)}
 
 
 def check_same_library(request: HTTPRequest, stream: Any, *, asynchronous: bool) -> None:
-    """Raise `ConfigurationError` where a client of one library got an answer of the other."""
+    """Raise `ConfigurationError` if a client of one library got a response of the other."""
     name = _ASYNC if asynchronous else _SYNC
     expected, actual = base_of(request.stream.__class__, name), base_of(stream.__class__, name)
     if expected is not actual:
@@ -114,7 +115,7 @@ def _mixed_libraries() -> ConfigurationError:
 
 
 def body_in_memory(request: HTTPRequest) -> bool:
-    """Whether the request's body is in memory, so that it can be sent again."""
+    """Return whether the body of the request is in memory, so that it can be sent again."""
     try:
         _ = request.content  # type: ignore[attr-defined]  # a property of both libraries that raises where it is not
     except Exception:  # noqa: BLE001 - RequestNotRead of either library
@@ -123,9 +124,9 @@ def body_in_memory(request: HTTPRequest) -> bool:
 
 
 def idempotency_parts(request: HTTPRequest, headers: Headers) -> tuple[bytes, ...]:
-    """Give what a request asks for: method, address and body, as far as that is in memory.
+    """Return the parts of a request that identify it: method, URL and body, if that is in memory.
 
-    The boundary between the parts of a form is drawn anew each time, and says nothing.
+    The boundary between the parts of a form is random, so that it is left out.
     """
     body: bytes = request.content if body_in_memory(request) else b""  # type: ignore[attr-defined]  # see `body_in_memory`
     _, _, boundary = headers.get(b"content-type", b"").partition(b"boundary=")
@@ -134,7 +135,7 @@ def idempotency_parts(request: HTTPRequest, headers: Headers) -> tuple[bytes, ..
 
 
 def fits_buffer(request: HTTPRequest, limit: int) -> bool:
-    """Whether a body may be taken into memory: it is there already, as after a redirect, or is known to be within bounds."""
+    """Return whether a body may be read into memory: it is there already, as after a redirect, or is short enough."""
     if base_of(request.stream.__class__, "ByteStream") is not None:
         return True
     length = request.headers.get("content-length", "")
@@ -142,7 +143,7 @@ def fits_buffer(request: HTTPRequest, limit: int) -> bool:
 
 
 def default_transport(request: HTTPRequest, *, asynchronous: bool) -> Any:
-    """A transport of the request's library, with its defaults and as many connections as SDKs allow themselves."""
+    """Create a transport of the library of the request, with its defaults and the connection limits of the official SDKs."""
     cls: Any = next((cls for cls in type(request).__mro__ if cls.__name__ == "Request"), None)
     if cls is None:
         rule = "must be given where a client is neither of httpx nor of httpx2"

@@ -1,4 +1,4 @@
-"""What a good status is worth to somebody who asked for JSON: an answer, an error in its own words, or nothing to be read."""
+"""Judges responses with a good status to a request for JSON: a result, an error in the body, or no JSON."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _BLANK = b"\xef\xbb\xbf \t\r\n"
 
 
 def response_verdict(method: str, status: int, body: bytes, headers: Callable[[], Mapping[str, str]]) -> Verdict | None:
-    """The verdict on a good status whose body, whole and decoded, is an error or no JSON; None for an answer.
+    """Return the verdict on a response with a good status and a complete, decoded body: an error, or no JSON; None if it is good.
 
-    Errors of JSON-RPC are answers: whoever speaks it looks for them. The headers are read for an error only.
+    Errors of JSON-RPC are good responses: its clients check for them. The headers are read for an error only.
     """
     found = _verdict(method, status, {}, body)
     return None if found is None else _verdict(method, status, headers(), body) or found
 
 
 def non_stream_verdict(body: bytes, headers: Callable[[], Mapping[str, str]]) -> Verdict | None:
-    """The verdict on a stream of events that has none: its body is an error, as it would be without a stream, or a page."""
+    """Return the verdict on a stream without events: its body is an error, as it is sent without a stream, or a page."""
     text = body.lstrip(_BLANK)
     if text[:1] == b"<":
         return SERVER_ERROR
@@ -41,7 +41,7 @@ def _verdict(method: str, status: int, headers: Mapping[str, str], body: bytes) 
         return response_error(status, headers, json.loads(body))
     found = response_error(status, headers, text, expects_json=True)
     if found is None and text[:1] == b"{" and b'"error"' in text and not _is_json(text):
-        return TRANSIENT  # to parse each answer would cost more than all else
+        return TRANSIENT  # parsing each response would cost more than everything else
     return found
 
 

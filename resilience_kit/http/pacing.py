@@ -1,13 +1,13 @@
-"""One pace for all callers of a host with a key: what one of them is told, the others need not learn.
+"""Paces all callers of a host with the same key together: what one of them learns applies to all.
 
-A 429 with a hint parks everybody until then. Headers that say what is left slow callers down before the 429 comes. A refused
-credential and a used-up account latch: after that one request in a while finds out whether it has changed.
+A 429 with a hint pauses all callers until then. Rate limit headers slow callers down before a 429. After a refused credential or
+a used-up account requests are rejected, except for a trial at intervals.
 
-How to use it, for whoever sends requests:
+Usage by code that sends requests:
 
-    guard = pacing.guard(request_of)          # for a plan: asks the pace of each call's own request, before each attempt
-    pace = pacing.of(host, credential)        # or that of one host and credential, itself a guard
-    pacing.heard(response.headers)            # inside the attempt, as soon as a response's head is there, good or bad
+    guard = pacing.guard(request_of)          # for a plan: admits each attempt by the pacer of its own request
+    pacer = pacing.for_host(host, credential) # or the pacer of one host and credential, itself a guard
+    pacing.observe(response.headers)          # inside the attempt, as soon as the headers of a response are there, good or bad
 
 The drivers wait for a permit's turn and settle it; the verdict of a failure parks and latches. Keyed by host, a hash of the
 key, salted anew in each process, and model; the key itself is not kept.
@@ -35,7 +35,7 @@ __all__ = ["HostPacer", "PacerPermit", "Pacing", "PacingConfig", "shared_pacing"
 
 
 class Pacing:
-    """The paces of all hosts and keys that requests were sent with. Thread-safe; bounded by `max_keys`.
+    """The pacers of all hosts and keys that requests were sent with. Thread-safe; limited to `max_keys`.
 
     Share one between clients: `shared_pacing()` is that of the process. `events`: the stream that latches and parking are
     emitted on; without it, that of the orchestrator whose call has caused them, which is the default one for most.
@@ -56,9 +56,9 @@ class Pacing:
         return len(self._pacers)
 
     def for_host(self, host: str, credential: str | None = None, model: str = "") -> HostPacer:
-        """The pace of requests to `host` with `credential`, whichever header or parameter carries it, for `model`.
+        """Return the pacer of requests to `host` with `credential` for `model`.
 
-        Models of one key have limits of their own, so they have paces of their own; what latches holds for all of them.
+        Models of one key have limits of their own and so pacers of their own; latches apply to all of them.
         """
         key = (host, fingerprint(credential), model)
         with self._lock:
@@ -83,21 +83,21 @@ class Pacing:
         return HostPacer(f"{host} ({model})" if model else host, config, self.clock, self.events, access_state)
 
     def for_request(self, request: Any) -> HostPacer:
-        """The pace of a request of httpx or httpx2, or of anything with their `url` and `headers`."""
+        """Return the pacer of a request of httpx or httpx2, or of any object with their `url` and `headers`."""
         return self.for_host(host_of(request.url), credential_of(request.headers, request.url), model_of(request))
 
     def guard(self, request_of: Callable[..., Any]) -> PacingGuard:
-        """A guard for calls of many hosts and keys; `request_of` finds the request among a call's arguments."""
+        """Return a guard for calls to many hosts and keys; `request_of` returns the request from the arguments of a call."""
         return PacingGuard(self, request_of)
 
     def observe(self, headers: Mapping[str, str]) -> None:
-        """A response's head, good or bad, to the request that this task or thread was given a permit for last."""
+        """Take the headers of the response to the latest request of this task or thread."""
         permit = latest_permit()
         if permit is not None:
             permit.observe(headers)
 
     def reset(self, host: str, credential: str | None = None) -> None:
-        """Start clean with a pair: for an operator who has paid, or has had the credential's rights restored."""
+        """Reset a host and credential: after an account was paid or the rights of a credential were restored."""
         pair = (host, fingerprint(credential))
         with self._lock:
             pacers = [pace for key, pace in self._pacers.items() if key[:2] == pair]
@@ -105,7 +105,7 @@ class Pacing:
             pacer.reset()
 
     def reset_all(self) -> None:
-        """Start clean with every host, credential and model. Those who wait go on."""
+        """Reset every host, credential and model. Queued requests continue."""
         with self._lock:
             pacers = list(self._pacers.values())
             self._pacers.clear()
@@ -114,12 +114,12 @@ class Pacing:
             pacer.reset()
 
     def reset_after_fork(self) -> None:
-        """In a forked child: a lock that nobody holds."""
+        """Replace the lock in a forked child."""
         self._lock = threading.Lock()
 
 
 class PacingGuard:
-    """Asks, for each call, the pace of its own request. Thread-safe."""
+    """Admits each call by the pacer of its own request. Thread-safe."""
 
     name, kind = "pacing", GuardKind.PACING
 
@@ -128,7 +128,7 @@ class PacingGuard:
         self._events: EventStream | None = None
 
     def emit_on(self, events: EventStream) -> None:
-        """Emit what its calls cause on the stream of their orchestrator, unless the pacing was given a stream."""
+        """Emit the events of its calls on the stream of their orchestrator, unless the pacing was given a stream."""
         if not self._pacing.has_own_stream:
             self._events = events
 
@@ -139,15 +139,15 @@ class PacingGuard:
         return permit
 
     def admit(self, cost: float = 1.0) -> PacerPermit:  # noqa: ARG002 - a guard's shape
-        """Not without a request. Raises TypeError."""
+        """Raise TypeError: the guard needs a request."""
         raise TypeError("this guard has to see the request: a driver asks it by admit_call")
 
     def fits(self, cost: float = 1.0) -> bool:  # noqa: ARG002 - the same
-        """True: nobody knows which host is meant."""
+        """Return True: without a request the host is unknown."""
         return True
 
 
 @functools.cache
 def shared_pacing() -> Pacing:
-    """That of the process, made when it is first asked for: whoever uses the same key shares its limits, knowing or not."""
+    """Return the pacing of the process, created at the first use: all users of a key share its limits."""
     return Pacing()

@@ -9,14 +9,13 @@ from resilience_kit._checks import Checks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PacingConfig:
-    """How callers of one host with one key are held back. Times are seconds.
+    """How callers of one host with one key are paced. Times are seconds.
 
-    `max_wait`: the longest that a request waits for its pace; one that would wait longer is refused at once, a retry only where
-    the service has named so long a pause. `headroom`: the share of a limit that is left to others with the same key; callers slow
-    down when no more than that is left, with 1.0 from the first request on. `credential_retry_interval`: how often a refused
-    credential is tried again. `billing_retry_interval`: how often an account without credit or quota is, where the service does
-    not say when it is renewed. `max_keys`: hosts, keys and models that are remembered; the one that was not used for longest is
-    forgotten first.
+    `max_wait`: the longest time in the queue; a request that would wait longer is rejected at once, a retry only if the service
+    demanded so long a pause. `headroom`: the share of a limit that is left to other users of the key; callers slow down when no
+    more than that is left, with 1.0 from the first request on. `credential_retry_interval`: how often a refused
+    credential is retried. `billing_retry_interval`: how often an account without credit or quota is, unless the service
+    reports when it is renewed. `max_keys`: hosts, keys and models that are kept; the least recently used one is dropped first.
 
     The default of `max_wait` is that of `RetryConfig.max_retry_after`.
     """

@@ -29,7 +29,7 @@ _REPLAYABLE_TYPES: Final = (str, bytes, bytearray, int, float, bool, type(None))
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """One request as the caller wants it made, for all of its attempts.
+    """One request, the same for all of its attempts.
 
     `retry_safe`: it may be sent again although the service may have carried it out. `replayable`: its body can be sent again.
     """
@@ -58,7 +58,7 @@ class RequestBuilder:
         self.host = host_of(str(options.base_url or attribute(options.client, "base_url") or ""))
 
     def prepare(self, client: Any, method: str, url: Any, kwargs: Mapping[str, Any]) -> PreparedRequest:
-        """The request, with an idempotency key where it may have to be repeated, and else as it was given."""
+        """Return the request, with an idempotency key if it may be retried."""
         self._check_origin(client, url, kwargs)
         kwargs = self._with_client_headers(client, kwargs) if self._options.client is not None else kwargs
         replayable = _is_replayable(kwargs)
@@ -73,7 +73,7 @@ class RequestBuilder:
 
     def _check_origin(self, client: Any, url: Any, kwargs: Mapping[str, Any]) -> None:
         if not str(url).lower().startswith(SCHEMES):
-            return  # most are paths, for which nothing has to be looked at
+            return  # most are paths, which need no check
         base, client_headers = self._options.base_url or attribute(client, "base_url"), attribute(client, "headers")
         names = (*(self._options.headers or ()), *(client_headers if isinstance(client_headers, Mapping) else ()))
         check_origin(self._owner, str(base or ""), str(url), kwargs, names)
@@ -84,7 +84,7 @@ class RequestBuilder:
         return retry is not None and retry.max_attempts > 1
 
     def _with_client_headers(self, client: Any, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """With our headers, where the client that somebody handed us has headers, but not these."""
+        """Add the headers of the options that a given client lacks."""
         client_headers, own_headers = attribute(client, "headers"), self._options.headers
         if not own_headers or not isinstance(client_headers, Mapping):
             return kwargs
@@ -92,7 +92,7 @@ class RequestBuilder:
         return with_headers(kwargs, missing) if missing else kwargs
 
     def _full_url(self, client: Any, url: Any) -> Any:
-        """Below our base, where the client that somebody handed us has none, or another one."""
+        """Return the URL below `base_url`, if a given client has no base URL or another one."""
         base = self._options.base_url
         if self._options.client is None or not base or str(url).lower().startswith(SCHEMES):
             return url
@@ -101,7 +101,7 @@ class RequestBuilder:
         return join_url(str(base), str(url)) if not client_base_url or has_other else url
 
     def _with_key(self, method: str, url: Any, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """With a key, which inside a call or a job is derived from the key around it and what is sent."""
+        """Add an idempotency key; inside a call or a job it is derived from the outer key and the request."""
         name = self._options.idempotency_header
         if name is None or self._has_key(kwargs):
             return kwargs
@@ -114,13 +114,13 @@ class RequestBuilder:
         return name is not None and name.lower() in header_names(kwargs.get("headers"))
 
     def for_event_stream(self, prepared: PreparedRequest) -> PreparedRequest:
-        """The same request for a stream of events."""
+        """Return the same request for a stream of events."""
         if "accept" in header_names(prepared.kwargs.get("headers")):
             return prepared
         return dataclasses.replace(prepared, kwargs=with_headers(prepared.kwargs, {"Accept": EVENT_STREAM}))
 
     def with_timeout(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What is given, with no timeout beyond the deadline that the call has, if it has one."""
+        """Return `kwargs` with a timeout that ends no later than the deadline of the call, if it has one."""
         remaining = remaining_time()
         timeout = kwargs.get("timeout", self._options.timeout)
         if remaining is None or not (timeout is None or isinstance(timeout, int | float)):
@@ -131,9 +131,9 @@ class RequestBuilder:
 def check_origin(  # noqa: PLR0913 - one request
     owner: str, base: str, url: str, kwargs: Mapping[str, Any], names: Iterable[str], credentials: Iterable[str] = ()
 ) -> None:
-    """Raise `ConfigurationError` where headers that hold a credential would be sent to another origin than that of `base`.
+    """Raise `ConfigurationError` if headers with a credential would be sent to another origin than that of `base`.
 
-    `names`: of headers that are added to what is `kwargs`; `credentials`: those of them that hold one whatever their name.
+    `names`: of headers that are added to those of `kwargs`; `credentials`: those of them that hold one whatever their name.
     """
     if not base or not url.lower().startswith(SCHEMES) or _origin(url) == _origin(base):
         return
@@ -148,12 +148,12 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 def join_url(base: str, url: str) -> str:
-    """An address below another one, as httpx has it: a path is below the base's own, however it begins."""
+    """Join a path to a base URL as httpx does: it is below the path of the base, with or without a leading slash."""
     return f"{base.rstrip('/')}/{url.lstrip('/')}" if url else base
 
 
 def _encode_part(value: object) -> bytes:
-    """What a part of a request holds, the same for the same data in each process."""
+    """Encode a part of a request; equal for equal data in each process."""
     try:
         return json.dumps(value, default=repr).encode()
     except (TypeError, ValueError, RecursionError):
@@ -161,7 +161,7 @@ def _encode_part(value: object) -> bytes:
 
 
 def _is_replayable(kwargs: Mapping[str, Any]) -> bool:
-    """Whether no part of the body is used up when it is sent."""
+    """Return whether every part of the body can be sent again."""
     return all(_is_replayable_value(kwargs.get(name)) for name in _BODIES)
 
 

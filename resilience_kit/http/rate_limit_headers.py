@@ -1,15 +1,15 @@
-"""What a service says is left, and how far apart requests have to start so that it lasts.
+"""Rate limit headers: what is left of each limit, and how far apart requests start so that it lasts.
 
-Two kinds of buckets send the same headers. A *window* gives everything back at its reset: what is left of it is spread over the
-time that is left, `seconds to the reset / requests that what is left is enough for` apart. A *refilling* bucket (OpenAI's,
-Anthropic's) is given back bit by bit, and its reset is the time until it is full; it is known by that: refilling what was used
-takes just as long, for one of the usual periods. Requests then start as it refills, above a reserve that is kept for others
-with the same key and for answers that overtake each other.
+Two kinds of buckets send the same headers. A *window* is full again at its reset: what is left of it is spread over the
+remaining time, `seconds to the reset / requests that the rest suffices for` apart. A *refilling* bucket (OpenAI's, Anthropic's)
+refills continuously, and its reset is the time until it is full. It is recognised by that: refilling what was used takes just as
+long, for one of the usual periods. Requests then start as it refills, above a reserve for other users of the same key and for
+responses that overtake each other.
 
-An answer tells what was left when its request came. Requests that have started since are taken off, each at the cost that
-earlier answers have shown: 1 of a bucket of requests, the mean of what was used of a bucket of tokens. Requests that start at
-about the same time may come in any order, so that an answer says only between which two levels a bucket is: the level as it
-should be by our own count is moved into these bounds and no further.
+A response reports what was left when its request arrived. Requests that have started since are subtracted, each at the cost that
+earlier responses have shown: 1 of a bucket of requests, the mean of what was used of a bucket of tokens. Requests that start at
+about the same time may arrive in any order, so that a response only bounds the level of a bucket: the level by local count is
+moved into these bounds and no further.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _REMAINING = re.compile(
 )
 _PERIODS = (60.0, 3600.0, 86400.0)
 MAX_BUCKETS = 8
-#: How far a refill time may be off, as a share and in seconds: resets are told in whole seconds by some.
+#: How far a refill time may be off, as a share and in seconds: some services round resets to seconds.
 _TOLERANCE, _ROUNDING = 0.03, 1.0
-#: The share of the earlier answers that a newer one leaves in the mean cost of a request.
+#: The share of the earlier responses that a newer one leaves in the mean cost of a request.
 _DECAY = 0.8
 _SHORTEST_WINDOW = 1.0
 #: Seconds by which one request may overtake another on its way.
@@ -41,9 +41,9 @@ _MAX_SENDS = 4096
 
 
 class BucketReading(NamedTuple):
-    """One bucket as a response tells it. `sent_at` (when its request was) and `resets_at` are monotonic seconds.
+    """One bucket as a response reports it. `sent_at` (when its request was) and `resets_at` are monotonic seconds.
 
-    `refill_rate`: units a second; 0.0 for a window. `limit` is None where the service does not tell it.
+    `refill_rate`: units a second; 0.0 for a window. `limit` is None if the service does not report it.
     """
 
     limit: float | None
@@ -54,9 +54,9 @@ class BucketReading(NamedTuple):
 
 
 def parse_rate_limit_headers(headers: Mapping[str, str], sent_at: float, now: float) -> dict[str, BucketReading]:
-    """Every bucket that a response tells of, by the name of its header, at most eight. `headers` has lower-case names.
+    """Return every bucket in the headers of a response, by the name of its header, at most eight. `headers` has lower-case names.
 
-    A span was measured when the request came; a date counts from the answer.
+    A span counts from the request; a date from the response.
     """
     names = [name for name in headers if "ratelimit" in name]
     return dict(islice(_parse_readings(names, headers, sent_at, now), MAX_BUCKETS)) if names else {}
@@ -80,7 +80,7 @@ def _parse_readings(
 
 @lru_cache(64)
 def _limit_and_reset_headers(name: str) -> tuple[str, str]:
-    """The names of the limit and of the reset that go with what is remaining; empty where it is another header."""
+    """Return the names of the limit and reset headers that belong to a `remaining` header; empty for another header."""
     match = _REMAINING.fullmatch(name)
     if match is None:
         return "", ""
@@ -122,7 +122,7 @@ class SendPosition(NamedTuple):
 
 
 class SendLog:
-    """When the latest requests started. Not thread-safe: its owner has the lock."""
+    """When the latest requests started. Not thread-safe: its owner holds the lock."""
 
     __slots__ = ("_times", "count")
 
@@ -142,7 +142,7 @@ class SendLog:
         return len(self._times) - bisect_left(self._times, self._times[-1] - seconds) if self._times else 0
 
     def position_of(self, number: int, sent_at: float) -> SendPosition:
-        """The request of this number among the others."""
+        """Return the position of the request with this number among the others."""
         times, later = self._times, self.count - number
         index = max(0, len(times) - later - 1)
         before = index - bisect_left(times, sent_at - _REORDER_SECONDS, 0, index)
@@ -151,7 +151,7 @@ class SendLog:
 
 
 class CostEstimate:
-    """What a request takes from a bucket, on the mean of the latest ones. Not thread-safe: its owner has the lock.
+    """What a request takes from a bucket, on the mean of the latest ones. Not thread-safe: its owner holds the lock.
 
     From one group of requests to the next: the lowest that was left after a group goes with its last request.
     """
@@ -168,12 +168,12 @@ class CostEstimate:
         return self._requests > 0.0
 
     def add_usage(self, units: float) -> float:
-        """The mean with what an answer itself has said that it took; at least 1."""
+        """Add the usage that a response reported; return the mean, at least 1."""
         self._units, self._requests = _DECAY * self._units + units, _DECAY * self._requests + 1.0
         return max(1.0, self._units / self._requests)
 
     def add_reading(self, newer: BucketReading, number: int) -> float:
-        """The mean with another answer; at least 1."""
+        """Add a reading; return the mean, at least 1."""
         base = self._base
         if newer.sent_at > base.sent_at + _REORDER_SECONDS and number > self._number:
             if newer.sent_at < base.resets_at:
@@ -188,9 +188,9 @@ class CostEstimate:
 
 
 class RemoteBucket:
-    """One bucket as it must be by now: `level` at `updated_at`. Not thread-safe: its owner has the lock.
+    """One bucket as it must be by now: `level` at `updated_at`. Not thread-safe: its owner holds the lock.
 
-    `cost`: what a request takes; learnt from the answers where `learns_cost`. `window_seconds`: seconds of the longest window so
+    `cost`: what a request takes; learnt from responses if `learns_cost`. `window_seconds`: seconds of the longest window so
     far.
     """
 
@@ -203,16 +203,16 @@ class RemoteBucket:
 
     @property
     def cost_unknown(self) -> bool:
-        """Whether nothing is known of what a request takes, though requests differ in that."""
+        """Whether the cost of a request is unknown, though requests differ in it."""
         return self._cost_estimate is not None and not self._cost_estimate.is_known
 
     def record_usage(self, units: float) -> None:
-        """An answer says what its request took."""
+        """Add the usage that a response reported."""
         if self._cost_estimate is not None:
             self.cost = self._cost_estimate.add_usage(units)
 
     def update(self, newer: BucketReading, position: SendPosition, now: float) -> None:
-        """Another answer tells of it."""
+        """Take another reading."""
         if not newer.refill_rate and now >= newer.resets_at:
             return
         if self._cost_estimate is not None:
@@ -230,7 +230,7 @@ class RemoteBucket:
         return held - self.cost * (position.later + position.before), held - self.cost * (position.later - position.after)
 
     def _start_window(self, now: float) -> None:
-        """The window is over, and nothing was heard of the next: it is taken for as full and as long as those before."""
+        """Start the next window, assumed to be full and as long as the previous ones."""
         if not self.reading.refill_rate:
             self.reading = self.reading._replace(sent_at=self.reading.resets_at, resets_at=now + self.window_seconds)
             self.level = self._capacity
@@ -249,7 +249,7 @@ class RemoteBucket:
         return self.reading.limit is not None and self.level > share * self.reading.limit
 
     def take(self, units: float, now: float) -> None:
-        """A request starts that counts for so many."""
+        """Take the units of a request that starts."""
         if now >= self.reading.resets_at:
             self._start_window(now)
         self.level, self.updated_at = self._level_at(now) - units * self.cost, now

@@ -41,7 +41,7 @@ class _ObservedBody:
         try:
             chunk: bytes | None = next(exchange.reader.chunks, None)
             exchange.on_chunk(chunk)
-        except Exception as error:  # noqa: BLE001 - whatever the body breaks with
+        except Exception as error:  # noqa: BLE001 - any error of the body
             broken = exchange.on_error(error)
         else:
             return chunk
@@ -53,7 +53,7 @@ class _ObservedBody:
             del broken
 
     def close(self) -> None:
-        """The consumer leaves, or has read to the end."""
+        """Close the body, at its end or before."""
         exchange = self._exchange
         exchange.on_close()
         close(exchange.reader.source, exchange.reader.chunks)
@@ -63,11 +63,11 @@ class _ObservedBody:
 
 
 class _AsyncObservedBody:
-    """The same, asynchronous, and with a bound on the time between two pieces.
+    """The async body, with a limit on the time between two chunks.
 
-    Dropped generators are closed by the event loop, each by itself, in the order in which the collector meets them: the oldest
-    first. The answer's own is older than those of its consumers, who would find it being closed. So it is kept from the
-    collector until the consumer has left.
+    The event loop closes dropped generators one by one in the order of their collection: the oldest first. That of the response
+    is older than those of its consumers, which would find it being closed. So it is kept alive until the consumer has closed
+    the body.
     """
 
     def __init__(self, exchange: Exchange) -> None:
@@ -97,7 +97,7 @@ class _AsyncObservedBody:
         try:
             chunk = await self._next_until(exchange.idle_deadline_ns())
             exchange.on_chunk(chunk)
-        except Exception as error:  # noqa: BLE001 - whatever the body breaks with
+        except Exception as error:  # noqa: BLE001 - any error of the body
             broken = exchange.on_error(error)
         else:
             return chunk
@@ -109,7 +109,7 @@ class _AsyncObservedBody:
             del broken
 
     async def _next_until(self, until: int | None) -> bytes | None:
-        """The next piece, None at the end, `APITimeoutError` when it does not come in time."""
+        """Return the next chunk, None at the end. Raises `APITimeoutError` if it is overdue."""
         exchange, cut_off = self._exchange, False
         limit = timeout_at(exchange.call.plan.clock, until)
         try:
@@ -122,7 +122,7 @@ class _AsyncObservedBody:
                 raise exchange.idle_error()
 
     async def aclose(self) -> None:
-        """The consumer leaves, or has read to the end."""
+        """Close the body, at its end or before."""
         self._leave()
         await close_async(self._exchange.reader.source, self._exchange.reader.chunks)
 
@@ -135,19 +135,19 @@ class _AsyncObservedBody:
 
 
 def close(source: Any, chunks: Any) -> None:
-    """Close a response's stream, and first what iterates over it."""
+    """Close the stream of a response, and first its iterator."""
     if isinstance(chunks, Generator):
         chunks.close()
     source.close()
 
 
 async def close_async(source: Any, chunks: Any) -> None:
-    """The same for an async stream, whose iterator would be left to the event loop to end."""
+    """Close an async stream, and first its iterator, which would be left to the event loop."""
     if isinstance(chunks, AsyncGenerator):
         await chunks.aclose()
     await source.aclose()
 
 
 def observed_body(exchange: Exchange, *, asynchronous: bool) -> Any:
-    """A stream of the answer's library that goes on with the attempt."""
+    """Return a stream of the library of the response that continues the attempt while it is read."""
     return class_for(_AsyncObservedBody if asynchronous else _ObservedBody, exchange.reader.source.__class__)(exchange)

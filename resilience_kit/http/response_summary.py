@@ -1,4 +1,4 @@
-"""What a guard sees of an answer that a transport has read. Nothing is decoded or parsed before it is asked for."""
+"""What a guard sees of a response that a transport has read. Decoded and parsed at the first access only."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-#: Where events tell of it: an OpenAI chunk or Anthropic's `message_delta`, `message_start`, and the Responses API.
+#: Fields of events with the usage: an OpenAI chunk or Anthropic's `message_delta`, `message_start`, and the Responses API.
 _USAGE_PATHS = ("message", "response")
 
 
 class ResponseSummary:
-    """A good answer, for the `usage` of a `RateLimitConfig`. Read-only.
+    """A good response, for the `usage` of a `RateLimitConfig`. Read-only.
 
-    `usage_events`: of a stream of events, the first and the last event with a usage, as text; None for any other answer.
+    `usage_events`: of a stream of events, the first and the last event with a usage, as text; None for any other response.
     """
 
     __slots__ = ("_body", "_headers", "_response_class", "_usage_events", "status_code")
@@ -32,7 +32,7 @@ class ResponseSummary:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The answer's headers; names in any case."""
+        """The headers of the response; names in any case."""
         return MappingProxyType(self._headers)
 
     @property
@@ -44,12 +44,12 @@ class ResponseSummary:
         return bytes(self._response_class(self.status_code, headers={"content-encoding": encoding}, content=body).content)
 
     def json(self) -> Any:
-        """The body as JSON. Raises ValueError for what is none, such as a stream of events."""
+        """Return the body as JSON. Raises ValueError if it is none, such as a stream of events."""
         return json.loads(self.content)
 
     @property
     def usage(self) -> Mapping[str, Any] | None:
-        """What the answer, or the events of a stream, told of the tokens that it took; None when it told nothing."""
+        """The token usage in the response or in the events of its stream; None without one."""
         if self._usage_events is None:
             return _usage_of(_parsed(self.content))
         found: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What the two JSON clients share: which request is made, how often, and what its answer comes to. Nothing waits here."""
+"""Rules that both JSON clients share: admission, retries and the judgement of responses. Does no I/O."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class ClientRules:
         self._reported: dict[str, None] = {}
         self._plans: dict[tuple[bool, bool], CallPlan] = {}
 
-    # --- how often -------------------------------------------------------------------------------------------------------
+    # --- plans and admission ---------------------------------------------------------------------------------------------
 
     def operation(self) -> Operation:
-        """Where this client's requests are counted: in the default orchestrator, which may have become another one.
+        """Return the operation that counts the requests: of the default orchestrator, which may have been replaced.
 
-        Plans know who listens; so with other listeners they are made anew, too.
+        Plans depend on the listeners, so that they are rebuilt if these change.
         """
         clients = default_clients()
         made_of = (clients, self.events.version)
@@ -65,7 +65,7 @@ class ClientRules:
         return operation
 
     def acquire(self, breaker: CircuitBreaker) -> Token:
-        """Have a request admitted by the client's breaker; a rejection is counted and emitted as that of any guard."""
+        """Acquire a token of the breaker of the client; count and emit a rejection like that of any guard."""
         try:
             return breaker.acquire()
         except CircuitBreakerOpenError as rejection:
@@ -83,14 +83,14 @@ class ClientRules:
             raise
 
     def plan(self, prepared: PreparedRequest) -> CallPlan | None:
-        """What rules the attempts; None where there is nothing to be ruled, see `unruled`."""
+        """Return the plan of the attempts; None if there is nothing to plan, see `single_attempt`."""
         options = self.options
         if options.retry_config is None and options.deadline is None and not self._guards(prepared):
             return None
         return self.stream_plan(prepared)
 
     def stream_plan(self, prepared: PreparedRequest) -> CallPlan:
-        """The same for a stream, whose breaks are always told in this kit's words."""
+        """Return the plan of a stream, which always has one."""
         guards, retry = self._guards(prepared), self.options.retry_config if prepared.replayable else None
         operation, key = self.operation(), (retry is not None, prepared.retry_safe)
         plans = self._plans
@@ -100,7 +100,7 @@ class ClientRules:
         return plan
 
     def single_attempt(self) -> SingleAttempt:
-        """Count a request that is made once and raises what it raises: a block around it."""
+        """Return a context manager that counts a request with one attempt."""
         return SingleAttempt(self.operation())
 
     def _new_plan(
@@ -121,36 +121,36 @@ class ClientRules:
         return guards if pacer is None else (pacer, *guards)
 
     def pacer(self, prepared: PreparedRequest) -> Any:
-        """The pace of this host and key, None where there is no pacing."""
+        """Return the pacer of this host and key; None without pacing."""
         if self.options.pacing is None:
             return None
         headers = lowercase_headers({**(self.options.headers or {}), **dict(header_pairs(prepared.kwargs.get("headers")))})
         return self.options.pacing.for_host(prepared.info.host, credential_of(headers), prepared.model)
 
     def observe(self, prepared: PreparedRequest, response: Any) -> None:
-        """The head of an answer is there."""
+        """Pass the headers of a response to the host pacer."""
         pacer = self.pacer(prepared)
         headers = attribute(response, "headers")
         if pacer is not None and isinstance(headers, Mapping):
             pacer.observe(lowercase_headers(headers))
 
-    # --- the answer ------------------------------------------------------------------------------------------------------
+    # --- the response ----------------------------------------------------------------------------------------------------
 
     def check_awaitable(self, result: object, *, awaits: bool) -> None:
-        """Raise `ConfigurationError` where what `request` gave is of the other kind of client."""
+        """Raise `ConfigurationError` if `request` of an async client returned no awaitable, or that of a sync client did."""
         if is_awaitable(result) is not awaits:
             if isinstance(result, CoroutineType):
                 result.close()
             raise ConfigurationError([(f"{self._owner}.client", CLIENT_KINDS[awaits], REDACTED)])
 
     def to_exception(self, prepared: PreparedRequest, error: Exception) -> Exception:
-        """What to raise for what a request ended in."""
+        """Return the error to raise for the error of a request."""
         if self.options.pacing is not None:
             self.observe(prepared, attribute(error, "response"))
         return map_exception(error, prepared.info)
 
     def raise_for_error_body(self, prepared: PreparedRequest, response: Any, body: object) -> None:
-        """Raise for a good status whose body is an error."""
+        """Raise for an error in the body of a response with a good status."""
         status, headers = attribute(response, "status_code"), attribute(response, "headers")
         status = status if isinstance(status, int) else _OK
         verdict = response_error(status, headers, body) if isinstance(body, (Mapping, list)) else None
@@ -158,7 +158,7 @@ class ClientRules:
             raise error_from_response(status, headers, body, prepared.info, verdict)
 
     def is_empty(self, prepared: PreparedRequest, response: Any) -> bool:
-        """Whether an answer has no body, so that it is None in JSON. Raises `ServerError` where one was promised."""
+        """Return whether a response has no body, so that it is None. Raises `ServerError` if one was promised."""
         if attribute(response, "status_code") in _NO_CONTENT:
             return True
         if attribute(response, "content") != b"":
@@ -169,25 +169,25 @@ class ClientRules:
         return True
 
     def event_reader(self, prepared: PreparedRequest, terminal: tuple[str, ...] | None) -> EventReader:
-        """What follows the stream of events that answers a request."""
+        """Return the reader of the stream of events that a request gets."""
         choices = choices_in(prepared.kwargs.get("json"))
         return EventReader(prepared.url, prepared.info, terminal, choices=choices, max_event_size=self.options.max_event_size)
 
     @contextlib.contextmanager
     def decoding_errors(self, prepared: PreparedRequest) -> Iterator[None]:
-        """While a body is parsed: what is no JSON is an error of the service, whose text is not repeated."""
+        """Raise `ServerError` for a body that is no JSON, without its text; a context manager around the parsing."""
         try:
             yield
         except (ValueError, RecursionError):
             raise ServerError(f"The answer is no JSON ({prepared.info})") from None
 
     def not_a_stream(self, prepared: PreparedRequest, response: Any, pieces: list[bytes]) -> AIServiceError:
-        """The error for an answer that is no stream of events."""
+        """Return the error for a response that is no stream of events."""
         return not_a_stream(response.status_code, response.headers, b"".join(pieces), prepared.info)
 
 
 class SingleAttempt:
-    """The block around a request that no plan rules. It is counted and reported as any call, and changes nothing."""
+    """Context manager around a request without a plan, which counts and reports it like any call."""
 
     __slots__ = ("_operation", "_started")
 

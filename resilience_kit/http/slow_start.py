@@ -1,16 +1,16 @@
-"""How fast requests start again after a service has refused some of them.
+"""Slow start: how fast requests start again after a service has rejected some of them.
 
-One goes first, and twice as many in all each quarter of a second, up to a rate, where one is known: what the service has shown to
-accept. Of requests that had been held back like this before, those count that it has not refused, by the time from their first to
-the end of the new pause: at both ends a bucket that refills holds about one request's worth, so it has brought in between what
-those have used; and a window has let through its share.
+One request starts first, and twice as many in all each quarter of a second, up to a rate, if one is known: what the service
+has been shown to accept. If the requests before had been delayed by a slow start, too, the rate is that of the accepted ones,
+over the time from their first to the end of the new pause. At both ends a refilling bucket holds about one request's worth,
+so that it has refilled in between what those have used; a window has admitted its share.
 
-Requests that had not been held back may have been a burst that the service takes once only. Their rate is what it accepted of the
-last second, and no more than the hint says where that is short: of a bucket it is the time that one request takes. It is at least
-what the service had accepted for some seconds before. A few requests say nothing.
+Requests without a slow start before them may have been a burst that the service accepts once only. Their rate is what it
+accepted of the last second, and no more than a short hint allows: for a bucket that is the time that one request takes. It is
+at least what the service had accepted for some seconds before. A few requests are no evidence.
 
-A part of what was accepted is left out at first. A rate doubles in twenty seconds, or in three where it comes of little evidence:
-single refusals find out when there is more.
+A part of the accepted rate is left unused at first. The rate doubles in twenty seconds, or in three if it is based on little
+evidence: single rejections find out when the limit is reached.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _RAMP_DOUBLING: Final = 0.25
 _RATE_DOUBLING, _FAST_RATE_DOUBLING = 20.0, 3.0
 #: The share of what was accepted that is used at first.
 _INITIAL_SHARE: Final = 0.8
-#: Seconds before a first refusal that are looked at, and the accepted requests that are too few to tell anything.
+#: Seconds before a first rejection that are counted, and the number of accepted requests below which they are no evidence.
 _BURST_SECONDS, _HISTORY_SECONDS, _MIN_REQUESTS = 1.0, 10.0, 8
-#: Seconds of which even few requests tell something.
+#: Seconds after which even few requests are evidence.
 _MIN_SECONDS: Final = 5.0
-#: Seconds from which on a hint tells when a window ends, not how long a bucket takes for a request.
+#: Seconds from which on a hint is the end of a window, not the time that a bucket takes for a request.
 _LONG_HINT: Final = 2.0
-#: Seconds for which a part of the rate that was not used can be made up for.
+#: Seconds for which an unused part of the rate can be made up for.
 _CREDIT_SECONDS: Final = 1.0
-#: Seconds after which a ramp without a rate, and one with a rate (at least eight times what it was by then), holds nobody back.
+#: Seconds after which a ramp without a rate, and one with a rate (at least eight times what it was by then), delays no request.
 _RAMP_DURATION, _RATE_DURATION = 2.5, 60.0
 
 
 class SlowStart:
-    """The time after a pause. Not thread-safe: its owner has the lock. Times are monotonic seconds.
+    """The time after a pause. Not thread-safe: its owner holds the lock. Times are monotonic seconds.
 
     `last`: the number of the last request that started before the pause. `resumes_at`: when that ends. `rate`: requests a second
     at first, infinite where nothing is known. It is judged by the `sent` requests up to that one, which started from `since` on,
@@ -65,7 +65,7 @@ class SlowStart:
         return SlowStart(now, starts.count, starts.count - self.last, self.resumes_at)
 
     def record_rate_limited(self, number: int, now: float, hint: float) -> None:
-        """Hear that a request of before the pause was refused; the pause lasts for `hint` seconds at least."""
+        """Record that a request from before the pause was rejected; the pause lasts at least `hint` seconds."""
         self._rejected += number > self.last - self._sent
         self._hint = max(self._hint, hint)
         if now + hint > self.resumes_at:
@@ -84,7 +84,7 @@ class SlowStart:
             self.rate = math.inf
 
     def due_at(self, ahead: float) -> float:
-        """When a request may start that has so many others ahead of it."""
+        """Return when a request may start that has `ahead` others before it."""
         number = self._position + ahead
         ramp = _RAMP_DOUBLING * math.log2(1.0 + number)
         return self.resumes_at + max(
@@ -96,7 +96,7 @@ class SlowStart:
         self._position = max(self._position, self._allowed(now - _CREDIT_SECONDS - self.resumes_at)) + 1.0
 
     def _allowed(self, seconds: float) -> float:
-        """How many may have started by then."""
+        """Return how many requests may have started by then."""
         seconds = min(max(0.0, seconds), _RATE_DURATION)
         ramp: float = 2.0 ** (seconds / _RAMP_DOUBLING) - 1.0
         if seconds == 0.0 or self.rate == math.inf:
@@ -105,5 +105,5 @@ class SlowStart:
         return min(ramp, self.rate * self._doubling / math.log(2.0) * grown)
 
     def is_finished(self, now: float) -> bool:
-        """Whether it holds nobody back any more."""
+        """Return whether it delays no request any more."""
         return now > self.resumes_at + (_RAMP_DURATION if self.rate == math.inf else _RATE_DURATION)

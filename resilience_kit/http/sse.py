@@ -1,4 +1,4 @@
-"""Server-sent events out of bytes, by the rules of the HTML standard. Nothing is read from anywhere here.
+"""Parses server-sent events from bytes, by the rules of the HTML standard. Does no I/O.
 
 Why not `httpx-sse`, which is kept: it imports httpx, so it cannot be had where httpx2 is the library installed; it keeps an
 event of any size in memory; and once an event had an `id`, it takes each keep-alive comment for an event without data. httpx2
@@ -22,7 +22,7 @@ DONE = "[DONE]"
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
-    """One event. `retry` is in milliseconds, as the standard has it; None where the server does not speak of it."""
+    """One event. `retry` is in milliseconds, as the standard has it; None if the server does not send it."""
 
     event: str = "message"
     data: str = ""
@@ -30,15 +30,15 @@ class ServerSentEvent:
     retry: int | None = None
 
     def json(self) -> Any:
-        """The data as JSON. Raises ValueError for what is none."""
+        """Return the data as JSON. Raises ValueError if it is none."""
         return json.loads(self.data)
 
 
 class EventParser:
-    """Gives events as their bytes come. What stands after the last empty line is no event. Used by one reader at a time.
+    """Yields events as their bytes arrive. What follows the last empty line is no event. Used by one reader at a time.
 
     `max_event_size`: characters of one event, its comments included. A larger one is a `ServerError`; with `truncates`, it is
-    given with the beginning of its data instead, and `is_truncated` is true until the next one is asked for.
+    yielded with the beginning of its data instead, and `is_truncated` is true until the next one.
     """
 
     __slots__ = (
@@ -72,7 +72,7 @@ class EventParser:
         self.is_truncated = False
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
-        """The events that are complete with these bytes. Raises `ServerError` for one that is too large to be kept."""
+        """Yield the events that are complete with these bytes. Raises `ServerError` for one that is too large."""
         *lines, rest = self._split(self._decoder.decode(chunk))
         for line in lines:
             if self._partial:
@@ -85,11 +85,11 @@ class EventParser:
             self._keep_partial(rest)
 
     def finish(self) -> Iterator[ServerSentEvent]:
-        """The event that the body ended in, if it has data. To the standard it is none, to some consumers it is."""
+        """Yield the event that the body ended in, if it has data. By the standard it is none; some consumers accept it."""
         yield from self.feed(b"\n\n")
 
     def _split(self, text: str) -> list[str]:
-        """Lines, the last of them unfinished; a line feed after a carriage return ends none, also at the start of a chunk."""
+        """Return lines, the last of them unfinished. A line feed after a carriage return ends none, even in the next chunk."""
         if text:
             if self._skip_newline:
                 text = text.removeprefix("\n")
@@ -109,7 +109,7 @@ class EventParser:
         self._set_field(name, value.removeprefix(" "))
 
     def _truncate(self, text: str) -> str:
-        """A text of the present event, as far as there is room for it. Raises `ServerError` where events are not shortened."""
+        """Return the part of a text of the current event that fits. Raises `ServerError` unless events are truncated."""
         room = self._max_event_size - self._size - self._pending
         if len(text) <= room:
             return text
@@ -130,7 +130,7 @@ class EventParser:
             self._retry = int(value[:18])
 
     def _dispatch(self) -> Iterator[ServerSentEvent]:
-        """An empty line has come. The standard makes an event only of what has a line of data."""
+        """Yield the event that an empty line ends. By the standard it is one only if it has a line of data."""
         if self._has_data:
             yield ServerSentEvent(self._event or "message", "\n".join(self._data), self._id, self._retry)
         self._clear()

@@ -1,7 +1,7 @@
-"""Follows a stream of server-sent events beside whoever consumes it: whether it fails, and ends as its protocol says.
+"""Follows a stream of server-sent events beside its consumer: whether it fails, and ends as its protocol demands.
 
-Nothing is changed and nothing waits here. What is not known to be wrong is good: a stream without a rule may end anywhere, and
-an encoding that cannot be undone bit by bit is not looked into.
+The bytes are not changed, and there is no I/O. What is not known to be wrong is good: a stream without a rule may end anywhere,
+and an encoding that cannot be decoded incrementally is not followed.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _USAGE = re.compile(r'"usage"\s*:\s*\{')
 _KEPT_EVENTS = 1000
 _LONGEST_KEPT = 64 * 1024
 _ENCODINGS = ("gzip", "deflate")
-_GZIP_OR_ZLIB = 47  # zlib's word for "gzip or zlib, see for yourself"
+_GZIP_OR_ZLIB = 47  # wbits of zlib for "gzip or zlib, detected"
 
 
 class SSEMonitor:
     """Reads events as their bytes pass. Used by one thread or task at a time.
 
     `count`: events with data so far; `last_events`: the data of at most the last 1000 of them; `usage_events`: the data of the
-    first and the last event with a usage; `progress`: what they mean. Nothing is said of what comes after the end or a failure.
+    first and the last event with a usage; `progress`: what they mean. What follows the end or a failure is ignored.
     """
 
     __slots__ = ("_decoder", "_is_delimited", "_parser", "count", "last_events", "progress", "usage_events")
@@ -55,7 +55,7 @@ class SSEMonitor:
 
     @property
     def done(self) -> bool:
-        """Whether the terminal event has come."""
+        """Whether the terminal event was received."""
         return self.progress.done
 
     @property
@@ -65,7 +65,7 @@ class SSEMonitor:
 
     @property
     def verdict(self) -> Verdict | None:
-        """The verdict on the event that told of a failure."""
+        """The verdict on the event that reported a failure."""
         failure = self.progress.failure
         return None if failure is None else failure.verdict
 
@@ -76,11 +76,11 @@ class SSEMonitor:
 
     @property
     def truncated(self) -> bool:
-        """Whether whoever reads the last event will make nothing of it that anybody handles: it is no JSON, or has no end."""
+        """Whether the last event is one that consumers cannot handle: it is cut JSON, or has no end."""
         return bool(self.last_events) and (not self._is_delimited or is_truncated_json(self.last_events[-1]))
 
     def feed(self, chunk: bytes) -> None:
-        """More bytes, as they came over the wire."""
+        """Take more bytes as they were received, still encoded."""
         if self._decoder is not None:
             chunk = _decompress(self._decoder, chunk)
         for event in self._parser.feed(chunk):
@@ -89,9 +89,9 @@ class SSEMonitor:
             self._observe(event.event, event.data)
 
     def finish(self, choices: int = 1) -> None:
-        """No more bytes come. Raises `TruncatedStreamError` where the stream had to end otherwise.
+        """End the stream. Raises `TruncatedStreamError` if its protocol requires another event.
 
-        `choices`: how many were asked for.
+        `choices`: how many were requested.
         """
         self.progress.choices = choices
         if not self.progress.settled:
@@ -112,10 +112,10 @@ class SSEMonitor:
 def _decompress(decoder: zlib._Decompress, chunk: bytes) -> bytes:
     try:
         return decoder.decompress(chunk)
-    except zlib.error:  # whoever consumes the stream meets it too
+    except zlib.error:  # the consumer of the stream meets it too
         return b""
 
 
 def is_decodable(encoding: str) -> bool:
-    """Whether events in this content encoding can be followed as they come."""
+    """Return whether events in this content encoding can be decoded as they arrive."""
     return encoding in ("", "identity", *_ENCODINGS)

@@ -1,7 +1,7 @@
-"""What the events of one stream mean, by the same rules in transports and JSON clients: content, a failure, or proof of the end.
+"""Interprets the events of one stream, for transports and JSON clients: content, a failure, or proof of the end.
 
-An answer is complete when its protocol has said so: by `[DONE]`, by a finish reason in the last choice of each index, by
-`message_stop`, `response.completed`. JSON is parsed only where the letters of an event allow that it tells one of these.
+A response is complete when its protocol proves it: by `[DONE]`, by a finish reason in the last choice of each index, by
+`message_stop`, `response.completed`. JSON is parsed only if the text of an event may hold one of these.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from resilience_kit.outcome import Verdict
 TERMINAL_EVENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "api.perplexity.ai/chat/completions": (),  # ends after its last chunk
-        "/completions": (DONE,),  # OpenAI, and whoever speaks as it does; `/chat/completions` ends in the same
+        "/completions": (DONE,),  # OpenAI and compatible services; `/chat/completions` ends in the same
         "/messages": ("message_stop",),  # Anthropic
         "/responses": ("response.completed", "response.incomplete", "response.failed"),  # OpenAI
         ":streamGenerateContent": ("finishReason",),  # Gemini
@@ -47,21 +47,21 @@ _CLOSING_BRACKETS: Final = {"{": "}", "[": "]"}
 
 
 class TruncatedStreamError(APIConnectionError):
-    """A stream of events ended in good order, but before the event that its protocol ends with."""
+    """A stream of events ended without an error, but before the event that its protocol ends with."""
 
 
 class StreamFailure(NamedTuple):
-    """What an event or a body told of a failure: the verdict on it, and its JSON or text."""
+    """A failure in an event or a body: the verdict on it, and its JSON or text."""
 
     verdict: Verdict
     body: object
 
 
 class StreamProgress:
-    """How far one stream has come. Used by one reader at a time; what comes after `settled` changes nothing.
+    """Progress of one stream. Used by one reader at a time; what follows `settled` changes nothing.
 
     `terminal`: as a value of `TERMINAL_EVENTS`. `items`: events with content so far, the terminal one included; `done`: the
-    terminal event has come; `failure`: of the event that told of one; `choices`: how many were asked for, where that is known;
+    terminal event was received; `failure`: of the event that reported one; `choices`: how many were requested, if known;
     `is_truncated`: the body ended inside the JSON of an event.
     """
 
@@ -97,7 +97,7 @@ class StreamProgress:
 
     @property
     def complete(self) -> bool:
-        """Whether the end is proved: nothing of the answer can be missing, even if the connection breaks now."""
+        """Whether the end is proved: nothing of the response can be missing, even if the connection breaks now."""
         if self.done or self.failure is not None or not self._finished:
             return self.done
         is_all = len(self._finished) >= self.choices and (0 in self._finished or not self._has_first)
@@ -123,13 +123,13 @@ class StreamProgress:
         self.items += is_content_event(event, data)
 
     def _observe_truncated(self, event: str, data: str) -> None:
-        """Larger than anybody keeps. Where it may have been the terminal one, nothing is said of the end."""
+        """Take an event that is too large to keep. If it may have been the terminal one, the end is unknown."""
         self.items += 1
         self.done = event in self._names or any(f'"{name}"' in data[:_LONGEST_PING] for name in self._names)
         self._has_unknown_end = True
 
     def finish(self) -> None:
-        """No more comes. Raises `TruncatedStreamError` where the protocol would have had another event."""
+        """End the stream. Raises `TruncatedStreamError` if its protocol requires another event."""
         self.done = self.done or self._has_unknown_end
         if self.settled or self.complete or not (self.is_truncated or self._names):
             return
@@ -140,7 +140,7 @@ class StreamProgress:
     def _is_terminal(self, event: str, data: str) -> bool:
         names = self._names
         if not names:
-            return is_done(data)  # said by whoever speaks as OpenAI does, wherever that is
+            return is_done(data)  # sent by every service that is compatible with OpenAI
         if data in names or event in names or (self._ends_by_choice and is_done(data)):
             return True
         for name in names:
@@ -162,12 +162,12 @@ class StreamProgress:
 
 
 def is_done(data: str) -> bool:
-    """Whether data is OpenAI's last word."""
+    """Return whether data is the `[DONE]` of OpenAI."""
     return data[:2] in ("[D", '"[', " [") and data.strip().strip('"') == DONE
 
 
 def is_content_event(event: str, data: str) -> bool:
-    """Whether an event has content. Those without data have none, nor have pings, by name or by type."""
+    """Return whether an event has content. Those without data have none, nor have pings, by name or by type."""
     if not data or data.isspace() or (event != "message" and _PING.fullmatch(event)):
         return False
     if len(data) > _LONGEST_PING:
@@ -181,7 +181,7 @@ def is_content_event(event: str, data: str) -> bool:
 
 
 def failure_in(event: str, data: str, *, expects_json: bool) -> StreamFailure | None:
-    """The failure that an event tells of, None for all others. An event that is named so is one whatever its data.
+    """Return the failure that an event reports; None for all others. An event with the name of an error is one whatever its data.
 
     `expects_json`: data that begins as JSON and stops short is a failure, too; elsewhere it may be a word of a text.
     """
@@ -198,24 +198,24 @@ def failure_in(event: str, data: str, *, expects_json: bool) -> StreamFailure | 
 
 
 def is_truncated_json(text: str) -> bool:
-    """Whether JSON begins that does not end. Looks at both ends only."""
+    """Return whether a text is JSON without its end. Looks at both ends only."""
     return text[:1] in _CLOSING_BRACKETS and text != DONE and not text.endswith(_CLOSING_BRACKETS[text[:1]])
 
 
 def terminal_events_for(host: str, path: str, rules: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The terminal events of a host's path, empty where there is no rule."""
+    """Return the terminal events of the path of a host; empty without a rule."""
     address = (host + path).rstrip("/")
     return next((names for end, names in rules.items() if address.endswith(end)), ())
 
 
 def choices_in(request: object) -> int:
-    """How many choices a parsed request asks for."""
+    """Return how many choices a parsed request asks for."""
     number = request.get("n") if isinstance(request, Mapping) else None
     return number if type(number) is int and number > 0 else 1
 
 
 def _choices(body: object) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The choices of OpenAI's, or the candidates of Gemini's, by index."""
+    """Yield the choices of OpenAI, or the candidates of Gemini, by index."""
     if not isinstance(body, Mapping):
         return
     for name in ("choices", "candidates"):

@@ -1,8 +1,8 @@
-"""Tokens a minute: what a request may take at most, and what its answer says that it took.
+"""Token limits: the most that a request may use, and the usage that its response reports.
 
     RateLimitConfig(rate=30_000, period=60.0, cost=tokens_at_most, usage=tokens_used)
 
-Both understand what a transport and the JSON clients give to a limit, and what the official SDKs take and give.
+Both accept the requests and responses of transports, of the JSON clients and of the official SDKs.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _MAX_TOKENS: Final = 1e12
 
 
 def max_tokens_estimate(request: object) -> float:
-    """An upper estimate of the tokens of a request, for `cost`: the bytes of its text and the most that it lets be answered.
+    """Return an upper estimate of the tokens of a request, for `cost`: the bytes of its text and its limit of output tokens.
 
-    A token is at least one byte. Everything in the JSON of the body counts, names and tools too, each number as one; `n` answers
-    are n times as long. Images, audio and files given as data count nothing, as their tokens do not follow from their size, and
-    neither does an answer without a bound, nor a body that is no JSON: give `max_tokens`.
+    A token is at least one byte. Everything in the JSON of the body counts, names and tools too, each number as one; `n` choices
+    count n times. Images, audio and files given as data count nothing, as their tokens do not follow from their size, nor does
+    an output without a limit or a body that is no JSON: set `max_tokens`.
 
     `request`: of httpx or httpx2, one that a JSON client is asked for, or a mapping with its fields. Never raises.
     """
@@ -45,10 +45,10 @@ def max_tokens_estimate(request: object) -> float:
 
 
 def tokens_used(response: object) -> float | None:
-    """The tokens that a request took by its answer's own words, for `usage`; None where it does not say.
+    """Return the tokens that a response reports as used, for `usage`; None if it does not.
 
-    Input, output and what was read from or written to a cache; the output alone is not all, as in one event of Anthropic's.
-    `response`: what a transport shows to a guard, also of a stream; JSON; or an SDK's object. Never raises.
+    Input, output and what was read from or written to a cache. Output alone, as in one event of Anthropic, is not enough.
+    `response`: the `ResponseSummary` of a transport, also of a stream; JSON; or an object of an SDK. Never raises.
     """
     usage = _field(response, "usage")
     total = _number(_field(usage, _TOTAL))
@@ -106,7 +106,7 @@ def _first_number(values: Iterable[object]) -> float | None:
 
 
 def _number(value: object) -> float | None:
-    """A number of tokens; None for anything else."""
+    """Return a number of tokens; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return None
     return float(min(value, _MAX_TOKENS))

@@ -1,10 +1,10 @@
-"""Transports that protect whatever client they are given to: httpx's, httpx2's, and so every SDK that takes `http_client=`.
+"""Transports that protect the clients of httpx and httpx2, and so every SDK that takes `http_client=`.
 
     client = OpenAI(http_client=DefaultHttpxClient(transport=ResilientTransport()), max_retries=0)
 
-Each request runs under the operation of its host: retries, `Retry-After`, circuit breaker, retry budget, deadline. What the
-client gets is what the service said last, or the client library's own error, so that an SDK raises what it always raises; only
-what was never said is ours: `CircuitBreakerOpenError`, `DeadlineExceededError`, `StreamInterruptedError`.
+Each request runs under the operation of its host: retries, `Retry-After`, circuit breaker, retry budget, deadline. The client
+gets the last response of the service, or the error of the client library, so that an SDK raises its usual errors. Only if there
+is none it gets an error of this package: `CircuitBreakerOpenError`, `DeadlineExceededError`, `StreamInterruptedError`.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from resilience_kit.http.transport_options import DEFAULT_CONFIG, HostCallSites,
 from resilience_kit.orchestrator import AIServiceResilience
 
 if TYPE_CHECKING:
-    _Transport = Any  # both libraries name their base class where a client takes one
+    _Transport = Any  # clients of both libraries declare the base class of their own library
 else:
     _Transport = object
 
 
 class _ResilientTransportBase(_Transport):  # type: ignore[misc]  # see above
-    """What both kinds have in common: options, operations, and the transport that sends."""
+    """What both transports share: options, operations, and the inner transport, which sends."""
 
     _methods: tuple[str, ...]
     _asynchronous: bool
@@ -89,7 +89,7 @@ class _ResilientTransportBase(_Transport):  # type: ignore[misc]  # see above
         return exchange, exchange.bind(plan, self._attempt)
 
     def _inner_transport(self, request: Any) -> Any:
-        """The transport that sends, made at the first request where none was given."""
+        """Return the inner transport, created at the first request if none was given."""
         if self._inner is None:
             with self._lock:
                 if self._inner is None:
@@ -97,7 +97,7 @@ class _ResilientTransportBase(_Transport):  # type: ignore[misc]  # see above
         return self._inner
 
     def _raise_wrong_client(self) -> NoReturn:
-        """Raise for a client of the other kind, which would find methods missing."""
+        """Raise for a client of the other kind, which needs methods that this transport lacks."""
         other, client = transport_name(asynchronous=not self._asynchronous), "a plain" if self._asynchronous else "an async"
         rule = f"is not for {client} client: give it {other}"
         raise ConfigurationError([(transport_name(asynchronous=self._asynchronous), rule, REDACTED)])
@@ -116,7 +116,7 @@ class ResilientTransport(_ResilientTransportBase):
     _asynchronous = False
 
     def handle_request(self, request: Any) -> Any:
-        """Send a request and give the last answer to it, or raise the last error."""
+        """Send a request and return its last response, or raise the last error."""
         exchange, call = self._create_exchange(request, replayable=self._replayable(request))
         try:
             sync.drive(call)
@@ -142,7 +142,7 @@ class ResilientTransport(_ResilientTransportBase):
         return True
 
     def _attempt(self, exchange: Exchange) -> Any:
-        """One attempt: the answer, read as far as is needed to know what it is worth."""
+        """Make one attempt: the response, read as far as is needed to judge it."""
         self._close_held_response(exchange)
         exchange.start_attempt()
         response = self._inner_transport(exchange.request).handle_request(exchange.request)
@@ -170,18 +170,18 @@ class ResilientTransport(_ResilientTransportBase):
             del failure
 
     def _close_held_response(self, exchange: Exchange) -> None:
-        """Close the answer of an earlier attempt that was an error, and not read to its end."""
+        """Close the error response of an earlier attempt that was not read to its end."""
         if exchange.is_held:
             exchange.is_held = False
             close(exchange.reader.source, exchange.reader.chunks)
 
     def close(self) -> None:
-        """Close the transport that sends."""
+        """Close the inner transport."""
         if self._inner is not None:
             self._inner.close()
 
     def __enter__(self) -> Self:
-        """Enter the transport that sends, where it is one that can be entered."""
+        """Enter the inner transport, if it is a context manager."""
         enter = getattr(type(self._inner), "__enter__", None)
         if enter is not None:
             enter(self._inner)
@@ -189,7 +189,7 @@ class ResilientTransport(_ResilientTransportBase):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Leave the transport that sends, or close it where it was not entered."""
+        """Exit the inner transport, or close it if it was not entered."""
         if self._is_entered:
             self._inner.__exit__(kind, error, trace)
         else:
@@ -204,7 +204,7 @@ class ResilientTransport(_ResilientTransportBase):
         self._raise_wrong_client()
 
     async def aclose(self) -> None:
-        """Close what an async client was given by mistake."""
+        """Close a transport that an async client was given by mistake."""
         self.close()
 
 
@@ -215,7 +215,7 @@ class AsyncResilientTransport(_ResilientTransportBase):
     _asynchronous = True
 
     async def handle_async_request(self, request: Any) -> Any:
-        """Send a request and give the last answer to it, or raise the last error."""
+        """Send a request and return its last response, or raise the last error."""
         exchange, call = self._create_exchange(request, replayable=await self._replayable(request))
         try:
             await aio.drive(call)
@@ -273,7 +273,7 @@ class AsyncResilientTransport(_ResilientTransportBase):
             await close_async(exchange.reader.source, exchange.reader.chunks)
 
     async def aclose(self) -> None:
-        """Close the transport that sends."""
+        """Close the inner transport."""
         if self._inner is not None:
             await self._inner.aclose()
 
@@ -301,4 +301,4 @@ class AsyncResilientTransport(_ResilientTransportBase):
         self._raise_wrong_client()
 
     def close(self) -> None:
-        """Nothing: a plain client has sent nothing with it."""
+        """Do nothing: a sync client has sent nothing with it."""

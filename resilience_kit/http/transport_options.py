@@ -1,4 +1,4 @@
-"""The options of a transport, and under which operation a request goes."""
+"""Options of a transport, and the call sites of the hosts that it sends to."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ OTHER_HOSTS = "other hosts"
 _MAX_HOSTS, _LONGEST_NAME = 256, 180
 _DIGITS = 8
 
-#: Three attempts, a breaker, and a bound on what retries add to the load. No deadline: an answer may take minutes.
+#: Three attempts, a breaker, and a bound on what retries add to the load. No deadline: a response may take minutes.
 DEFAULT_CONFIG = ResilienceConfig(retry=RetryConfig(), retry_budget=RetryBudgetConfig())
 
-#: For a request that must not be sent again. No word of an operator about the strategy brings retries back.
+#: For a request that must not be sent again. A strategy that is set by an operator does not restore retries.
 _NO_RETRY = RetryConfig(max_attempts=1, exclude_exceptions=(Exception,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportOptions:
-    """What a transport does with each request.
+    """Options of a transport.
 
-    `config`: of every host's operation; its retries and deadline are for one request. `resilience`: whose operations these are;
-    None: the default orchestrator's. `breaker_per`: one breaker a host, or one a host and credential. `idempotency_header`: what
-    the key of an unsafe method is sent in; None: none is sent, and such a request is repeated only when it was surely not carried
-    out. `terminal_events`: see `TERMINAL_EVENTS`; empty: a stream may end anywhere. `buffer_bytes`: how much of a request's or
-    answer's body is kept in memory, so that the one can be sent again and the other is read whole inside the attempt. `pacing`:
-    what holds all callers of a host and credential back at once; `"shared"`: that of the process; None: nothing does.
-    `asynchronous`: of which kind the transport is.
+    `config`: of the operation of every host; its retries and deadline are for one request. `resilience`: the orchestrator of
+    these operations; None: the default one. `breaker_per`: one breaker a host, or one a host and credential.
+    `idempotency_header`: the header with the idempotency key of an unsafe method; None: no key, and such a request is retried
+    only if it was certainly not processed. `terminal_events`: see `TERMINAL_EVENTS`; empty: a stream may end anywhere.
+    `buffer_bytes`: how much of the body of a request or response is kept in memory, so that the request can be sent again and
+    the response is read completely inside the attempt. `pacing`: what pauses all callers of a host and credential together;
+    `"shared"`: that of the process; None: no pacing. `asynchronous`: the kind of the transport.
     """
 
     config: ResilienceConfig = DEFAULT_CONFIG
@@ -86,12 +86,12 @@ class TransportOptions:
 
     @property
     def key_makes_idempotent(self) -> bool:
-        """Whether a request with a key may be repeated: not where the config says that it is not idempotent, and no more."""
+        """Whether a request with a key may be retried: not if the config declares it not idempotent."""
         return self.config.idempotent or bool(self.config.idempotency_key)
 
 
 def transport_name(*, asynchronous: bool) -> str:
-    """What a transport is called in its errors."""
+    """Return the name of a transport in its errors."""
     return "AsyncResilientTransport" if asynchronous else "ResilientTransport"
 
 
@@ -110,7 +110,7 @@ def _are_terminal_events(rules: object) -> bool:
 
 
 class RetrySafety(Enum):
-    """How a request may be repeated."""
+    """When a request may be sent again."""
 
     NEVER = "never"
     IF_NOT_SENT = "only when it was surely not carried out"
@@ -118,10 +118,9 @@ class RetrySafety(Enum):
 
 
 class HostCallSites:
-    """The call sites, one for each host, credential and manner. Thread-safe.
+    """Call sites by host, credential and retry safety. Thread-safe.
 
-    A transport that meets very many hosts has one operation for those beyond the first 256, without a breaker, since they have
-    nothing in common.
+    Hosts beyond the first 256 share one operation without a breaker, since they have nothing in common.
     """
 
     def __init__(self, options: TransportOptions) -> None:
@@ -137,7 +136,7 @@ class HostCallSites:
         self._lock = ForkSafeLock()
 
     def plan(self, request: Any, headers: Headers, retry_safety: RetrySafety) -> CallPlan:
-        """Under which plan a request goes. `headers` are its own, by lower-case name."""
+        """Return the plan of a request. `headers` are its own, by lower-case name."""
         name = self._name(request, headers)
         site = self._sites.get((name, retry_safety))
         return (self._create_site(name, retry_safety) if site is None else site).current()
@@ -178,7 +177,7 @@ class HostCallSites:
             circuit_breaker=None if name == OTHER_HOSTS else config.circuit_breaker,
             guards=(*config.guards, *self._guards),
             idempotent=retry_safety is RetrySafety.ALWAYS,
-            idempotency_key=False,  # the exchange has a key of its own, and the manner says what it is worth
+            idempotency_key=False,  # the exchange adds its own key, and the retry safety takes it into account
         )
 
 
