@@ -25,7 +25,7 @@ class Clock(Protocol):
         ...
 
     def nanoseconds(self) -> int:
-        """A finer monotonic reading, for latencies."""
+        """Return a finer monotonic reading, for latencies."""
         ...
 
     def sleep(self, seconds: float) -> None:
@@ -48,7 +48,7 @@ class Clock(Protocol):
         ...
 
     async def wait_async(self, future: asyncio.Future[bool], sleep: float | None, timeout: float | None) -> bool:  # noqa: ASYNC109 - the clock is what keeps it
-        """The same for this task; who wakes it sets the result to True."""
+        """Suspend this task as `wait` blocks a thread; the waker sets the result to True."""
         ...
 
 
@@ -81,7 +81,7 @@ class SystemClock:
         await asyncio.sleep(seconds if self.sleep_enabled else 0.0)
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        """The running loop's own `call_later`."""
+        """Use the running loop's own `call_later`."""
         return asyncio.get_running_loop().call_later(seconds, callback)
 
     def wait(self, event: threading.Event, sleep: float | None, timeout: float | None) -> bool:
@@ -91,7 +91,7 @@ class SystemClock:
         return event.wait(timeout if sleep is None else sleep)
 
     async def wait_async(self, future: asyncio.Future[bool], sleep: float | None, timeout: float | None) -> bool:  # noqa: ASYNC109 - the clock is what keeps it
-        """The same in the running loop."""
+        """Wait for the future in the running loop."""
         if sleep is not None and not self.sleep_enabled:
             sleep = 0.0
         return await wait_for_future(self, future, timeout if sleep is None else sleep)

@@ -56,7 +56,7 @@ class Turn(Protocol):
         ...
 
     def refusal(self) -> Rejected:
-        """What to raise when the caller cannot wait so long."""
+        """Return the error to raise when the caller cannot wait so long."""
         ...
 
 

@@ -175,7 +175,7 @@ _default = EventStream()
 
 
 def default_stream() -> EventStream:
-    """The stream of the default orchestrator; before there is one, the stream that it will have.
+    """Return the stream of the default orchestrator; before there is one, the stream that it will have.
 
     Whatever has no orchestrator or stream of its own emits here: pacing, JSON clients, jobs, breakers that stand alone.
     """

@@ -149,27 +149,27 @@ class Admission(TimeLimits):
             rejection.attribute_to(guard.name, guard_kind_of(guard))
 
     def enter_trials(self) -> None:
-        """An attempt begins in the present context: what it calls runs under its trials, until `leave_trials`."""
+        """Run what the attempt calls in the present context under its trials, until `leave_trials`."""
         trials = self.trials()
         if trials is not None:
             context_token = running_trials.set(trials)
             self._trials_token = self._trials_token or context_token
 
     def leave_trials(self) -> None:
-        """The attempts are over."""
+        """Restore the context after the attempts."""
         context_token, self._trials_token = self._trials_token, None
         if context_token is not None:
             reset_context(running_trials, context_token)
 
     def trials(self) -> tuple[TrialPermit, ...] | None:
-        """What `running_trials` has to be for the present attempt; None where it runs under no trial of its own."""
+        """Return the value of `running_trials` for the present attempt; None if it runs under no trial of its own."""
         if (self.token is None or not self.token.needs_admission) and not self._permits:
             return None
         tokens = (self.token, *(getattr(permit, "token", None) for permit in self._permits or ()))
         return running_trials_with(tokens) if any(type(token) is TrialPermit for token in tokens) else None
 
     def value_so_far(self) -> object:
-        """What the attempt has delivered without having come to its end: the items of a stream."""
+        """Return the items that an unfinished stream has delivered."""
         return None if self.delivered is None else Streamed(self.delivered.last)
 
     def _settle(self, outcome: Outcome) -> None:

@@ -137,7 +137,7 @@ async def _or_fallback(call: Call, driven: Awaitable[Any]) -> Any:
 
 
 async def _run_fallback(call: Call, fallback: Fallback, error: Exception) -> Any:
-    """The fallback's answer, inside the scope of the call and, where some of its deadline is left, not beyond that."""
+    """Return the fallback's result, computed inside the scope of the call and within the rest of its deadline."""
     scope = FallbackScope(call)
     context = current_call.set(scope)
     limit = timeout_at(call.plan.clock, scope.fallback_deadline_ns())
@@ -156,7 +156,7 @@ async def _run_fallback(call: Call, fallback: Fallback, error: Exception) -> Any
 
 
 async def drive(call: Call, failure: BaseException | None = None, verdict: Verdict | None = None) -> Any:  # noqa: C901 - one loop
-    """Attempts and pauses until the last word. `failure` is that of a first attempt made without the call."""
+    """Run attempts and pauses until the call ends. `failure` is that of a first attempt made without the call."""
     sleep, context = call.plan.clock.sleep_async, current_call.set(call.context_for_callee(failure))
     hedging = call.plan.hedging
     try:

@@ -96,7 +96,7 @@ class Call(Admission):
     def from_first_attempt(  # noqa: PLR0913 - a call and its first attempt
         cls, plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Any, started: int
     ) -> Call:
-        """A call whose first attempt was made without one."""
+        """Make a call whose first attempt was made without one."""
         call = cls(plan, function, args, kwargs, started)
         call.token, call.attempts = token, 1
         return call
@@ -105,7 +105,7 @@ class Call(Admission):
     def from_admission(
         cls, plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Token
     ) -> Call:
-        """A call with nothing around it whose first attempt has been admitted, under a trial."""
+        """Make a call with nothing around it whose first attempt has been admitted, under a trial."""
         call = cls(plan, function, args, kwargs)
         call.token, call.has_context = token, not plan.fast_without_deadline
         return call
@@ -113,12 +113,12 @@ class Call(Admission):
     # --- what the callee may know ----------------------------------------------------------------------------------------
 
     def context_for_callee(self, failure: BaseException | None) -> Call | None:
-        """The context of further attempts: none when the first one failed without a context, so that all see the same."""
+        """Return the context of further attempts: None when the first one failed without a context, so that all see the same."""
         self.has_context = self.has_context and (failure is None or not self.plan.fast_without_deadline)
         return self if self.has_context else None
 
     def scope(self) -> CallContext | None:
-        """What the present attempt runs in: the call itself, or from the second attempt on a scope that counts afresh."""
+        """Return the context of the present attempt: the call itself, or from the second attempt on a fresh scope."""
         return self._scope or self if self.has_context else None
 
     def inherit_key(self, first: IdempotencyKeyHolder) -> None:
@@ -163,7 +163,7 @@ class Call(Admission):
         raise self._take_last_error()
 
     def _finish_rejected(self, rejection: Rejected) -> None:
-        """The call is over: refused at its first attempt, or failed with its last real error at a later one."""
+        """End the call: rejected at its first attempt, or failed with its last real error at a later one."""
         operation = self.plan.operation
         error = self.last_error
         if error is not None:
@@ -183,7 +183,7 @@ class Call(Admission):
         return error
 
     def _take_last_error(self) -> Exception:
-        """The last real error, no longer held here: a call that holds what it raises would be a circle."""
+        """Return the last real error and drop it here: a call that holds what it raises would be a reference cycle."""
         error, self.last_error = self.last_error, None
         return error if error is not None else RuntimeError()
 
@@ -197,7 +197,7 @@ class Call(Admission):
         return None if self._retryable_result is None else self._retryable_result[0]
 
     def begin(self) -> None:
-        """An attempt starts."""
+        """Start an attempt."""
         self._retryable_result = None
         self.attempts += 1
         self._attempt_running = True
@@ -208,7 +208,7 @@ class Call(Admission):
             self._seen_traceback = None if self.last_error is None else self.last_error.__traceback__
 
     def first_item_received(self, delivered: DeliveredItems | None = None) -> None:
-        """The first item of a stream has come. The call's own time limits were for that; one around it goes on."""
+        """Note the first item of a stream. The call's own time limits were for that; an outer deadline still holds."""
         self.delivered, self.is_streaming = delivered, True
         self.own_deadline_ns = self._attempt_timeout = None
         self.deadline_ns = self.outer_deadline_ns
@@ -216,7 +216,7 @@ class Call(Admission):
     # --- after an attempt ------------------------------------------------------------------------------------------------
 
     def succeeded(self, value: Any) -> None:
-        """The attempt, and with it the call, ended well with `value`."""
+        """End the attempt, and with it the call, successfully with `value`."""
         plan, now = self.plan, self.plan.now()
         self.ended = True
         if self._permits:
@@ -263,7 +263,7 @@ class Call(Admission):
         return pause
 
     def failed(self, error: BaseException, verdict: Verdict | None = None) -> float | None:
-        """The attempt ended in an error: seconds until the next one, or None when this error is the last word."""
+        """Record a failed attempt. Return the seconds until the next one, or None when this error is final."""
         if not isinstance(error, Exception):
             self.abandon(error)
             return None
@@ -354,7 +354,7 @@ class Call(Admission):
         return operation != self.plan.operation.name
 
     def abandon(self, error: BaseException) -> None:
-        """The call ends without a word of the service: cancelled, or broken off by an error of a hook or guard."""
+        """End the call without a result of the service: cancelled, or aborted by an error of a hook or guard."""
         if self.ended:
             return
         self._release()
@@ -369,7 +369,7 @@ class Call(Admission):
         self._break_cycles()
 
     def discard(self) -> None:
-        """The work goes on under another call: what this one took goes back, and it is not counted."""
+        """Release what this call took and do not count it: the work goes on under another call."""
         self.ended, self._attempt_running = True, False
         self._release()
         if self._outer is not None:
@@ -377,7 +377,7 @@ class Call(Admission):
         self._break_cycles()
 
     def stream_interrupted(self, error: Exception, delivered: int, partial: Sequence[object]) -> StreamInterruptedError:
-        """A stream broke after its first item: the end of the call, in words that say what the caller has."""
+        """End the call of a stream that broke after its first item; return the error that says what was delivered."""
         verdict = classify(error)
         self.record(error, verdict)
         broken = StreamInterruptedError(self.plan.operation.name, delivered, partial)

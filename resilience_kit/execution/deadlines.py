@@ -56,7 +56,7 @@ class TimeLimits(IdempotencyKeyHolder):
         return earliest(self.own_deadline_ns, *limits)
 
     def timed_out(self, first_item_timeout: float | None = None) -> Exception:
-        """The error of an attempt that this call has cut off; its verdict is `TIMED_OUT`."""
+        """Return the error of an attempt that this call has cut off; its verdict is `TIMED_OUT`."""
         if self._is_past_own_deadline():
             return self._deadline_error()
         limits = (limit for limit in (self.plan.attempt_timeout, first_item_timeout) if limit is not None)
@@ -66,7 +66,7 @@ class TimeLimits(IdempotencyKeyHolder):
         return self.own_deadline_ns is not None and self.plan.now() >= self.own_deadline_ns
 
     def fallback_timed_out(self, error: Exception) -> DeadlineExceededError:
-        """The error of a fallback that this call has cut off at its deadline; it was to answer for `error`."""
+        """Return the error of a fallback that was cut off at the call's deadline; it was to replace `error`."""
         whose = f"its deadline of {self.plan.deadline:.3g} s"
         late = DeadlineExceededError(f"{self.plan.operation.name!r} went past {whose} in its fallback")
         late.__cause__ = error

@@ -36,7 +36,7 @@ class FirstAttempt(Timeout, IdempotencyKeyHolder):
         return None if self.ended else max(0.0, (self.due_ns - self._plan.now()) / 1e9)
 
     def to_call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Token) -> Call:
-        """The call as it goes on after this attempt has failed, with the same start and key."""
+        """Return the call that continues after this attempt has failed, with the same start and key."""
         call = Call.from_first_attempt(self._plan, function, args, kwargs, token, self.started)
         call.inherit_key(self)
         return call

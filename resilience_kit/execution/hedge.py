@@ -30,7 +30,7 @@ Permits = tuple[Permit, ...]
 
 
 def get_hedging(operation: Operation, config: HedgeConfig | None) -> Hedging | None:
-    """The operation's hedging: made once for equal options, so that call sites share what is known and what is left."""
+    """Return the operation's hedging: one object for equal options, so that call sites share its state."""
     if config is None:
         return None
     made: Hedging | None = operation.limiters.get("hedge")
@@ -47,7 +47,7 @@ def hedging_not_supported(operation: str) -> ConfigurationError:
 
 
 async def run_hedged(call: Call, hedging: Hedging) -> Any:
-    """The result of an attempt that has begun, or its error. Raises `ConfigurationError` for what cannot be cancelled."""
+    """Return the result of a started attempt, or raise its error. Raises `ConfigurationError` for what cannot be cancelled."""
     delay = hedging.delay()
     awaitable: Any = None if _is_in_thread(call.function) else call.function(*call.args, **call.kwargs)
     if not is_awaitable(awaitable):
@@ -93,7 +93,7 @@ class _Race:
                 del self._first  # its error holds frames that hold this
 
     async def _next_event(self) -> bool:
-        """False when the time for another hedge has come before anything else has happened."""
+        """Return False when the time for another hedge has come before anything else has happened."""
         woken: Future[bool] = asyncio.get_running_loop().create_future()
         delay = self._delay if self._remaining_hedges and not self._first.done() else None
         wake = functools.partial(_wake, woken)

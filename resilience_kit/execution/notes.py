@@ -7,7 +7,7 @@ from types import TracebackType
 
 
 def trim_traceback(error: Exception, seen: TracebackType | None) -> None:
-    """The same instance came again: drop from its traceback what it had before, or it would grow with each attempt."""
+    """Drop from the traceback of a repeated instance what it had before, or it would grow with each attempt."""
     link = error.__traceback__
     while link is not None and link.tb_next is not seen:
         link = link.tb_next

@@ -229,7 +229,7 @@ class CallSite:
         self.plan: CallPlan | _NoPlan = NO_PLAN
 
     def current(self) -> CallPlan:
-        """The plan, made now when there is none."""
+        """Return the plan, made now if there is none."""
         plan = self.plan
         return plan if isinstance(plan, CallPlan) else self.rebuild()
 

@@ -67,7 +67,7 @@ class stop_on_call_limits(stop_base):  # noqa: N801 - named as tenacity names it
 
 
 def _controller_of(plan: CallPlan, config: RetryConfig) -> tenacity.Retrying:
-    """The plan's tenacity controller, made at its first failure. It answers a `DoSleep`, or gives up without raising."""
+    """Return the plan's tenacity controller, made at its first failure. It returns a `DoSleep`, or gives up without raising."""
     if plan.controller is None:
         controller = config.retrying(retry=_always_retry, retry_error_callback=lambda _: _GIVE_UP, sleep=plan.clock.sleep)
         controller.stop = tenacity.stop_any(cast("stop_base", controller.stop), stop_on_call_limits())

@@ -84,5 +84,5 @@ class FallbackScope(IdempotencyKeyHolder):
         return own if own is not None and own > self._call.plan.now() else None
 
     def first_item_received(self) -> None:
-        """The first item of its stream has come: the call's deadline was for that, one around it goes on."""
+        """Note the first item of a stream: the call's deadline was for that, an outer deadline still holds."""
         self._deadline_ns = self._nested_deadline_ns = self._call.outer_deadline_ns

@@ -30,17 +30,17 @@ R = TypeVar("R")
 
 
 def protect_generator(site: CallSite, function: Callable[P, R]) -> Callable[P, R]:
-    """A generator function under the plan of `site`."""
+    """Wrap a generator function under the plan of `site`."""
     return wrap_generator(function, lambda *args, **kwargs: stream(site.current(), function, args, kwargs))
 
 
 def protect_async_generator(site: CallSite, function: Callable[P, R]) -> Callable[P, R]:
-    """An async generator function under the plan of `site`."""
+    """Wrap an async generator function under the plan of `site`."""
     return wrap_async_generator(function, lambda *args, **kwargs: ProtectedAsyncStream(site.current(), function, args, kwargs))
 
 
 def drive_result(plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
-    """A plain function gave a generator: one that runs under its plan."""
+    """Run a generator that a plain function returned under its plan."""
     site, first = CallSite(lambda: plan), with_first_result(result, function)
     if isinstance(result, GeneratorType):
         return protect_generator(site, first)(*args, **kwargs)
@@ -57,7 +57,7 @@ def _admit(call: Call) -> float:
 
 
 def with_first_result(result: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, whose first call has been made already and gave `result`."""
+    """Return `function` with its first call replaced by `result`, which it has returned already."""
     results = [result]
 
     def again(*args: Any, **kwargs: Any) -> Any:
@@ -72,7 +72,7 @@ def with_first_result(result: Any, function: Callable[..., Any]) -> Callable[...
 def stream(
     plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Generator[Any, Any, Any]:
-    """The items of a generator function's stream, or of its fallback's when it cannot be begun."""
+    """Yield the items of a generator function's stream, or of its fallback's if it cannot start."""
     call = Call(plan, function, args, kwargs)
     try:
         source, item, ended = _open_stream(call)
@@ -86,7 +86,7 @@ def stream(
 
 
 def _open_stream(call: Call) -> tuple[Any, Any, bool]:
-    """The stream and its first item; or its return value, and True, when it has none."""
+    """Return the stream and its first item; or its return value, and True, if it has none."""
     sleep = call.plan.clock.sleep
     failure: BaseException | None = None
     try:
@@ -191,7 +191,7 @@ class ProtectedAsyncStream:
         self._scope: FallbackScope | None = None
 
     async def asend(self, value: Any) -> Any:
-        """The next item."""
+        """Return the next item."""
         if self._source is None:
             return await self._begin()
         source = self._source
@@ -200,7 +200,7 @@ class ProtectedAsyncStream:
         return await self._next(lambda: source.asend(value), None)
 
     async def athrow(self, error: BaseException) -> Any:
-        """What the stream answers to an error of its consumer."""
+        """Return the stream's response to an error that its consumer throws in."""
         source: Any = self._source
         if self._scope is not None:
             return await self._within(self._scope, lambda: source.athrow(error), None)
@@ -260,7 +260,7 @@ class ProtectedAsyncStream:
             failure = None
 
     async def _attempt(self) -> tuple[Any, BaseException | None, bool]:
-        """The first item, or the error and whether this call has cut the attempt off."""
+        """Return the first item, or the error and whether this call has cut the attempt off."""
         try:
             source = self._source = self._call.function(*self._call.args, **self._call.kwargs)
             return (

@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 def protect(site: CallSite, function: Callable[P, R]) -> Callable[P, R]:  # noqa: C901 - see below
-    """`function` under the plan of `site`.
+    """Wrap `function` under the plan of `site`.
 
     What costs is here in place: a first attempt that goes well reads the clock twice and takes no lock.
     """
@@ -110,7 +110,7 @@ def run_fast(plan: Any, function: Callable[..., Any], args: tuple[Any, ...], kwa
 def run_fast_with_deadline(
     plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Token
 ) -> Any:
-    """A light call with a deadline, which the function may ask about: a plain function cannot be cut off."""
+    """Run a call with a deadline and no context; a plain function may query the deadline and cannot be cut off."""
     first = FirstAttempt(plan)
     context = current_call.set(first)
     try:
@@ -162,7 +162,7 @@ def run(plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwa
 
 
 def drive(call: Call, failure: BaseException | None = None) -> Any:  # noqa: C901, PLR0912 - one loop
-    """Attempts and pauses until the last word. `failure` is that of a first attempt made without the call."""
+    """Run attempts and pauses until the call ends. `failure` is that of a first attempt made without the call."""
     sleep, context = call.plan.clock.sleep, current_call.set(call.context_for_callee(failure))
     try:
         while True:

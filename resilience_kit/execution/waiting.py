@@ -22,7 +22,7 @@ def wait(call: Call, pause: float) -> None:
 
 
 async def wait_async(call: Call, pause: float) -> None:
-    """The same for this task."""
+    """Wait as above, in a task."""
     ticket, clock = call.turn, call.plan.clock
     if ticket is None:
         await clock.sleep_async(pause)
@@ -39,7 +39,7 @@ def wait_for_ticket(turn: Turn, clock: Clock, pause: float, max_wait: float | No
 
 
 async def wait_for_ticket_async(turn: Turn, clock: Clock, pause: float, max_wait: float | None) -> None:
-    """The same for this task."""
+    """Wait as above, in a task."""
     loop, sleep = asyncio.get_running_loop(), _finite_or_none(pause)
     woken: asyncio.Future[bool] = loop.create_future()
 

@@ -125,7 +125,7 @@ class AsyncExecutor:
     async def map(self, f: Callable[[T], R], items: Iterable[T]) -> list[R]: ...
 
     async def map(self, f: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
-        """The answers for all items, in their order. The first error ends the others and is raised.
+        """Return the results for all items, in their order. The first error ends the others and is raised.
 
         No more items are taken from the iterable than are worked on.
         """

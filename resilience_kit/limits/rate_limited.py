@@ -116,7 +116,7 @@ class RateLimitedExecutor:
         return await in_time(at_a_time, f, *args, **kwargs)
 
     async def map(self, f: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
-        """The answers for all items, in their order. The first error ends the others and is raised."""
+        """Return the results for all items, in their order. The first error ends the others and is raised."""
         return await map_concurrently(self.execute, f, items, self.executor.max_concurrency)
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as of the executor

@@ -87,7 +87,7 @@ class TokenBucketRateLimiter(RateLimiter):
         pass
 
     def __enter__(self) -> Self:
-        """The same for a thread."""
+        """Wait as above, in a thread."""
         wait = self._token_buckets.reserve(1.0)
         if wait > 0.0:
             try:
