@@ -36,7 +36,7 @@ _OTHER_STATUSES = (400, 500, 502)
 
 
 def filled(text: str) -> str:
-    """A page with its tables written anew."""
+    """Return a page with its tables generated anew."""
     return _TABLE.sub(_written, text)
 
 
@@ -82,7 +82,7 @@ class _Unfit:
 
 
 def _rules(owner: Any) -> dict[str, str]:
-    """What the checks of an option class say to a value that fits nowhere, field by field."""
+    """Collect, field by field, what the checks of an option class say to a value that fits nowhere."""
     return {name: _rule(owner, name) for name in inspect.signature(owner).parameters}
 
 
@@ -116,7 +116,7 @@ def _default(owner: Any, parameter: inspect.Parameter) -> str:
 
 
 def _constant(owner: Any, value: object) -> str | None:
-    """The name that a default has in the module of its class or of a base class, as in `clock=SYSTEM_CLOCK`."""
+    """Return the name of a default in the module of its class or of a base class, as in `clock=SYSTEM_CLOCK`."""
     modules = (vars(inspect.getmodule(each)) for each in getattr(owner, "__mro__", (owner,)))
     return next((name for module in modules for name, known in module.items() if known is value and name.isupper()), None)
 
@@ -187,7 +187,7 @@ def _of_model(model: Model) -> Iterable[Sequence[str]]:
 
 
 def _names(told: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """The names that a setting may be, where it is one of few."""
+    """Return the values of a setting that is one of a few."""
     kind = schema["$defs"][told["$ref"].rpartition("/")[2]] if "$ref" in told else told
     return f"one of {', '.join(kind['enum'])}" if "enum" in kind else ""
 

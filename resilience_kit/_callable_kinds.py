@@ -34,7 +34,7 @@ _TESTS = (
 
 
 def kind_of(function: Callable[..., object]) -> CallableKind:
-    """The kind of a function, method, partial or callable object; a class is a plain function that makes its instances."""
+    """Return the kind of a function, method, partial or callable object; a class is a plain function."""
     while isinstance(function, functools.partial):
         function = function.func
     found = _kind_of_function(function)

@@ -58,7 +58,7 @@ def shown_value(value: object) -> object:
 
 
 def _remedy_for(field: str, rule: str, got: object) -> str:
-    """What a value of another kind was meant for, as the end of a sentence."""
+    """Suggest what a value of another type was meant for, as the end of a sentence."""
     is_number = isinstance(got, int | float) and not isinstance(got, bool)
     example = _CONFIG_FOR_NUMBER.get(field, "") if is_number else ""
     return f"; write {example.format(got)}" if example and example.partition("(")[0] in rule else misplaced_hint(got)
@@ -76,14 +76,14 @@ class Checks:
         self._found.append(Violation(f"{self._owner}.{field}", rule + _remedy_for(field, rule, got), shown_value(got)))
 
     def integer(self, field: str, value: object, low: int) -> bool:
-        """An int (not a bool) of at least `low`; tells whether it is."""
+        """Require an int (not a bool) of at least `low`; return whether it is one."""
         good = isinstance(value, int) and not isinstance(value, bool) and value >= low
         if not good:
             self.add(field, f"must be a whole number of at least {low}", value)
         return good
 
     def seconds(self, field: str, value: object, *, zero: bool = False) -> bool:
-        """A finite number (not a bool) above zero, or from zero on; returns whether it is."""
+        """Require a finite number (not a bool) above zero, or from zero on; return whether it is one."""
         wrong = not _is_finite(value) or value < 0 or (value == 0 and not zero)  # type: ignore[operator]  # a number by then
         if wrong:
             self.add(field, f"must be a finite number of seconds {'of at least' if zero else 'above'} 0", value)
@@ -94,12 +94,12 @@ class Checks:
         return value is None or self.seconds(field, value, zero=zero)
 
     def positive(self, field: str, value: object, also: str = "") -> None:
-        """A finite number (not a bool) above zero."""
+        """Require a finite number (not a bool) above zero."""
         if not _is_finite(value) or value <= 0:  # type: ignore[operator]  # a number by then
             self.add(field, f"must be a finite number above 0{also}", value)
 
     def number(self, field: str, value: object, low: float = -math.inf, high: float = math.inf) -> None:
-        """A finite number (not a bool) from `low` to `high`."""
+        """Require a finite number (not a bool) from `low` to `high`."""
         if not _is_finite(value) or not low <= value <= high:  # type: ignore[operator]  # a number by then
             self.add(field, "must be a finite number" + _describe_range(low, high), value)
 
@@ -112,7 +112,7 @@ class Checks:
             self.add(field, f"must be one of {', '.join(map(repr, allowed))}{hint}", value)
 
     def flag(self, field: str, value: object) -> None:
-        """True or False, not a number or text that looks like one."""
+        """Require True or False, not a number or a text that looks like one."""
         if not isinstance(value, bool):
             self.add(field, "must be True or False", value)
 
@@ -122,20 +122,20 @@ class Checks:
             self.add(field, f"must be callable with {takes}", value)
 
     def has_methods(self, field: str, value: object, *methods: str) -> None:
-        """An object with some methods."""
+        """Require an object with these methods."""
         missing = [name for name in methods if not callable(getattr(value, name, None))]
         if missing:
             self.add(field, f"must have the methods {', '.join(methods)}", value)
 
     def exception_types(self, field: str, value: object) -> None:
-        """A tuple of exception classes."""
+        """Require a tuple of exception classes."""
         if not isinstance(value, tuple) or not all(
             isinstance(entry, type) and issubclass(entry, BaseException) for entry in value
         ):
             self.add(field, "must be a tuple of exception classes", value)
 
     def instance(self, field: str, value: object, *kinds: type) -> None:
-        """An object of one of some classes."""
+        """Require an instance of one of these classes."""
         if not isinstance(value, kinds):
             self.add(field, "must be " + " or ".join(_describe_type(kind) for kind in kinds), value)
 

@@ -20,7 +20,7 @@ class AsyncGeneratorLike(Protocol[Y, S]):
     """The part of an async generator that is needed to stand in for it."""
 
     async def asend(self, value: S | None, /) -> Y:
-        """The next item; StopAsyncIteration at the end."""
+        """Return the next item; raise StopAsyncIteration at the end."""
         ...
 
     async def athrow(self, error: BaseException, /) -> Y:
@@ -56,7 +56,7 @@ def yield_from(source: Any, step: Callable[..., Any]) -> Generator[Any, Any, Any
 
 
 def wrap_generator(function: Callable[P, R], open_stream: Callable[P, Any]) -> Callable[P, R]:
-    """A generator function with the face of `function` and the items of `open_stream(...)`."""
+    """Make a generator function with the signature of `function` and the items of `open_stream(...)`."""
 
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Generator[Any, Any, Any]:
         return (yield from open_stream(*args, **kwargs))
@@ -65,7 +65,7 @@ def wrap_generator(function: Callable[P, R], open_stream: Callable[P, Any]) -> C
 
 
 def wrap_async_generator(function: Callable[P, R], open_stream: Callable[P, AsyncGeneratorLike[Any, Any]]) -> Callable[P, R]:
-    """An async generator function with the face of `function` and the items of `open_stream(...)`."""
+    """Make an async generator function with the signature of `function` and the items of `open_stream(...)`."""
 
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Any, Any]:
         stream = open_stream(*args, **kwargs)

@@ -40,7 +40,7 @@ def _requirement(extra: str) -> str:
 
 
 def _source() -> dict[str, Any]:
-    """What pip noted of where it was installed from (PEP 610); a folder with our pyproject.toml where nothing was installed."""
+    """Read where pip installed from (PEP 610), or the folder with our pyproject.toml where nothing was installed."""
     from importlib.metadata import PackageNotFoundError, distribution  # noqa: PLC0415 - as above
 
     try:

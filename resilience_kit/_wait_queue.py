@@ -170,6 +170,6 @@ class WaitQueue:
             yield from level
 
     def lowest_priority_waiter(self, below: int) -> Waiter | None:
-        """The last one of the lowest priority, if that is below a given one: who is refused first."""
+        """Return the last waiter of the lowest priority below a given one: the first to be rejected."""
         waiting = next((level for level in self._by_priority[:below] if level), None)
         return None if waiting is None else next(reversed(waiting))

@@ -150,7 +150,7 @@ atexit.register(_flush_all)
 
 
 def _flush_at_end_of_child() -> None:
-    """A child of `multiprocessing` ends without `atexit`, but not without its own finalizers."""
+    """Flush in a child of `multiprocessing`, which ends without `atexit` but not without its own finalizers."""
     global _registered_in  # noqa: PLW0603 - once a process
     util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
     if util is not None and process is not None and process.parent_process() is not None and _registered_in != os.getpid():

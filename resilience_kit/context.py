@@ -38,11 +38,11 @@ class CallContext(Protocol):
         ...
 
     def key(self) -> str:
-        """The same for all attempts of the call."""
+        """Return the key, which is the same for all attempts of the call."""
         ...
 
     def key_prefix(self) -> str:
-        """What the keys of the calls made within it begin with."""
+        """Return the prefix of the keys of calls made within this one."""
         ...
 
     def next_number(self, name: str) -> int:
@@ -152,7 +152,7 @@ class TrialObserver(Protocol):
     """Who has to know that what it runs was the trial call of a half-open circuit, and failed: a job, whom that must not cost."""
 
     def trial_failed(self, error: BaseException, seconds: float) -> None:
-        """A trial call ended in `error`; the circuit is open for further `seconds`."""
+        """Handle a trial call that ended in `error`; the circuit stays open for `seconds`."""
         ...
 
 
@@ -192,7 +192,7 @@ def remaining_time(at_most: float | None = None) -> float | None:
 
 
 def idempotency_key() -> str | None:
-    """A key that stays the same over all attempts of the protected call around; None outside of one.
+    """Return a key that is the same for all attempts of the protected call around; None outside of one.
 
     Send it along where the service knows such keys, and a repeated request is carried out once. An operation has a key when it
     has a deadline, an attempt timeout or a guard, is configured with an `idempotency_key`, or runs inside a call or job that

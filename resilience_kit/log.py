@@ -86,7 +86,7 @@ def _hedge_skipped(event: HedgeSkipped) -> None:
 
 
 def _guard(event: CallDelayed | CallRejected | HedgeSkipped) -> str:
-    """The kind and name of a guard; a kind that nobody has named is left out."""
+    """Return the kind and the name of a guard; an unnamed kind is omitted."""
     kind = "" if event.guard_kind is GuardKind.CUSTOM else event.guard_kind.replace("_", " ") + " "
     return f"{kind}{event.guard!r}"
 

@@ -24,7 +24,7 @@ _EXACT = 16
 
 
 def bucket_index(nanoseconds: int) -> int:
-    """The histogram bucket of a latency: one for each up to 16, then eight to each doubling.
+    """Return the histogram bucket of a latency: one for each up to 16, then eight to each doubling.
 
     So a bucket's middle is within 6 % of what is in it.
     """
@@ -37,7 +37,7 @@ _NO_SAMPLES = (0,) * _BUCKETS
 
 
 def bucket_midpoint(bucket: int) -> float:
-    """The nanoseconds as far from a bucket's first as from the next bucket's first, as a share of each: at most 1/17."""
+    """Return the nanoseconds in the middle of a bucket; the relative error is at most 1/17."""
     if bucket < _EXACT:
         return float(bucket)
     shift = (bucket >> 3) - 1
@@ -113,13 +113,13 @@ class LatencyHistogram:
 
 
 def bucket_lower_bound(bucket: int) -> int:
-    """The fewest nanoseconds that belong into a bucket."""
+    """Return the fewest nanoseconds that belong into a bucket."""
     shift = max(0, (bucket >> 3) - 1)
     return (bucket - (shift << 3)) << shift
 
 
 def _quantile(counts: list[tuple[float, int]], count: int, quantile: float) -> float:
-    """The smallest latency that at least `quantile` of the samples do not exceed."""
+    """Return the smallest latency that at least `quantile` of the samples do not exceed."""
     seen = 0
     for middle, samples in counts:
         seen += samples
@@ -171,7 +171,7 @@ class OperationMetrics:
         return self.latency.total
 
     def total_fast_rejections(self) -> int:
-        """The same of `fast_rejections`."""
+        """Return the same of `fast_rejections`."""
         return self.fast_rejections.value
 
     def reset(self) -> None:
@@ -185,7 +185,7 @@ class OperationMetrics:
         return counter
 
     def snapshot(self) -> dict[str, object]:
-        """The numbers, ready for JSON. Stamps are the wall clock's, worked out from monotonic ones when asked."""
+        """Return the numbers, ready for JSON. Timestamps are wall clock times, computed from monotonic ones on demand."""
         base = self._base  # before the counters, for a reset in between
         counted = {name: self._counter(name).value - base[name] for name in _COUNTERS}
         counted["rejected_calls"] += counted.pop("fast_rejections")

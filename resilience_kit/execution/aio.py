@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 def protect(site: CallSite, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:  # noqa: C901, PLR0915 - see below
-    """`function` under the plan of `site`. As in `sync.protect`, what costs is here in place, also for a call with a deadline."""
+    """Wrap `function` with the plan of `site`. As in `sync.protect`, the fast path is inlined, with a deadline, too."""
     inside, enter, leave = current_call.get, current_call.set, current_call.reset
 
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:  # noqa: C901, PLR0911, PLR0912, PLR0915 - a function more costs each call

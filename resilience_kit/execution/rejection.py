@@ -31,7 +31,7 @@ def emit_rejection(plan: CallPlan, rejection: Rejected) -> None:
 
 
 def select_fallback(plan: CallPlan, error: Exception) -> Fallback | None:
-    """What answers instead of raising `error`, if anything does.
+    """Select the fallback that answers instead of raising `error`, if there is one.
 
     Not for a request that is wrong in itself: that is the caller's mistake, and an answer would hide it.
     """

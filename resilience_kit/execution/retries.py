@@ -193,7 +193,7 @@ def stop_reason(call: RetryableCall, config: RetryConfig, error: Exception, verd
 
 
 def _nested_retry_reason(call: RetryableCall, error: Exception) -> str:
-    """What a layer below has said of this error: that it has retried, and another layer would multiply the load; or must not."""
+    """Return the mark that an inner layer left on this error: it has retried already, or it must not be retried."""
     for link in (error, error.__cause__):
         name, at, outcome_mark, context = getattr(link, _MARK_ATTRIBUTE, _UNMARKED)
         if at >= call.attempt_started and call.encloses(context, name):

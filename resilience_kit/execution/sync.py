@@ -84,7 +84,7 @@ def protect(site: CallSite, function: Callable[P, R]) -> Callable[P, R]:  # noqa
 
 
 def run_fast(plan: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], token: Token) -> Any:
-    """A direct call that has been let in, for whoever asks the gate himself; as `protect` has it in place."""
+    """Run an admitted call without a `Call` object, for callers that ask the breaker themselves; `protect` inlines the same."""
     started = plan.now()
     try:
         result = function(*args, **kwargs) if kwargs else function(*args)
@@ -206,7 +206,7 @@ def drive(call: Call, failure: BaseException | None = None) -> Any:  # noqa: C90
 
 
 def settle_done_future(call: Call, future: asyncio.Future[Any]) -> Any:
-    """A plain function gave a future that is done: its attempt is judged now, not when it is awaited.
+    """Settle the attempt of a plain function that returned a finished future now, not when it is awaited.
 
     Gives the future itself, or what makes the further attempts or asks the fallback when it is awaited.
     """
@@ -228,7 +228,7 @@ def settle_done_future(call: Call, future: asyncio.Future[Any]) -> Any:
 
 
 def drive_result(plan: CallPlan, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
-    """A plain function gave something whose work is still to be done: a generator of the same kind, or a coroutine."""
+    """Wrap a result of a plain function whose work is still to be done: a generator of the same kind, or a coroutine."""
     if is_awaitable(result):
         return _awaited(plan, function, args, kwargs, result)
     return streams.drive_result(plan, function, args, kwargs, result)

@@ -54,7 +54,7 @@ class TimeoutScheduler:
         return timeout
 
     def finish(self, timeout: Timeout) -> bool:
-        """The await has ended: whether by this cut alone, whose cancellation is then taken back. Call it exactly once."""
+        """End the await; return whether this timeout alone ended it, whose cancellation is then undone. Call it exactly once."""
         return not self.pending.pop(timeout, False) and timeout.uncancel()
 
     def arm(self, due_ns: int) -> None:
@@ -99,7 +99,7 @@ register_fork_aware(_forgets)
 
 
 def scheduler_for(clock: Clock) -> TimeoutScheduler:
-    """The cutter of the running loop.
+    """Return the scheduler of the running loop.
 
     Python 3.11 asks the kernel for the process at each `get_running_loop`, which costs more than all the rest of a time-out.
     asyncio's own loops say in `_thread_id` which thread they run in (pinned in tests/test_upstream_contract.py); of others
@@ -124,7 +124,7 @@ class OptionalTimeout:
         self._timeout = None if scheduler is None else scheduler.schedule(due_ns)
 
     def finish(self) -> bool:
-        """The await has ended: whether by this limit alone. Call it exactly once."""
+        """End the await; return whether this timeout alone ended it. Call it exactly once."""
         return self._scheduler is not None and self._timeout is not None and self._scheduler.finish(self._timeout)
 
 
