@@ -23,6 +23,7 @@ from resilience_kit.limits import BulkheadConfig, RateLimitConfig
 from resilience_kit.policies.breaker import CircuitBreakerConfig, SQLiteBreakerStore
 
 def in_child(outcome):
+    sys.stdout.flush()  # else the child prints again what its parent has not written yet
     child = os.fork()
     if child == 0:
         print(outcome(), flush=True)
