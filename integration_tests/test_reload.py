@@ -78,7 +78,7 @@ class Pairs:
     def _run(self) -> None:
         while not self.stop.is_set():
             self._seen.times = []
-            self._kit._operations["pair"].budget.refund(500)
+            self._kit._registry.operations["pair"].budget.refund(500)
             try:
                 self._protected()
             except RateLimitError:
