@@ -27,6 +27,11 @@ FOREIGN := .venv-foreign
 CORE := resilience_kit/_checks.py,resilience_kit/errors.py,resilience_kit/events/*,resilience_kit/outcome.py,resilience_kit/guards.py,resilience_kit/clock.py,resilience_kit/_wait_queue.py,$\
 resilience_kit/classification/*,resilience_kit/policies/*,resilience_kit/execution/*,resilience_kit/orchestrator/*,resilience_kit/metrics.py
 
+# What `make integration` runs. `make ci` runs the late files after the tests without servers, beside the others: either half takes as long.
+INTEGRATION := integration_tests
+LATE := $(wildcard integration_tests/test_[s-z]*.py)
+EARLY := $(filter-out $(LATE),$(wildcard integration_tests/test_*.py))
+
 # What is type-checked; pyright looks at tests/typing, which stands for a user's code.
 PROGRAMS := $(sort $(dir $(wildcard benchmarks/*.py examples/*.py tests/typing/*.py)))
 
@@ -59,7 +64,7 @@ versions: ## run tests/ on every interpreter here from 3.11 on, and print a tabl
 	@$(PYTHON) tests/versions.py $(ARGS)
 
 integration: $(DEV) ## run integration_tests/: real libraries and real servers on loopback
-	@$(BIN)/python -m pytest -m 'not live' integration_tests
+	@$(BIN)/python -m pytest -m 'not live' $(INTEGRATION)
 
 bench: $(DEV) ## compare the cost of a call with the bare libraries
 	@$(BIN)/python benchmarks/overhead.py $(ARGS)
@@ -148,8 +153,9 @@ dist: $(DEV) ## build sdist and wheel into dist/, and run the tests of the one o
 
 ci: lint type arrows ## all that has to be green before a change goes in; all kinds of tests, two of them side by side
 	@mkdir -p build
-	@$(MAKE) --no-print-directory coverage simulate >build/test.log 2>&1 & unit=$$!; \
-		$(MAKE) --no-print-directory integration; integration=$$?; \
+	@{ $(MAKE) --no-print-directory coverage simulate; unit=$$?; \
+			$(MAKE) --no-print-directory integration INTEGRATION='$(LATE)'; exit $$((unit + $$?)); } >build/test.log 2>&1 & unit=$$!; \
+		$(MAKE) --no-print-directory integration INTEGRATION='$(EARLY)'; integration=$$?; \
 		wait $$unit; unit=$$?; cat build/test.log; exit $$((unit + integration))
 
 lock: $(VENV)/.uv-stamp ## write requirements/ anew; UPGRADE=--upgrade takes the newest versions
